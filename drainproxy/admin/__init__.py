@@ -1,0 +1,1 @@
+"""The admin port: probes, drain, status, metrics, and a client for them."""

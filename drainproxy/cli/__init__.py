@@ -1,0 +1,69 @@
+"""Which commands are there? Each verb is a file of its own, imported when it is called: `drain` must start at once."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from drainproxy import __version__
+from drainproxy.errors import DrainproxyError
+
+VERBS = {
+    "serve": "run the proxy",
+    "drain": "start a drain, or join the one that runs, and wait for its end",
+    "resume": "end a drain and go back to ready",
+    "status": "show what a running drainproxy does",
+    "inject": "add drainproxy to Kubernetes manifests",
+    "check": "find the mistakes in manifests that lose requests",
+    "run": "start the app, proxy to it, drain before it is stopped",
+    "probe": "send steady traffic during a rollout and report what failed",
+    "demo": "a rolling update on this machine, without and with drainproxy",
+}
+
+
+class _Verbs(click.Group):
+    """`drainproxy.cli.<verb>` holds one click command named `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = import_module(f"drainproxy.cli.{cmd_name}").command
+        assert isinstance(command, click.Command), f"cli/{cmd_name}.py has no click command"
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Written from VERBS: help of the whole must not import every verb."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="drainproxy", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Graceful shutdown for apps nobody modifies: a sidecar reverse proxy that drains.
+
+    Point the app container's preStop at drainproxy's /drain; it answers when the app may be stopped.
+    """
+
+
+def main() -> NoReturn:
+    """The console script: expected failures are one line on stderr and an exit code of their own."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)
+    except DrainproxyError as error:
+        print(f"drainproxy: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(0)

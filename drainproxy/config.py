@@ -1,0 +1,591 @@
+"""What can be set, and what does each setting mean? One declaration an option: everything else derives from it.
+
+`Config` is the declaration: a field is an option, its metadata the kind, the default as a user would write it, the
+meaning and the reason. The command line, the environment (`DRAINPROXY_<FLAG>`), the TOML file, validation, `/status`
+and `docs/configuration.md` are all made from these fields.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from drainproxy.errors import BudgetError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+T = TypeVar("T")
+
+ENV_PREFIX = "DRAINPROXY_"
+MARGIN_S = 1.0
+"""Kept between the end of the drain and the app's own stop time: the kubelet needs time to act on the hook's answer."""
+
+HOLD = float("inf")
+"""`readiness_on_drain`: readiness is never failed by a drain."""
+
+
+# --- values: how a user writes them, what they become -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen or connect. `path` set: a unix socket; else `host` (empty: all addresses) and `port`."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Protocol = Literal["auto", "http1", "http2", "tcp"]
+PROTOCOLS: tuple[Protocol, ...] = ("auto", "http1", "http2", "tcp")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One listening address in front of one upstream address."""
+
+    listen: Address
+    upstream: Address
+    protocol: Protocol = "auto"
+
+    def __str__(self) -> str:
+        return f"{self.listen}={self.upstream},protocol={self.protocol}"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLog:
+    """Which exchanges get a log line: `off`, `errors` (5xx and cut ones), `slow` (longer than `slow_s`), `all`."""
+
+    mode: Literal["off", "errors", "slow", "all"] = "off"
+    slow_s: float = 0.0
+
+    def __str__(self) -> str:
+        return f"slow:{show_duration(self.slow_s)}" if self.mode == "slow" else self.mode
+
+
+_N = r"(\d+(?:\.\d+)?)"
+_DURATION = re.compile(rf"(?:{_N}h)?(?:{_N}m(?!s))?(?:{_N}s)?(?:{_N}ms)?", re.ASCII)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)?", re.ASCII)
+_SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_MAX_PORT = 65535
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, from `500ms`, `5s`, `1m30s`, `1h` or a bare number of seconds. Raises ValueError."""
+    text = text.strip()
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise ValueError(text)
+    units = (3600.0, 60.0, 1.0, 0.001)
+    return sum(float(n) * unit for n, unit in zip(match.groups(), units, strict=True) if n is not None)
+
+
+def show_duration(seconds: float) -> str:
+    """The shortest spelling that `parse_duration` reads back."""
+    if seconds == HOLD:
+        return "hold"
+    whole_ms = round(seconds * 1000)
+    if whole_ms % 1000:
+        return f"{whole_ms}ms" if whole_ms < 1000 else f"{whole_ms / 1000:g}s"  # noqa: PLR2004 - milliseconds in a second
+    minutes, secs = divmod(whole_ms // 1000, 60)
+    return (f"{minutes}m" if minutes else "") + (f"{secs}s" if secs or not minutes else "")
+
+
+def parse_size(text: str) -> int:
+    """Bytes, from `64KiB`, `1MiB`, `2GiB` or a bare number. Raises ValueError."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(text)
+    return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def show_size(size: int) -> str:
+    """The shortest spelling that `parse_size` reads back."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % _SIZE_UNITS[unit] == 0:
+            return f"{size // _SIZE_UNITS[unit]}{unit}"
+    return str(size)
+
+
+def parse_address(text: str) -> Address:
+    """`host:port`, `:port`, `[v6]:port` or `unix:/path`. Raises ValueError."""
+    text = text.strip()
+    if text.startswith("unix:"):
+        if len(text) == len("unix:"):
+            raise ValueError(text)
+        return Address(path=text[len("unix:") :])
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(text)
+    if not colon or not (port.isascii() and port.isdigit()) or not 0 <= int(port) <= _MAX_PORT:
+        raise ValueError(text)
+    return Address(host=host, port=int(port))
+
+
+def parse_upstream(text: str) -> Address:
+    """As `parse_address`, and one can connect to it: a port, and a host (the loopback address if none is named)."""
+    address = parse_address(text)
+    if address.path:
+        return address
+    if address.port == 0:
+        raise ValueError(text)
+    return address if address.host else Address("127.0.0.1", address.port)
+
+
+def parse_route(text: str) -> Route:
+    """`LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp]`. Raises ValueError."""
+    pair, *settings = text.strip().split(",")
+    listen, equals, upstream = pair.partition("=")
+    if not equals:
+        raise ValueError(text)
+    protocol: Protocol = "auto"
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key != "protocol" or value not in PROTOCOLS:
+            raise ValueError(text)
+        protocol = value
+    return Route(parse_address(listen), parse_upstream(upstream), protocol)
+
+
+def _parse_readiness(text: str) -> float:
+    return {"fail": 0.0, "hold": HOLD}[text] if text in ("fail", "hold") else parse_duration(text)
+
+
+def _parse_access_log(text: str) -> AccessLog:
+    mode, colon, slow = text.partition(":")
+    if mode == "slow" and colon:
+        return AccessLog("slow", parse_duration(slow))
+    if colon or mode not in ("off", "errors", "all"):
+        raise ValueError(text)
+    return AccessLog(mode)  # type: ignore[arg-type]  # narrowed by the line above
+
+
+def _parse_count(text: str) -> int:
+    if not (text.strip().isascii() and text.strip().isdigit()) or int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind(Generic[T]):
+    """A kind of value: `parse` reads what a user wrote (ValueError if it cannot), `show` writes it back."""
+
+    metavar: str
+    expected: str
+    parse: Callable[[str], T]
+    show: Callable[[T], str] = str
+
+
+DURATION = Kind("DURATION", "a duration such as 500ms, 5s, 1m30s or a number of seconds", parse_duration, show_duration)
+SIZE = Kind("SIZE", "a size such as 64KiB, 1MiB or a number of bytes", parse_size, show_size)
+COUNT = Kind("N", "a whole number, at least 1", _parse_count)
+LISTEN = Kind("ADDRESS", "host:port, :port, [v6]:port or unix:/path.sock", parse_address)
+UPSTREAM = Kind("ADDRESS", "host:port, [v6]:port or unix:/path.sock", parse_upstream)
+ROUTE = Kind(
+    "ROUTE", "LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp], such as :9080=127.0.0.1:8080,protocol=http1", parse_route
+)
+TEXT = Kind("TEXT", "text", str)
+PATH = Kind("FILE", "a file's path", str)
+URL_PATH = Kind("PATH", "a path that begins with /", lambda text: text if text.startswith("/") else _refuse(text))
+READINESS = Kind(
+    "WHEN",
+    "fail, hold or a duration",
+    _parse_readiness,
+    lambda seconds: "fail" if seconds == 0 else show_duration(seconds),
+)
+ACCESS_LOG = Kind("WHICH", "off, errors, slow:DURATION or all", _parse_access_log)
+
+
+def _refuse(text: str) -> str:
+    raise ValueError(text)
+
+
+def choice(*words: str) -> Kind[str]:
+    """One of `words`."""
+    listed = ", ".join(words[:-1]) + f" or {words[-1]}"
+    return Kind("|".join(words), listed, lambda text: text if text in words else _refuse(text))
+
+
+# --- the options ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What a user sees of one setting. `default` is as a user writes it; `""` means the text in `unset` applies."""
+
+    kind: Kind[Any]
+    default: str
+    help: str
+    why: str
+    group: str
+    unset: str
+    repeatable: bool
+    secret: bool
+
+
+def option(
+    kind: Kind[Any],
+    default: str,
+    help: str,  # noqa: A002 - the word the field uses
+    *,
+    group: str,
+    why: str = "",
+    unset: str = "",
+    repeatable: bool = False,
+    secret: bool = False,
+) -> Any:
+    """A field of `Config` that is an option. Without a default the field is None (or empty) until someone sets it."""
+    declared = Option(kind, default, help, why, group, unset, repeatable, secret)
+    value: object = kind.parse(default) if default else (() if repeatable else None)
+    return field(default=value, metadata={"option": declared})
+
+
+ADDRESSES, BUDGET, DRAIN, APP, TIMEOUTS, LIMITS, SECURITY, OUTPUT = (
+    "Addresses",
+    "Budget",
+    "Drain",
+    "The app",
+    "Timeouts",
+    "Limits",
+    "Security",
+    "Output",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The effective settings. Durations end in `_s` and are seconds; sizes are bytes; 0 = none where it says so."""
+
+    listen: Address = option(
+        LISTEN,
+        ":9080",
+        "where clients connect",
+        group=ADDRESSES,
+        why="[::] takes IPv4 and IPv6; 0.0.0.0 is used where IPv6 is off",
+    )
+    upstream: Address = option(UPSTREAM, "127.0.0.1:8080", "the app", group=ADDRESSES)
+    route: tuple[Route, ...] = option(
+        ROUTE,
+        "",
+        "one more port, instead of --listen and --upstream",
+        group=ADDRESSES,
+        unset="--listen and --upstream, protocol auto",
+        repeatable=True,
+        why="auto tells HTTP/1 from HTTP/2 (prior knowledge) by the first bytes; tcp relays bytes",
+    )
+    admin: Address = option(
+        LISTEN,
+        ":9081",
+        "probes, drain, status and metrics",
+        group=ADDRESSES,
+        why="the kubelet calls from the node: a loopback address is out of its reach",
+    )
+
+    grace_period_s: float = option(
+        DURATION,
+        "30s",
+        "the Pod's terminationGracePeriodSeconds",
+        group=BUDGET,
+        why="it is not in the downward API, so it has to be said twice; inject fills it in",
+    )
+    app_stop_time_s: float = option(
+        DURATION, "5s", "part of the grace period kept for the app's own stop", group=BUDGET
+    )
+    drain_timeout_s: float | None = option(
+        DURATION,
+        "",
+        "absolute end of the drain, counted from its first trigger",
+        group=BUDGET,
+        unset="grace-period - app-stop-time - 1s",
+    )
+    final_scrape_wait_s: float = option(
+        DURATION,
+        "0s",
+        "after the drain, stay up to this long for one more /metrics scrape, inside the budget",
+        group=BUDGET,
+    )
+
+    propagation_delay_s: float = option(
+        DURATION,
+        "5s",
+        "floor: keep serving at least this long",
+        group=DRAIN,
+        why="kube-proxies, ingress controllers and load balancers learn of the Pod's end at their own pace",
+    )
+    quiet_period_s: float = option(DURATION, "1s", "after the floor: no arrival for this long", group=DRAIN)
+    quiet_limit_s: float = option(DURATION, "10s", "stop insisting on quiet this long after the floor", group=DRAIN)
+    readiness_on_drain_s: float = option(
+        READINESS,
+        "fail",
+        "fail readiness at once, after a duration, or hold it",
+        group=DRAIN,
+        why="kube-proxy falls back to serving-terminating endpoints; hold keeps that net",
+    )
+    resume_after: str = option(
+        choice("auto", "never"),
+        "auto",
+        "go back to ready when the drain proves not to have been the end of the Pod",
+        group=DRAIN,
+        why="a liveness kill of the app container runs its preStop too",
+    )
+    websocket_drain: str = option(
+        choice("close", "wait"),
+        "close",
+        "close: Close 1001 after the floor; wait: leave WebSockets alone until the deadline",
+        group=DRAIN,
+    )
+    close_spread_s: float = option(
+        DURATION,
+        "5s",
+        "window over which idle, HTTP/2 and WebSocket connections are asked to go; 0 = at once",
+        group=DRAIN,
+        why="clients that are all told at once all reconnect at once",
+    )
+
+    ready_path: str | None = option(URL_PATH, "", "the app's health path", group=APP, unset="a TCP connect decides")
+    ready_interval_s: float = option(
+        DURATION, "1s", "time between two health checks", group=APP, why="while the app starts it is asked every 100 ms"
+    )
+    ready_timeout_s: float = option(DURATION, "1s", "time one health check may take", group=APP)
+    ready_failures: int = option(COUNT, "3", "failed checks in a row before the app counts as unhealthy", group=APP)
+    ready_gate: str | None = option(
+        PATH, "", "also not ready until FILE exists and, if not empty, reads true", group=APP, unset="no gate"
+    )
+
+    connect_timeout_s: float = option(DURATION, "1s", "time one connection attempt to the app may take", group=TIMEOUTS)
+    connect_wait_s: float = option(
+        DURATION,
+        "5s",
+        "how long a request is held while the app refuses connections",
+        group=TIMEOUTS,
+        why="an app that starts or restarts is back in a moment; an error is not",
+    )
+    header_timeout_s: float = option(
+        DURATION, "10s", "time a request's head may take to arrive; 0 = none", group=TIMEOUTS
+    )
+    idle_timeout_s: float = option(DURATION, "75s", "life of an idle client connection; 0 = none", group=TIMEOUTS)
+    response_timeout_s: float = option(
+        DURATION, "0", "time from a sent request to the first byte of its response; 0 = none", group=TIMEOUTS
+    )
+    stream_idle_timeout_s: float = option(
+        DURATION, "0", "time without a byte either way in an open exchange, stream or tunnel; 0 = none", group=TIMEOUTS
+    )
+    upstream_idle_s: float = option(
+        DURATION,
+        "2s",
+        "life of an idle upstream connection",
+        group=TIMEOUTS,
+        why="below the shortest keep-alive of common app servers (gunicorn: 2 s), so a pooled one is rarely dead",
+    )
+
+    max_header_size: int = option(SIZE, "64KiB", "largest request or response head; more is answered 431", group=LIMITS)
+    max_connections: int = option(
+        COUNT, "10000", "client connections at a time; accepting pauses at this number", group=LIMITS
+    )
+    max_body: int = option(SIZE, "0", "largest request body; more is answered 413; 0 = no limit", group=LIMITS)
+
+    drain_token: str | None = option(
+        TEXT,
+        "",
+        "/drain and /resume from elsewhere need this token",
+        group=SECURITY,
+        unset="no token",
+        secret=True,
+        why="sent as `Authorization: Bearer …` or `X-Drain-Token: …`",
+    )
+    drain_token_file: str | None = option(PATH, "", "file that holds the token", group=SECURITY, unset="no token")
+    drain_access: str | None = option(
+        choice("any", "token", "loopback"),
+        "",
+        "who may drain and resume",
+        group=SECURITY,
+        unset="token if a token is set, else any",
+        why="any lets everyone who reaches the port take the Pod out of service",
+    )
+    tls_cert: str | None = option(
+        PATH,
+        "",
+        "certificate chain (PEM); with --tls-key TLS is terminated here",
+        group=SECURITY,
+        unset="no TLS",
+        why="read again when the file changes",
+    )
+    tls_key: str | None = option(PATH, "", "private key of --tls-cert (PEM)", group=SECURITY, unset="no TLS")
+
+    log_format: str | None = option(
+        choice("json", "text"), "", "how log lines are written", group=OUTPUT, unset="text on a terminal, else json"
+    )
+    log_level: str = option(
+        choice("debug", "info", "warning", "error"), "info", "least severe line written", group=OUTPUT
+    )
+    access_log: AccessLog = option(ACCESS_LOG, "off", "which exchanges get a log line", group=OUTPUT)
+    termination_log: str | None = option(
+        PATH,
+        "",
+        "file that gets the drain summary",
+        group=OUTPUT,
+        unset="/dev/termination-log if it exists",
+        why="kubectl describe pod shows it",
+    )
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """Every route: those of `--route`, or the one of `--listen` and `--upstream`."""
+        return self.route or (Route(self.listen, self.upstream),)
+
+    @property
+    def budget_s(self) -> float:
+        """Absolute length of the drain: `--drain-timeout`, or what the grace period leaves."""
+        return self.drain_timeout_s if self.drain_timeout_s is not None else self._drain_room_s
+
+    @property
+    def _drain_room_s(self) -> float:
+        return self.grace_period_s - self.app_stop_time_s - MARGIN_S
+
+    @property
+    def access(self) -> str:
+        """Who may drain: `any`, `token` or `loopback`."""
+        has_token = self.drain_token is not None or self.drain_token_file is not None
+        return self.drain_access or ("token" if has_token else "any")
+
+
+def options() -> Iterator[tuple[Field[Any], Option]]:
+    """Every option with its field, in the order in which they are declared."""
+    for each in fields(Config):
+        yield each, each.metadata["option"]
+
+
+def flag_of(each: Field[Any]) -> str:
+    """The option's name without dashes in front: `grace-period`."""
+    return each.name.removesuffix("_s").replace("_", "-")
+
+
+def env_of(each: Field[Any]) -> str:
+    """The option's environment variable: `DRAINPROXY_GRACE_PERIOD`."""
+    return ENV_PREFIX + flag_of(each).upper().replace("-", "_")
+
+
+# --- from text to Config ----------------------------------------------------------------------------------------------
+
+
+def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, object]) -> Config:
+    """The effective configuration: a flag wins over the environment, that over the file, that over the default.
+
+    `flags` and `file` are keyed by option name (`grace-period`); absent, None and empty mean unset. Raises ConfigError
+    for a value that cannot be read, BudgetError for durations that do not fit together.
+    """
+    known = {flag_of(each) for each, _ in options()}
+    for key in file:
+        if key not in known:
+            raise ConfigError("config file", key, "the name of an option, see --help")
+    values: dict[str, Any] = {}
+    for each, opt in options():
+        value = _chosen(each, opt, flags, environ, file)
+        if value is not None:
+            values[each.name] = value
+    config = Config(**values)
+    if config.route and ("listen" in values or "upstream" in values):
+        raise ConfigError("--route", config.route[0], "either --route or --listen and --upstream, not both")
+    _validate(config)
+    return config
+
+
+def _chosen(
+    each: Field[Any], opt: Option, flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, object]
+) -> object:
+    flag = flag_of(each)
+    candidates = (
+        (f"--{flag}", flags.get(flag)),
+        (env_of(each), environ.get(env_of(each))),
+        (f"{flag} in the config file", file.get(flag)),
+    )
+    for source, raw in candidates:
+        if raw is None or raw in ("", (), []):
+            continue
+        if opt.repeatable:
+            parts = raw.split() if isinstance(raw, str) else raw
+            if not isinstance(parts, list | tuple):
+                raise ConfigError(source, raw, f"a list of {opt.kind.expected}")
+            return tuple(_read(source, part, opt) for part in parts)
+        return _read(source, raw, opt)
+    return None
+
+
+def _read(source: str, raw: object, opt: Option) -> object:
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        raise ConfigError(source, raw, opt.kind.expected)
+    try:
+        return opt.kind.parse(str(raw))
+    except ValueError:
+        raise ConfigError(source, "…" if opt.secret else raw, opt.kind.expected) from None
+
+
+def _validate(config: Config) -> None:
+    _validate_budget(config)
+    if (config.tls_cert is None) != (config.tls_key is None):
+        missing = "--tls-key" if config.tls_key is None else "--tls-cert"
+        raise ConfigError(missing, "", "both --tls-cert and --tls-key, or neither")
+    has_token, has_file = config.drain_token is not None, config.drain_token_file is not None
+    if has_token and has_file:
+        raise ConfigError("--drain-token-file", config.drain_token_file, "either it or --drain-token, not both")
+    if config.access == "token" and not has_token and not has_file:
+        raise ConfigError("--drain-access", "token", "--drain-token or --drain-token-file beside it")
+    for name in ("ready_interval_s", "ready_timeout_s", "connect_timeout_s"):
+        if getattr(config, name) <= 0:
+            raise ConfigError("--" + name.removesuffix("_s").replace("_", "-"), "0", "a duration above 0")
+    listens = [route.listen for route in config.routes] + [config.admin]
+    for address in listens:
+        if listens.count(address) > 1 and (address.path or address.port):
+            raise ConfigError("--listen, --route, --admin", str(address), "a different address for each")
+
+
+def _validate_budget(config: Config) -> None:
+    """Refuse durations that cannot all fit into the grace period; the message shows the sum."""
+    show = show_duration
+    room = config.grace_period_s - config.app_stop_time_s - MARGIN_S
+    split = (
+        f"grace-period {show(config.grace_period_s)} - app-stop-time {show(config.app_stop_time_s)} "
+        f"- {show(MARGIN_S)} margin"
+    )
+    if room <= 0:
+        raise BudgetError(
+            f"nothing is left to drain: {split} = {room:g}s; raise terminationGracePeriodSeconds and --grace-period"
+        )
+    if config.budget_s > room:
+        raise BudgetError(f"--drain-timeout {show(config.budget_s)} is more than {split} = {show(room)} allows")
+    need = config.propagation_delay_s + config.quiet_period_s
+    if need > config.budget_s:
+        raise BudgetError(
+            f"propagation-delay {show(config.propagation_delay_s)} + quiet-period {show(config.quiet_period_s)} "
+            f"= {show(need)} do not fit into the drain's {show(config.budget_s)} ({split} = {show(room)})"
+        )
+
+
+def effective(config: Config) -> dict[str, object]:
+    """Every setting by option name as a user would write it, secrets redacted: for `/status` and the start-up line."""
+    shown: dict[str, object] = {}
+    for each, opt in options():
+        value = getattr(config, each.name)
+        if each.name == "drain_timeout_s":
+            value = config.budget_s
+        if each.name == "drain_access":
+            value = config.access
+        if value is None or value == ():
+            shown[flag_of(each)] = None
+        elif opt.secret:
+            shown[flag_of(each)] = "(set)"
+        else:
+            shown[flag_of(each)] = [opt.kind.show(v) for v in value] if opt.repeatable else opt.kind.show(value)
+    return shown

@@ -1,0 +1,1 @@
+"""When is it safe to stop? The drain's thinking: phases, machine, budget, what is in flight. Pure."""

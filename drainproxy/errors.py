@@ -1,0 +1,50 @@
+"""Which failures do we expect? Each class here is one, and knows the exit code it deserves.
+
+Anything else that is raised is a bug: an AssertionError with a sentence, or what Python itself raises.
+"""
+
+from __future__ import annotations
+
+
+class DrainproxyError(Exception):
+    """An expected failure, told to the user in one line. Commands exit with `exit_code`."""
+
+    exit_code = 1
+
+
+class ConfigError(DrainproxyError):
+    """An option that cannot be used: which one, what came, what was expected."""
+
+    exit_code = 2
+
+    def __init__(self, option: str, got: object, expected: str) -> None:
+        super().__init__(f"{option}: got {got!r}, expected {expected}")
+
+
+class BudgetError(DrainproxyError):
+    """Durations that cannot fit into the grace period; the message shows the sum."""
+
+    exit_code = 2
+
+
+class BindError(DrainproxyError):
+    """A listening address that cannot be bound."""
+
+
+class AdminError(DrainproxyError):
+    """The admin port of a running drainproxy did not give the answer that was asked for."""
+
+
+class ManifestError(DrainproxyError):
+    """Kubernetes YAML that cannot be read, or cannot be changed safely."""
+
+    exit_code = 2
+
+
+class BadMessage(DrainproxyError):  # noqa: N818 - the field's term (RFC 9112 speaks of bad messages)
+    """A message that breaks the protocol. `reason` is a short token from a closed set; `status` answers a request."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.status = status

@@ -1,0 +1,1 @@
+"""Sockets, timers and tasks: the thin edge between asyncio and the sessions."""

@@ -1,0 +1,1 @@
+"""What does one client connection's conversation mean, in both directions? Pure."""
