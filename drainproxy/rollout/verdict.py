@@ -1,0 +1,280 @@
+"""What do the samples say? Failures by class, latency by phase, a timeline: arithmetic only, no clock and no socket.
+
+Times are seconds since the first request was due. Latency counts from the moment a request was *due*, not from the
+moment it was sent: a client that is held up by a slow answer must not hide the delay of those behind it (coordinated
+omission).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+REFUSED = "refused"
+RESET = "reset"
+EMPTY = "empty reply"
+CUT = "cut body"
+TIMEOUT = "timeout"
+DNS = "dns"
+UNREACHABLE = "unreachable"
+TLS = "tls"
+BAD_REPLY = "bad reply"
+WRONG_ECHO = "wrong echo"
+LOCAL = "local"
+OTHER = "other"
+
+MEANING = {
+    REFUSED: "nothing listened there: the Service still sent traffic to a Pod that had closed its port",
+    RESET: "the connection was torn down: the process died, or nobody was behind the address any more",
+    EMPTY: "the connection closed before one byte of the response: the app was stopped while it worked",
+    CUT: "the response began and did not end: the app was stopped while it sent",
+    TIMEOUT: "no complete response in time",
+    DNS: "the name did not resolve",
+    UNREACHABLE: "no route to the address",
+    TLS: "the TLS handshake failed",
+    BAD_REPLY: "what came back was not a valid response",
+    WRONG_ECHO: "the answer to a message was not the message",
+    LOCAL: "this machine could not send (open files, local ports): lower --rate, or raise `ulimit -n`",
+    OTHER: "see the example",
+    "502": "a proxy in front could not reach the app, or the app hung up on it",
+    "503": "a proxy in front had nobody to send the request to",
+    "504": "a proxy in front waited in vain for the app",
+    "close 1001": "the server said it was going away while an answer was due",
+    "close 1006": "the WebSocket ended without a close frame: the process behind it died",
+    "UNAVAILABLE": "the gRPC connection broke, or could not be made",
+    "NOT_SERVING": "the gRPC health service says that it does not serve",
+}
+"""Failure class → what it usually means during a rollout."""
+
+BEFORE, DURING, AFTER = "before", "during", "after"
+WHOLE = "whole run"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of one request. `fault` is a failure class, empty if all was well; `detail` is the example to show.
+
+    `reused`: the request went out on a connection that had carried one before. `retried`: it was sent a second time,
+    as an ordinary client would. `unchecked`: the body had neither length nor chunks, so nobody can tell if it is whole.
+    """
+
+    fault: str = ""
+    detail: str = ""
+    status: int = 0
+    pod: str = ""
+    size: int = 0
+    reused: bool = False
+    retried: bool = False
+    unchecked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request: when it was due, sent and over, and what came of it."""
+
+    due_s: float
+    sent_s: float
+    end_s: float
+    reply: Reply
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.reply.fault)
+
+    @property
+    def latency_s(self) -> float:
+        return self.end_s - self.due_s
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A named stretch of the run, `[start_s, end_s)`."""
+
+    name: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FailureClass:
+    """All failures of one class. `example` is the detail of the first."""
+
+    name: str
+    count: int
+    first_s: float
+    last_s: float
+    example: str
+    reused: int
+
+    @property
+    def meaning(self) -> str:
+        return MEANING.get(self.name, "the server answered with an error")
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Of the requests that were answered well, by the phase in which they were due. Seconds."""
+
+    phase: str
+    sent: int
+    failed: int
+    p50_s: float
+    p90_s: float
+    p99_s: float
+    max_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One column of the timeline: the requests that were due in it. `worst_s`: the slowest good one."""
+
+    start_s: float
+    sent: int
+    failed: int
+    worst_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Everything that a report shows."""
+
+    sent: int
+    failed: int
+    retried: int
+    unchecked: int
+    unfinished: int
+    failures: tuple[FailureClass, ...]
+    latency: tuple[Latency, ...]
+    buckets: tuple[Bucket, ...]
+    spans: tuple[Span, ...]
+    pods: tuple[tuple[str, int], ...]
+    length_s: float
+    longest_s: float
+    late_s: float
+    """How late the sender itself was at worst; large values mean that this machine was too slow for the rate."""
+
+    @property
+    def ok(self) -> bool:
+        return self.sent > 0 and self.failed == 0
+
+    @property
+    def headline(self) -> str:
+        """The verdict in one sentence."""
+        if self.sent == 0:
+            return "Nothing was measured: no request ended."
+        if self.failed == 0:
+            return f"No request was lost: {self.sent} sent, {self.sent} answered in full."
+        share = 100 * self.failed / self.sent
+        classes = ", ".join(f"{each.count} {each.name}" for each in self.failures)
+        if self.failed == self.sent:
+            return f"Every request failed ({self.sent}): {classes}. Is the address right?"
+        return f"{self.failed} of {self.sent} requests failed ({share:.2g}%): {classes}."
+
+
+def judge(
+    samples: Sequence[Sample], *, during: tuple[float, float] | None = None, unfinished: int = 0, columns: int = 0
+) -> Verdict:
+    """The verdict over all samples. `during` is the span of the measured command; None: the run
+    has one phase only. `columns` of the timeline: 0 chooses."""
+    length = max((sample.end_s for sample in samples), default=0.0)
+    last_due = max((sample.due_s for sample in samples), default=0.0)
+    spans = spans_of(length, during)
+    pods = Counter(sample.reply.pod for sample in samples if sample.reply.pod)
+    return Verdict(
+        sent=len(samples),
+        failed=sum(sample.failed for sample in samples),
+        retried=sum(sample.reply.retried for sample in samples),
+        unchecked=sum(sample.reply.unchecked for sample in samples),
+        unfinished=unfinished,
+        failures=failure_classes(samples),
+        latency=tuple(latency_of(span, samples) for span in spans),
+        buckets=timeline(samples, last_due, columns or columns_for(last_due)),
+        spans=spans,
+        pods=tuple(pods.most_common()),
+        length_s=length,
+        longest_s=max((sample.end_s - sample.sent_s for sample in samples if not sample.failed), default=0.0),
+        late_s=max((sample.sent_s - sample.due_s for sample in samples), default=0.0),
+    )
+
+
+def spans_of(length_s: float, during: tuple[float, float] | None) -> tuple[Span, ...]:
+    """The phases of a run. Every due time falls into exactly one of them."""
+    if during is None:
+        return (Span(WHOLE, 0.0, length_s),)
+    start, end = during
+    return (Span(BEFORE, 0.0, start), Span(DURING, start, end), Span(AFTER, end, max(length_s, end)))
+
+
+def failure_classes(samples: Iterable[Sample]) -> tuple[FailureClass, ...]:
+    """Grouped by class, most frequent first, then by name."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        if sample.failed:
+            groups.setdefault(sample.reply.fault, []).append(sample)
+    classes = []
+    for name, group in groups.items():
+        first = min(group, key=lambda sample: sample.end_s)
+        last = max(group, key=lambda sample: sample.end_s)
+        reused = sum(sample.reply.reused for sample in group)
+        classes.append(FailureClass(name, len(group), first.end_s, last.end_s, first.reply.detail, reused))
+    return tuple(sorted(classes, key=lambda each: (-each.count, each.name)))
+
+
+def latency_of(span: Span, samples: Iterable[Sample]) -> Latency:
+    """Percentiles of the good answers among the requests due in `span`; a span's end belongs to the next one."""
+    inside = [sample for sample in samples if _due_in(span, sample)]
+    good = sorted(sample.latency_s for sample in inside if not sample.failed)
+    return Latency(
+        phase=span.name,
+        sent=len(inside),
+        failed=sum(sample.failed for sample in inside),
+        p50_s=percentile(good, 50),
+        p90_s=percentile(good, 90),
+        p99_s=percentile(good, 99),
+        max_s=good[-1] if good else 0.0,
+    )
+
+
+def _due_in(span: Span, sample: Sample) -> bool:
+    last = span.name in (AFTER, WHOLE)
+    return span.start_s <= sample.due_s and (last or sample.due_s < span.end_s)
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """Nearest rank over an ascending sequence: a value that was really measured. 0 if there is none."""
+    if not ordered:
+        return 0.0
+    return ordered[max(ceil(len(ordered) * percent / 100), 1) - 1]
+
+
+def columns_for(length_s: float) -> int:
+    """A column a second, within what is worth drawing and fits a terminal."""
+    return min(max(int(length_s), 10), 60)
+
+
+def timeline(samples: Iterable[Sample], length_s: float, columns: int) -> tuple[Bucket, ...]:
+    """`columns` buckets of equal width over `length_s`, each with the requests that were due in it."""
+    if length_s <= 0:
+        return ()
+    width = length_s / columns
+    sent, failed, worst = [0] * columns, [0] * columns, [0.0] * columns
+    for sample in samples:
+        column = min(int(sample.due_s / width), columns - 1)
+        sent[column] += 1
+        if sample.failed:
+            failed[column] += 1
+        else:
+            worst[column] = max(worst[column], sample.latency_s)
+    return tuple(Bucket(n * width, sent[n], failed[n], worst[n]) for n in range(columns))
+
+
+def longest_gap_s(samples: Iterable[Sample]) -> float:
+    """The longest time between two good answers: how long the service was gone for everybody. Seconds."""
+    ends = sorted(sample.end_s for sample in samples if not sample.failed)
+    return max((later - earlier for earlier, later in pairwise(ends)), default=0.0)
