@@ -1,0 +1,123 @@
+"""What is in flight, and what happened to it during a drain? Admitting and counting are one step.
+
+Only *work* is entered: HTTP exchanges until the last byte of both bodies, open HTTP/2 streams, tunnels, TCP
+connections. Idle connections, health checks, scrapes and the drain call itself never are: they cannot hold a drain.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from drainproxy.drain.phase import LATE, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Kind(Enum):
+    """Kinds of work. Label values: API."""
+
+    HTTP = "http"
+    HTTP2 = "http2"
+    WEBSOCKET = "websocket"
+    TCP = "tcp"
+
+
+class Work:
+    """One piece of work. A connection that carries one exchange at a time uses the same object again for each."""
+
+    __slots__ = ("client", "kind", "method", "started_at", "target")
+
+    def __init__(self, kind: Kind, client: str) -> None:
+        self.kind = kind
+        self.client = client
+        self.method = ""
+        self.target = ""
+        self.started_at = 0.0
+
+
+class Tally:
+    """What one drain has seen since its trigger. Times are the caller's clock, seconds."""
+
+    def __init__(self) -> None:
+        self.arrivals = 0
+        self.last_arrival_at: float | None = None
+        self.late: Counter[Phase] = Counter()
+        self.completed: Counter[Kind] = Counter()
+        self.aborted: Counter[Kind] = Counter()
+
+    def absorb(self, other: Tally) -> None:
+        """Add another drain's counts to these."""
+        self.arrivals += other.arrivals
+        self.late += other.late
+        self.completed += other.completed
+        self.aborted += other.aborted
+
+
+class Ledger:
+    """All open work, oldest first. While a drain runs, `tally` counts what comes and goes."""
+
+    __slots__ = ("_open", "on_idle", "past", "phase", "tally")
+
+    def __init__(self) -> None:
+        self._open: dict[Work, None] = {}
+        self.phase = Phase.SERVING
+        self.tally: Tally | None = None
+        self.past = Tally()
+        self.on_idle: Callable[[], None] = _nothing
+
+    def enter(self, work: Work, now: float) -> None:
+        """Work arrives."""
+        work.started_at = now
+        self._open[work] = None
+        if self.tally is not None:
+            self.tally.arrivals += 1
+            self.tally.last_arrival_at = now
+            if self.phase in LATE:
+                self.tally.late[self.phase] += 1
+
+    def leave(self, work: Work, *, completed: bool) -> None:
+        """Work ends: `completed`, or aborted (by us at the deadline, or because either end broke)."""
+        del self._open[work]
+        if self.tally is not None:
+            (self.tally.completed if completed else self.tally.aborted)[work.kind] += 1
+            if not self._open:
+                self.on_idle()
+
+    def begin(self) -> None:
+        """A drain begins: count from here."""
+        self.tally = Tally()
+
+    def end(self) -> None:
+        """The drain was called off: its counts join those of past drains."""
+        if self.tally is not None:
+            self.past.absorb(self.tally)
+        self.tally = None
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is in flight."""
+        return not self._open
+
+    def count(self) -> Counter[Kind]:
+        """Open work by kind."""
+        return Counter(work.kind for work in self._open)
+
+    def oldest(self, most: int) -> Iterator[Work]:
+        """The pieces of work that have been open longest."""
+        return islice(self._open, most)
+
+    def total(self) -> Tally:
+        """Counts of all drains since the start of the process."""
+        both = Tally()
+        both.absorb(self.past)
+        if self.tally is not None:
+            both.absorb(self.tally)
+        return both
+
+
+def _nothing() -> None:
+    pass

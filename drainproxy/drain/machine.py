@@ -1,0 +1,269 @@
+"""What happens next? The one brain of the process: facts in with the time they became known, directives out.
+
+The machine holds no timer, socket or log. Its owner tells it what happened, carries out the directives that `advance`
+returns, and calls again at `wake_at`. However triggers, signals and resumes are ordered, there is one drain with one
+deadline (Kubernetes: preStop time is part of the grace period).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from drainproxy.config import MARGIN_S
+from drainproxy.drain.phase import DRAINING, NEXT, Outcome, Phase, State, Trigger
+from drainproxy.drain.schedule import FORCED_EXIT_S, Schedule
+
+if TYPE_CHECKING:
+    from drainproxy.config import Config
+    from drainproxy.drain.ledger import Ledger
+
+END = {
+    Outcome.CLEAN: "nothing was in flight",
+    Outcome.FORCED: "the deadline passed with work in flight",
+}
+"""Why a drain ended, for people."""
+
+INTERRUPTED_EXIT_CODE = 130
+QUIT_EXIT_CODE = 131
+
+
+@dataclass(frozen=True, slots=True)
+class Enter:
+    """Tell every session that this phase has begun. FORCING: they cut what they have, now."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The drain is over: answer all who wait, write the summary."""
+
+    outcome: Outcome
+    why: str
+    trigger: Trigger
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """End the process."""
+
+    code: int
+
+
+Directive = Enter | Finish | Exit
+
+
+class DrainMachine:
+    """The life of the process from `starting` to exit. `now` is the time on the caller's clock, in seconds."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self._config = config
+        self._ledger = ledger
+        self.phase = Phase.SERVING
+        self.trigger: Trigger | None = None
+        self.schedule: Schedule | None = None
+        self.outcome: Outcome | None = None
+        self.drained_at: float | None = None
+        self.terminating_at: float | None = None
+        self.healthy = False
+        self.reachable = False
+        self.answered_once = False
+        self.gate: str | None = None
+        self._hurried = False
+        self._interrupted = False
+        self._exit_code: int | None = None
+        self._left_since_drained = False
+        self._scraped = False
+        self._calling_off: str | None = None
+
+    # --- facts --------------------------------------------------------------------------------------------------------
+
+    def upstream(self, *, reachable: bool, healthy: bool, gate: str | None) -> None:
+        """The app was looked at: `reachable` (a connect succeeds), `healthy` (its health check passes).
+
+        `gate`: why the readiness gate is shut, None if it is open or there is none.
+        """
+        self.gate = gate
+        self.reachable = reachable
+        self.healthy = healthy
+        self.answered_once |= healthy
+        if self.phase is Phase.DRAINED:
+            if not reachable:
+                self._left_since_drained = True
+            elif self._left_since_drained and self._may_resume_by_itself:
+                self._calling_off = "the app went away and came back: its container restarted, the Pod stays"
+
+    def drain(self, trigger: Trigger, now: float) -> None:
+        """Begin the drain, or join the one that runs."""
+        if self.phase is not Phase.SERVING:
+            return
+        self.trigger = trigger
+        self.schedule = Schedule.of(self._config, now)
+        self.outcome = None
+        self._ledger.begin()
+
+    def terminate(self, now: float) -> None:
+        """SIGTERM: the process will end. The second one skips floor and quiet."""
+        if self.terminating_at is not None:
+            self._hurry(now)
+            return
+        self.terminating_at = now
+        self.drain(Trigger.SIGTERM, now)
+
+    def interrupt(self, now: float) -> None:
+        """SIGINT, a developer's Ctrl-C: as a second SIGTERM; again: exit at once."""
+        if self._interrupted:
+            self._exit_code = INTERRUPTED_EXIT_CODE
+            return
+        self._interrupted = True
+        if self.terminating_at is None:
+            self.terminating_at = now
+        self.drain(Trigger.SIGINT, now)
+        self._hurry(now)
+
+    def quit(self) -> None:
+        """SIGQUIT: exit at once."""
+        self._exit_code = QUIT_EXIT_CODE
+
+    def resume(self) -> bool:
+        """Call the drain off by hand. False: SIGTERM was received, the process will end."""
+        if self.terminating_at is not None:
+            return False
+        if self.phase is not Phase.SERVING:
+            self._calling_off = "asked to resume"
+        return True
+
+    def scraped(self) -> None:
+        """`/metrics` was read."""
+        self._scraped = self.phase is Phase.DRAINED
+
+    # --- what follows from them ---------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """The word for the whole."""
+        if self.phase is Phase.DRAINED:
+            return State.DRAINED
+        if self.phase in DRAINING:
+            return State.DRAINING
+        if self.healthy and self.gate is None:
+            return State.READY
+        return State.UNREADY if self.answered_once else State.STARTING
+
+    def advance(self, now: float) -> list[Directive]:
+        """Everything that is due. Carry the directives out in order, then call again until none come."""
+        if self._exit_code is not None:
+            return [Exit(self._exit_code)]
+        if self._calling_off is not None:
+            return self._call_off(now)
+        if self.schedule is None:
+            return []
+        if self.phase is Phase.DRAINED:
+            return self._after_drained(self.schedule, now)
+        return self._forward(self.schedule, now)
+
+    def wake_at(self) -> float | None:
+        """When `advance` has something to do even if nothing happens before; None: not by itself."""
+        if self.schedule is None:
+            return None
+        match self.phase:
+            case Phase.SERVING | Phase.FORCING:
+                return self.schedule.started_at
+            case Phase.PROPAGATING:
+                return self.schedule.floor_at
+            case Phase.FINISHING:
+                quiet_at = self._quiet_at(self.schedule)
+                return min(quiet_at, self.schedule.deadline_at) if self._ledger.idle else self.schedule.deadline_at
+            case Phase.DRAINED:
+                if self.terminating_at is not None:
+                    return self._exit_at(self.schedule)
+                return self._resume_at(self.schedule)
+
+    def _forward(self, schedule: Schedule, now: float) -> list[Directive]:
+        match self.phase:
+            case Phase.SERVING:
+                return self._enter(Phase.PROPAGATING)
+            case Phase.PROPAGATING if now >= schedule.floor_at:
+                return self._enter(Phase.FINISHING)
+            case Phase.FINISHING if self._ledger.idle and now >= min(self._quiet_at(schedule), schedule.deadline_at):
+                return self._finish(Outcome.CLEAN, now)
+            case Phase.FINISHING if now >= schedule.deadline_at:
+                return self._enter(Phase.FORCING)
+            case Phase.FORCING:
+                assert self._ledger.idle, "sessions cut everything when FORCING is entered"
+                return self._finish(Outcome.FORCED, now)
+        return []
+
+    def _after_drained(self, schedule: Schedule, now: float) -> list[Directive]:
+        if self.terminating_at is not None:
+            return [Exit(0)] if now >= self._exit_at(schedule) else []
+        resume_at = self._resume_at(schedule)
+        if resume_at is not None and now >= resume_at:
+            self._calling_off = "the grace period has passed and the app still runs: this was not the end of the Pod"
+            return self._call_off(now)
+        return []
+
+    def _enter(self, phase: Phase) -> list[Directive]:
+        assert phase in NEXT[self.phase], f"{self.phase} cannot be followed by {phase}"
+        self.phase = self._ledger.phase = phase
+        return [Enter(phase)]
+
+    def _finish(self, outcome: Outcome, now: float) -> list[Directive]:
+        self.outcome = outcome
+        self.drained_at = now
+        self._left_since_drained = self._scraped = False
+        return [*self._enter(Phase.DRAINED), self._ended(outcome, END[outcome], now)]
+
+    def _ended(self, outcome: Outcome, why: str, now: float) -> Finish:
+        assert self.schedule is not None, "what ends has begun"
+        assert self.trigger is not None, "what ends has begun"
+        return Finish(outcome, why, self.trigger, now - self.schedule.started_at)
+
+    def _call_off(self, now: float) -> list[Directive]:
+        why, self._calling_off = self._calling_off, None
+        assert why is not None, "a drain is called off for a reason"
+        if self.phase is Phase.SERVING:
+            return []
+        directives = [*self._enter(Phase.SERVING), self._ended(Outcome.RESUMED, why, now)]
+        self.outcome = Outcome.RESUMED
+        self.schedule = self.trigger = self.drained_at = None
+        return directives
+
+    def _hurry(self, now: float) -> None:
+        self._hurried = True
+        if self.schedule is not None:
+            self.schedule = self.schedule.hurry(now)
+
+    def _quiet_at(self, schedule: Schedule) -> float:
+        tally = self._ledger.tally
+        assert tally is not None, "a drain counts from its trigger on"
+        return schedule.quiet_at(tally.last_arrival_at)
+
+    @property
+    def _may_resume_by_itself(self) -> bool:
+        return self._config.resume_after == "auto" and self.terminating_at is None
+
+    def _resume_at(self, schedule: Schedule) -> float | None:
+        if not self._may_resume_by_itself or not self.reachable:
+            return None
+        return schedule.started_at + self._config.grace_period_s
+
+    def _exit_at(self, schedule: Schedule) -> float:
+        """After SIGTERM and drained: at once if nobody needs us any more, else when the app has had its time."""
+        assert self.drained_at is not None, "asked after the drain"
+        assert self.terminating_at is not None, "asked after SIGTERM"
+        both_at = max(self.drained_at, self.terminating_at)
+        alone = not self.reachable and self._ledger.idle
+        if self._hurried or alone:
+            exit_at = both_at
+        elif self.outcome is Outcome.FORCED:
+            exit_at = both_at + min(FORCED_EXIT_S, self._config.app_stop_time_s)
+        else:
+            exit_at = both_at + self._config.app_stop_time_s
+        if self._scraped:
+            return exit_at
+        budget_end_at = schedule.started_at + self._config.grace_period_s - MARGIN_S
+        scrape_until = min(self.drained_at + self._config.final_scrape_wait_s, budget_end_at)
+        return exit_at if self._hurried else max(exit_at, scrape_until)

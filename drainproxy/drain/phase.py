@@ -1,0 +1,70 @@
+"""Where is the process on its way out? The phases, which may follow which, and what each means.
+
+    SERVING ──trigger──▶ PROPAGATING ──floor──▶ FINISHING ──idle and quiet──▶ DRAINED
+       ▲                      │                     └──deadline──▶ FORCING ──cut──┘ │
+       └──────resume──────────┴─────────────────────┴───────────────────────────────┘
+
+`Phase` is the one language between the drain machine, which moves it, and the sessions, which each know what it means
+for their protocol:
+
+SERVING      no drain runs.
+PROPAGATING  the world is learning that this Pod ends: serve everything, ask nobody to stay.
+FINISHING    late traffic is served and counted; idle connections are asked to go; what is in flight finishes.
+FORCING      the deadline has passed: what is left is cut so that clients notice. Lasts no longer than the cutting.
+DRAINED      the app may be stopped. What still arrives is served while the app lives.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Phase(Enum):
+    """A step of the drain. Values are label values of metrics and words of `/status`: API."""
+
+    SERVING = "serving"
+    PROPAGATING = "propagating"
+    FINISHING = "finishing"
+    FORCING = "forcing"
+    DRAINED = "drained"
+
+
+NEXT: dict[Phase, frozenset[Phase]] = {
+    Phase.SERVING: frozenset({Phase.PROPAGATING}),
+    Phase.PROPAGATING: frozenset({Phase.FINISHING, Phase.SERVING}),
+    Phase.FINISHING: frozenset({Phase.FORCING, Phase.DRAINED, Phase.SERVING}),
+    Phase.FORCING: frozenset({Phase.DRAINED}),
+    Phase.DRAINED: frozenset({Phase.SERVING}),
+}
+"""Which phase may follow which."""
+
+DRAINING = frozenset({Phase.PROPAGATING, Phase.FINISHING, Phase.FORCING})
+LATE = frozenset({Phase.FINISHING, Phase.FORCING, Phase.DRAINED})
+"""Phases in which an arrival is late: the floor has passed and someone has still not learned."""
+
+
+class State(Enum):
+    """What `/status` and the `drainproxy_state` metric call the whole."""
+
+    STARTING = "starting"
+    READY = "ready"
+    UNREADY = "unready"
+    DRAINING = "draining"
+    DRAINED = "drained"
+
+
+class Trigger(Enum):
+    """Who began the drain. Label values: API."""
+
+    HTTP = "http"
+    CLI = "cli"
+    SIGTERM = "sigterm"
+    SIGINT = "sigint"
+
+
+class Outcome(Enum):
+    """How a drain ended. Label values: API."""
+
+    CLEAN = "clean"
+    FORCED = "forced"
+    RESUMED = "resumed"

@@ -1,0 +1,45 @@
+"""May we read from this socket? Back-pressure: a full peer, a full queue or a missing connection each hold reading."""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING
+
+from drainproxy.session.ports import Hold
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+class ReadGate:
+    """Reading from one transport goes on when no reason holds it any more."""
+
+    __slots__ = ("_held", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._held = Hold.NONE
+
+    def hold(self, why: Hold) -> None:
+        """Stop reading."""
+        if not self._held and not self._transport.is_closing():
+            self._transport.pause_reading()
+        self._held |= why
+
+    def unhold(self, why: Hold) -> None:
+        """This reason is gone."""
+        if not self._held:
+            return
+        self._held &= ~why
+        if not self._held and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
+def has_news(transport: asyncio.Transport) -> bool:
+    """Whether bytes, an EOF or an error wait in the socket that the loop has not delivered yet. One system call."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))

@@ -1,0 +1,123 @@
+"""Is the app there, and is it well? One look after the other, for as long as drainproxy runs."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import BadMessage
+from drainproxy.protocol.http1 import parse_response
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drainproxy.config import Address, Config
+
+FAST_S = 0.1
+"""Between two looks while it matters most: until the app has answered, and once it may be stopped."""
+MAX_GATE_BYTES = 64
+HEALTHY = range(200, 400)
+"""As the kubelet takes a probe's status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What one look saw. `reachable`: the app accepts connections; `healthy`: its health check passes."""
+
+    reachable: bool
+    healthy: bool
+    reason: str
+
+
+class HealthMonitor:
+    """Looks at one upstream and tells every result. `hurry` makes it look at once and often from then on."""
+
+    def __init__(self, address: Address, config: Config, tell: Callable[[Health], None]) -> None:
+        self._address = address
+        self._config = config
+        self._tell = tell
+        self._wake = asyncio.Event()
+        self._failures = 0
+        self._fast = True
+        self.health = Health(reachable=False, healthy=False, reason=f"no answer from {address} yet")
+
+    def hurry(self) -> None:
+        """Look now, and every FAST_S from now on."""
+        self._fast = True
+        self._wake.set()
+
+    def calm(self) -> None:
+        """Back to the usual interval once the app has answered."""
+        self._fast = False
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            seen = await self._look()
+            self._failures = 0 if seen.healthy else self._failures + 1
+            patient = self.health.healthy and seen.reachable and self._failures < self._config.ready_failures
+            self.health = Health(seen.reachable, healthy=True, reason=seen.reason) if patient else seen
+            self._tell(self.health)
+            interval_s = self._config.ready_interval_s
+            if self._fast or not seen.reachable:
+                interval_s = min(FAST_S, interval_s)
+            try:
+                async with asyncio.timeout(interval_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+
+    async def _look(self) -> Health:
+        writer: asyncio.StreamWriter | None = None
+        try:
+            async with asyncio.timeout(self._config.ready_timeout_s):
+                reader, writer = await self._connect()
+                if self._config.ready_path is None:
+                    return Health(reachable=True, healthy=True, reason="accepts connections")
+                return await self._ask(reader, writer, self._config.ready_path)
+        except TimeoutError:
+            return Health(writer is not None, healthy=False, reason=f"{self._address} did not answer in time")
+        except OSError as error:
+            reason = f"{self._address}: {error.strerror or error}"
+            return Health(writer is not None, healthy=False, reason=reason)
+        finally:
+            if writer is not None:
+                writer.transport.abort()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._address.path:
+            return await asyncio.open_unix_connection(self._address.path)
+        return await asyncio.open_connection(self._address.host, self._address.port)
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> Health:
+        request = f"GET {path} HTTP/1.1\r\nHost: {self._address}\r\nUser-Agent: drainproxy\r\nConnection: close\r\n\r\n"
+        writer.write(request.encode())
+        data = b""
+        try:
+            while (head := parse_response(data, self._config.max_header_size) if data else None) is None:
+                more = await reader.read(1 << 16)
+                if not more:
+                    return Health(
+                        reachable=True, healthy=False, reason=f"GET {path}: connection closed without an answer"
+                    )
+                data += more
+        except BadMessage as bad:
+            return Health(reachable=True, healthy=False, reason=f"GET {path}: not HTTP ({bad.reason})")
+        return Health(reachable=True, healthy=head.status in HEALTHY, reason=f"GET {path} answered {head.status}")
+
+
+def gate_reason(path: str | None) -> str | None:
+    """Why the readiness gate is shut, or None if it is open: FILE exists and, if it is not empty, reads `true`."""
+    if path is None:
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(MAX_GATE_BYTES).strip()
+    except FileNotFoundError:
+        return f"gate {path} does not exist"
+    except OSError as error:
+        return f"gate {path}: {error.strerror}"
+    return None if text in (b"", b"true") else f"gate {path} does not read true"

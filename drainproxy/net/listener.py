@@ -1,0 +1,146 @@
+"""One route's listening port: accepts clients, up to the limit, and knows every connection that is open."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING
+
+from drainproxy.drain.phase import Phase
+from drainproxy.net.client import ClientConnection
+from drainproxy.observer import Side
+from drainproxy.session.http1 import Http1Session
+from drainproxy.session.ports import Wait
+
+if TYPE_CHECKING:
+    from drainproxy.config import Config, Route
+    from drainproxy.drain.ledger import Ledger
+    from drainproxy.net.pool import Pool
+    from drainproxy.net.tasks import Tasks
+    from drainproxy.net.timers import Timers
+    from drainproxy.observer import Observer
+    from drainproxy.protocol.http1 import Forwarding
+    from drainproxy.session.ports import Session
+
+BACKLOG = 4096
+
+
+class Listener:
+    """A route at work. Constructed, it touches nothing; `start` accepts on bound sockets, `close` ends it."""
+
+    def __init__(  # noqa: PLR0913 - what the process has once, and every connection needs
+        self,
+        loop: asyncio.AbstractEventLoop,
+        route: Route,
+        config: Config,
+        *,
+        pool: Pool,
+        ledger: Ledger,
+        timers: Timers,
+        observer: Observer,
+        tasks: Tasks,
+        max_connections: int,
+    ) -> None:
+        self.loop = loop
+        self.route = route
+        self.config = config
+        self.pool = pool
+        self.ledger = ledger
+        self.timers = timers
+        self.observer = observer
+        self.phase = Phase.SERVING
+        self.connections: set[ClientConnection] = set()
+        self.limits = {
+            Wait.IDLE: config.idle_timeout_s,
+            Wait.HEADER: config.header_timeout_s,
+            Wait.RESPONSE: config.response_timeout_s,
+            Wait.STREAM: config.stream_idle_timeout_s,
+        }
+        self._tasks = tasks
+        self._max_connections = max_connections
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.AbstractServer] = []
+        self._stopped = False
+        self._empty: asyncio.Event | None = None
+        self._changing = asyncio.Lock()
+
+    def session_for(self, client: ClientConnection, forwarding: Forwarding) -> Session:
+        """The conversation that this route's protocol asks for."""
+        return Http1Session(client, self.config, forwarding, self.phase)
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Accept clients on these bound sockets."""
+        self._sockets = sockets
+        await self._accept()
+
+    def opened(self, connection: ClientConnection) -> None:
+        """A client has connected."""
+        self.connections.add(connection)
+        self.observer.opened(Side.CLIENT)
+        if len(self.connections) == self._max_connections:
+            self._tasks.spawn(self._pause(), f"pause accepting on {self.route.listen}")
+
+    def closed(self, connection: ClientConnection) -> None:
+        """A client's connection has ended."""
+        self.connections.discard(connection)
+        self.report(connection)
+        self.observer.closed(Side.CLIENT)
+        if not self.connections and self._empty is not None:
+            self._empty.set()
+        if len(self.connections) == self._max_connections - 1:
+            self._tasks.spawn(self._accept(), f"accept again on {self.route.listen}")
+
+    def report(self, connection: ClientConnection) -> None:
+        """Hand the bytes that this connection has carried since the last report to the observer."""
+        received, sent = connection.received, connection.sent
+        self.observer.transferred(received - connection.reported[0], sent - connection.reported[1])
+        connection.reported = (received, sent)
+
+    def report_all(self) -> None:
+        """Bring the observer's byte counts up to date."""
+        for connection in self.connections:
+            self.report(connection)
+
+    def enter(self, phase: Phase) -> None:
+        """Tell every session. FORCING: everything open is cut when this returns."""
+        self.phase = self.pool.phase = phase
+        for connection in list(self.connections):
+            connection.session.enter(phase)
+
+    # Accepting pauses by closing a duplicate of the listening socket: the socket itself stays open, so the kernel goes
+    # on queueing clients in the backlog, and nobody meets a closed port.
+
+    async def _accept(self) -> None:
+        async with self._changing:
+            if self._servers or self._stopped or len(self.connections) >= self._max_connections:
+                return
+            for sock in self._sockets:
+                duplicate = sock.dup()
+                serve = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
+                server = await serve(lambda: ClientConnection(self), sock=duplicate, backlog=BACKLOG)
+                self._servers.append(server)
+
+    async def _pause(self) -> None:
+        async with self._changing:
+            if len(self.connections) >= self._max_connections or self._stopped:
+                for server in self._servers:
+                    server.close()
+                self._servers.clear()
+
+    async def close(self, patience_s: float) -> None:
+        """Close the port, then every connection after what is still to be sent on it, within `patience_s` seconds."""
+        self._stopped = True
+        await self._pause()
+        for sock in self._sockets:
+            sock.close()
+        self._empty = asyncio.Event()
+        for connection in list(self.connections):
+            connection.close()
+        try:
+            async with asyncio.timeout(patience_s):
+                if self.connections:
+                    await self._empty.wait()
+        except TimeoutError:
+            for connection in list(self.connections):
+                connection.transport.abort()
+        await self.pool.close()

@@ -1,0 +1,177 @@
+"""Which connection to the app does an exchange get? An idle one at once, or the next that can be had."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from drainproxy.drain.phase import Phase
+from drainproxy.net.flow import has_news
+from drainproxy.net.tasks import Tasks
+from drainproxy.net.upstream import UpstreamConnection
+from drainproxy.observer import Side
+
+if TYPE_CHECKING:
+    from drainproxy.config import Address, Config
+    from drainproxy.net.client import ClientConnection
+    from drainproxy.net.timers import Timers
+    from drainproxy.observer import Observer
+
+RETRY_S = 0.05
+"""While the app refuses connections, one attempt is made this often for all requests that are held."""
+
+
+class Pool:
+    """The connections to one upstream address."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, address: Address, config: Config, timers: Timers, observer: Observer
+    ) -> None:
+        self._loop = loop
+        self._address = address
+        self._config = config
+        self._timers = timers
+        self.observer = observer
+        self.phase = Phase.SERVING
+        self._tasks = Tasks(loop)
+        self._idle: list[UpstreamConnection] = []
+        self._open = 0
+        self._wanting: dict[ClientConnection, float] = {}
+        self._dialling = 0
+        self._holding = False
+
+    @property
+    def idle(self) -> int:
+        """Connections that wait for an exchange."""
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """Connections that carry one."""
+        return self._open - len(self._idle)
+
+    # --- idle connections ---------------------------------------------------------------------------------------------
+
+    def take(self, *, careful: bool) -> UpstreamConnection | None:
+        """The connection that was used last: the one whose idle time at the app is the shortest."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.transport.is_closing() or (careful and has_news(connection.transport)):
+                connection.transport.abort()
+                continue
+            connection.reused = True
+            return connection
+        return None
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """An exchange is over. The connection waits for the next, but never longer than the app may keep it."""
+        if connection.transport.is_closing():
+            return
+        connection.idle_since = self._loop.time()
+        self._idle.append(connection)
+        if connection.bucket is None:
+            self._timers.watch(connection, connection.idle_since + self._config.upstream_idle_s)
+
+    def expire(self, connection: UpstreamConnection, now: float) -> None:
+        """Close the connection if it is idle and has been for long enough."""
+        if connection.session is not None or connection.transport.is_closing():
+            return
+        deadline = connection.idle_since + self._config.upstream_idle_s
+        if now < deadline:
+            self._timers.watch(connection, deadline)
+        elif connection in self._idle:
+            self._idle.remove(connection)
+            connection.transport.close()
+
+    def gone(self, connection: UpstreamConnection) -> None:
+        """A connection has ended."""
+        self._open -= 1
+        self._timers.forget(connection)
+        self.observer.closed(Side.UPSTREAM)
+        if connection.session is None and connection in self._idle:
+            self._idle.remove(connection)
+
+    # --- new connections ----------------------------------------------------------------------------------------------
+
+    def want(self, client: ClientConnection) -> None:
+        """Make a connection for this client: its session is told when there is one, or that there will be none."""
+        hold_s = 0.0 if self.phase is Phase.DRAINED else self._config.connect_wait_s
+        self._wanting[client] = self._loop.time() + hold_s
+        self._dial_for_all()
+
+    def forget(self, client: ClientConnection) -> None:
+        """The client does not want one any more."""
+        self._wanting.pop(client, None)
+
+    def _dial_for_all(self) -> None:
+        while not self._holding and self._dialling < len(self._wanting):
+            self._dialling += 1
+            self._tasks.spawn(self._dial(), f"dial {self._address}")
+
+    async def _dial(self) -> None:
+        """One connection for whoever has waited longest."""
+        reason = await self._attempt()
+        self._dialling -= 1
+        if reason is not None and not self._holding and self._wanting:
+            self._holding = True
+            self._tasks.spawn(self._hold_and_retry(reason), f"hold for {self._address}")
+
+    async def _attempt(self) -> str | None:
+        """Try once. None: there is a connection, and it has been handed over; else why not (a metric's label)."""
+        try:
+            async with asyncio.timeout(self._config.connect_timeout_s):
+                connection = await self._connect()
+        except TimeoutError:
+            return "connect-timeout"
+        except OSError as error:
+            return (
+                "connect-refused" if isinstance(error, ConnectionRefusedError | FileNotFoundError) else "connect-failed"
+            )
+        self._hand_over(connection)
+        return None
+
+    async def _connect(self) -> UpstreamConnection:
+        address = self._address
+        if address.path:
+            _, connection = await self._loop.create_unix_connection(lambda: UpstreamConnection(self), address.path)
+        else:
+            _, connection = await self._loop.create_connection(
+                lambda: UpstreamConnection(self), address.host, address.port
+            )
+        self._open += 1
+        return connection
+
+    def _hand_over(self, connection: UpstreamConnection) -> None:
+        if connection.transport.is_closing():
+            return
+        for client in self._wanting:
+            del self._wanting[client]
+            client.connected(connection)
+            return
+        self.put(connection)
+
+    async def _hold_and_retry(self, reason: str) -> None:
+        """The app starts or restarts: hold what waits, and look again and again until it is there."""
+        refused: str | None = reason
+        while refused is not None and self._wanting:
+            self._refuse_overdue(refused)
+            await asyncio.sleep(RETRY_S)
+            if self._wanting:
+                refused = await self._attempt()
+        self._holding = False
+        self._dial_for_all()
+
+    def _refuse_overdue(self, reason: str) -> None:
+        now = self._loop.time()
+        drained = self.phase is Phase.DRAINED
+        for client in [client for client, deadline in self._wanting.items() if drained or now >= deadline]:
+            del self._wanting[client]
+            client.session.upstream_refused(reason)
+
+    async def close(self) -> None:
+        """Drop every connection that is not lent."""
+        await self._tasks.close()
+        for connection in self._idle:
+            connection.transport.abort()
+        self._idle.clear()

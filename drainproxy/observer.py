@@ -1,0 +1,41 @@
+"""What does the shell report, for people and for Prometheus? The calls; `metrics` counts them, `log` writes them."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from drainproxy.drain.ledger import Work
+
+
+class Side(Enum):
+    """Whose connection. Label values: API."""
+
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+
+
+class Observer(Protocol):
+    """Called from the data path: each is plain integer work, or nothing."""
+
+    def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
+        """A request was answered with `status` (0: not at all)."""
+
+    def opened(self, side: Side) -> None:
+        """A connection."""
+
+    def closed(self, side: Side) -> None:
+        """A connection."""
+
+    def transferred(self, received: int, sent: int) -> None:
+        """Bytes from and to a client, since the last report on its connection."""
+
+    def rejected(self, reason: str) -> None:
+        """A request that was refused here; `reason` from a closed set."""
+
+    def upstream_error(self, reason: str) -> None:
+        """A failure of the app; `reason` from a closed set."""
+
+    def retried(self) -> None:
+        """A request that was sent to the app once more."""

@@ -1,0 +1,61 @@
+"""Which bytes may stand in a header or trailer section? The grammar of fields (RFC 9110 §5), once for every message.
+
+A proxy must be stricter than either of its neighbours: what two parsers could read in two ways is refused. So: no
+obs-fold, no bare CR or LF, no NUL or other control, no white space before the colon.
+"""
+
+from __future__ import annotations
+
+import re
+
+from drainproxy.errors import BadMessage
+
+TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
+SECTION = rb"(?:" + TOKEN + rb":" + VALUE + rb"\r\n)*+"
+"""Any number of field lines. Possessive quantifiers keep matching linear in the size of the section."""
+
+_LINE = re.compile(TOKEN + rb":" + VALUE)
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+
+
+def explain(head: bytes) -> str:
+    """Why a complete header section was refused, as a token: for the person who reads the answer or the log."""
+    if b"\0" in head:
+        return "nul"
+    without_crlf = head.replace(b"\r\n", b"")
+    if b"\n" in without_crlf:
+        return "bare-lf"
+    if b"\r" in without_crlf:
+        return "bare-cr"
+    for line in head.split(b"\r\n")[1:]:
+        if line[:1] in (b" ", b"\t"):
+            return "obs-fold"
+        if line and not _LINE.fullmatch(line):
+            name = line.partition(b":")[0]
+            return "space-before-colon" if name.rstrip() != name else "bad-field"
+    return "bad-start-line"
+
+
+def content_length(value: bytes, before: int | None) -> int:
+    """A Content-Length as a number (RFC 9112 §6.3). Repeated equal ones are one; anything but digits is refused.
+
+    Raises BadMessage.
+    """
+    if not _DIGITS.fullmatch(value):
+        raise BadMessage("bad-content-length")
+    length = int(value)
+    if before is not None and before != length:
+        raise BadMessage("different-content-lengths")
+    return length
+
+
+def is_chunked(value: bytes, before: bool) -> bool:
+    """True if this Transfer-Encoding (in lower case) ends in `chunked`, as every body we frame must (RFC 9112 §6.1).
+
+    Raises BadMessage for any other last coding, and for a second one: `chunked` is applied once.
+    """
+    codings = [coding.strip() for coding in value.split(b",")]
+    if before or codings[-1] != b"chunked" or b"chunked" in codings[:-1] or b"" in codings:
+        raise BadMessage("bad-transfer-encoding")
+    return True

@@ -1,0 +1,198 @@
+"""Where does a body end? Strict framing that counts the bytes and leaves them as they came (RFC 9112 §6, §7).
+
+A framing is fed the bytes behind a head and says how many of them belong to the body. It never re-encodes them.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Protocol
+
+from drainproxy.errors import BadMessage
+from drainproxy.protocol.fields import SECTION
+
+MAX_LINE = 1024
+"""Bytes a chunk-size line may have: sixteen digits and some extensions."""
+MAX_EXTENSIONS = 16 * 1024
+"""Bytes all chunk extensions of one body may have: they carry nothing, and cost as much as data."""
+
+_EXTENSION = rb"(?:;[\t\x20-\x7e\x80-\xff]*+)?"
+_SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,16})(" + _EXTENSION + rb")\r\n")
+_SIZE_LINE_START = re.compile(rb"[0-9a-fA-F]{0,16}" + _EXTENSION + rb"\r?")
+_TRAILERS = re.compile(SECTION + rb"\r\n")
+_FORBIDDEN_TRAILER = re.compile(
+    rb"(?:^|\n)(?:content-length|transfer-encoding|host|connection|trailer|upgrade)[ \t]*:", re.I
+)
+
+
+class Framing(Protocol):
+    """Follows one body. `payload` counts its bytes without framing."""
+
+    done: bool
+    payload: int
+
+    def feed(self, data: bytes, start: int) -> int:
+        """Index in `data` behind the last byte, from `start` on, that belongs to this body. Raises BadMessage."""
+
+    def end(self) -> bool:
+        """The sender has closed its side: is the body complete?"""
+
+
+class Length:
+    """As many bytes as Content-Length says."""
+
+    __slots__ = ("_size", "done", "payload")
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.payload = 0
+        self.done = size == 0
+
+    def feed(self, data: bytes, start: int) -> int:
+        """See Framing."""
+        end = min(len(data), start + self._size - self.payload)
+        self.payload += end - start
+        self.done = self.payload == self._size
+        return end
+
+    def end(self) -> bool:
+        """See Framing."""
+        return self.done
+
+
+class UntilClose:
+    """Everything until the sender closes. Only responses may be framed so."""
+
+    __slots__ = ("done", "payload")
+
+    def __init__(self) -> None:
+        self.payload = 0
+        self.done = False
+
+    def feed(self, data: bytes, start: int) -> int:
+        """See Framing."""
+        self.payload += len(data) - start
+        return len(data)
+
+    def end(self) -> bool:
+        """See Framing."""
+        self.done = True
+        return True
+
+
+class _At(Enum):
+    SIZE = "size line"
+    DATA = "data"
+    CRLF = "the CRLF behind the data"
+    TRAILERS = "trailers"
+
+
+class Chunked:
+    """Chunks, then trailers. With `decode`, `spans` collects the data of what was fed last, for HTTP/1.0 clients."""
+
+    __slots__ = ("_at", "_extensions", "_left", "_max_trailers", "_partial", "decoding", "done", "payload", "spans")
+
+    def __init__(self, max_trailers: int, *, decode: bool = False) -> None:
+        self.payload = 0
+        self.done = False
+        self.spans: list[bytes] = []
+        self.decoding = decode
+        self._at = _At.SIZE
+        self._left = 0
+        self._extensions = 0
+        self._partial = b""
+        self._max_trailers = max_trailers
+
+    def feed(self, data: bytes, start: int) -> int:
+        """See Framing."""
+        self.spans.clear()
+        size = len(data)
+        while start < size and not self.done:
+            match self._at:
+                case _At.DATA:
+                    start = self._data(data, start)
+                case _At.SIZE:
+                    start = self._size_line(data, start)
+                case _At.CRLF:
+                    start = self._crlf(data, start)
+                case _At.TRAILERS:
+                    start = self._trailers(data, start)
+        return start
+
+    def end(self) -> bool:
+        """See Framing."""
+        return self.done
+
+    def _data(self, data: bytes, start: int) -> int:
+        end = min(len(data), start + self._left)
+        self._left -= end - start
+        self.payload += end - start
+        if self.decoding:
+            self.spans.append(data[start:end])
+        if self._left == 0:
+            self._at = _At.CRLF
+        return end
+
+    def _size_line(self, data: bytes, start: int) -> int:
+        match = _SIZE_LINE.match(data, start)
+        if match is None or self._partial:
+            line, start = self._whole_line(data, start)
+            if line is None:
+                return start
+            match = _SIZE_LINE.fullmatch(line)
+            if match is None:
+                raise BadMessage("bad-chunk-size")
+        else:
+            start = match.end()
+        self._extensions += len(match[2])
+        if self._extensions > MAX_EXTENSIONS or len(match[0]) > MAX_LINE:
+            raise BadMessage("chunk-extensions-too-long")
+        self._left = int(match[1], 16)
+        self._at = _At.DATA if self._left else _At.TRAILERS
+        return start
+
+    def _whole_line(self, data: bytes, start: int) -> tuple[bytes | None, int]:
+        """A size line that came in pieces: (line, index behind it), or (None, end) while it is not complete."""
+        newline = data.find(b"\n", start)
+        end = len(data) if newline < 0 else newline + 1
+        line = self._partial + data[start:end]
+        if newline >= 0:
+            self._partial = b""
+            return line, end
+        if len(line) > MAX_LINE or not _SIZE_LINE_START.fullmatch(line):
+            raise BadMessage("bad-chunk-size")
+        self._partial = line
+        return None, end
+
+    def _crlf(self, data: bytes, start: int) -> int:
+        need = 2 - len(self._partial)
+        self._partial += data[start : start + need]
+        if not b"\r\n".startswith(self._partial):
+            raise BadMessage("bad-chunk-end")
+        if self._partial == b"\r\n":
+            self._partial = b""
+            self._at = _At.SIZE
+        return min(len(data), start + need)
+
+    def _trailers(self, data: bytes, start: int) -> int:
+        """The trailer section and the empty line; mostly just the empty line."""
+        before = len(self._partial)
+        section = self._partial + data[start:]
+        if section.startswith(b"\r\n"):
+            end = 2
+        else:
+            at = section.find(b"\r\n\r\n", max(0, before - 3))
+            end = at + 4 if at >= 0 else -1
+        if max(end, len(section) if end < 0 else 0) > self._max_trailers:
+            raise BadMessage("trailers-too-long", 431)
+        if end < 0:
+            if b"\n" in section.replace(b"\r\n", b"") or section[:1] in (b"\n", b" ", b"\t", b"\0"):
+                raise BadMessage("bad-trailer")
+            self._partial = section
+            return len(data)
+        if not _TRAILERS.fullmatch(section, 0, end) or _FORBIDDEN_TRAILER.search(section, 0, end):
+            raise BadMessage("bad-trailer")
+        self._partial = b""
+        self.done = True
+        return start + end - before

@@ -1,0 +1,385 @@
+"""What does an HTTP/1 head say, and what is sent on in its place? (RFC 9112, RFC 9110 §7.6)
+
+One pattern checks a whole head: the grammar is in one place, and `re` runs it at the speed of C. A second one finds the
+few fields a proxy must know. Everything else stays the bytes that came: a head is sent on as slices of the original,
+cut where a hop-by-hop field stood.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import BadMessage
+from drainproxy.protocol.fields import SECTION, TOKEN, content_length, explain, is_chunked
+from drainproxy.protocol.framing import Chunked, Framing, Length, UntilClose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Cut = tuple[int, int]
+"""Start and end of a field line that is not sent on."""
+
+_REQUEST = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e\x80-\xff]++) HTTP/1\.([01])\r\n" + SECTION + rb"\r\n")
+_RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n" + SECTION + rb"\r\n")
+_VERSION = re.compile(rb" HTTP/([0-9]+)\.([0-9]+)$")
+_METHOD_START = re.compile(TOKEN + rb"(?: |$)")
+_VALUE = rb"):[ \t]*+([^\r]*+)\r"
+_REQUEST_FIELDS = re.compile(
+    rb"\n(host|user-agent|content-length|transfer-encoding|connection|te|upgrade|expect|keep-alive"
+    rb"|proxy-connection|x-forwarded-(?:for|host|proto)|x-request-id" + _VALUE
+)
+_RESPONSE_FIELDS = re.compile(
+    rb"\n(content-length|transfer-encoding|connection|te|upgrade|keep-alive|proxy-connection" + _VALUE
+)
+_HOST = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%\x80-\xff]*|\[[0-9a-f:.v%]+\])(?::[0-9]*)?")
+_ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(?:[/?#]|$)")
+
+_NOT_BY_NAME = frozenset(
+    b"host content-length transfer-encoding content-type authorization cookie x-request-id x-forwarded-for "
+    b"x-forwarded-host x-forwarded-proto close keep-alive upgrade te".split()
+) | {b""}
+"""What naming it in Connection does not remove: fields meant for every recipient, options, and what is cut anyway."""
+
+_PROBES = (b"kube-probe/", b"googlehc/", b"elb-healthchecker/", b"envoy/hc")
+"""User-Agents (lower case) of health checks: they are answered, but are no work and no sign of late traffic."""
+
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+"""Methods that may be repeated (RFC 9110 §9.2.2)."""
+
+SWITCHING_PROTOCOLS = 101
+FINAL = 200
+NO_CONTENT = 204
+NOT_MODIFIED = 304
+UPGRADE_REQUIRED = 426
+
+_ONE = ord("1")
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """What each request of a client connection gets added. `trusted`: its X-Forwarded-Proto and -Host are kept."""
+
+    address: bytes
+    proto: bytes
+    trusted: bool
+    new_id: Callable[[], bytes]
+
+
+class RequestHead:
+    """One request's head. Defaults stand on the class: a head stores only what it says itself (0.4 µs less)."""
+
+    method: bytes
+    target: bytes
+    minor: int
+    end: int
+    """Index behind the head in the data it was parsed from."""
+    length: int | None = None
+    chunked: bool = False
+    close: bool = False
+    upgrade: bytes = b""
+    expects_continue: bool = False
+    is_probe: bool = False
+    _data: bytes
+    _host: bytes = b""
+    _cuts: list[Cut] | tuple[Cut, ...] = ()
+    _for_end: int = 0
+    _proto_line: Cut | None = None
+    _host_line: Cut | None = None
+    _has_id: bool = False
+    _takes_trailers: bool = False
+
+    @property
+    def replayable(self) -> bool:
+        """Sending it twice is safe and possible: an idempotent method, no body."""
+        return not self.length and not self.chunked and self.method in IDEMPOTENT
+
+    def framing(self, max_trailers: int) -> Framing:
+        """The framing of the body."""
+        return Chunked(max_trailers) if self.chunked else Length(self.length or 0)
+
+    def forward(self, to: Forwarding, stop: int) -> bytes:
+        """What to send to the app for the data this was parsed from, up to `stop`: the head, and body if there is.
+
+        The head becomes HTTP/1.1, loses its hop-by-hop fields and gets the forwarding fields.
+        """
+        data, end = self._data, self.end
+        added = [] if self._for_end else [b"X-Forwarded-For: ", to.address, b"\r\n"]
+        if self._proto_line is None or not to.trusted:
+            added += (b"X-Forwarded-Proto: ", to.proto, b"\r\n")
+        if self._host_line is None or not to.trusted:
+            added += (b"X-Forwarded-Host: ", self._host, b"\r\n")
+        if not self._has_id:
+            added += (b"X-Request-Id: ", to.new_id(), b"\r\n")
+        if not self._cuts and not self._for_end and self.minor and to.trusted:
+            return b"".join((data[: end - 2], *added, b"\r\n", data[end:stop]))
+        if self.upgrade:
+            added.append(b"Connection: Upgrade\r\n")
+        elif self._takes_trailers:
+            added.append(b"Connection: TE\r\nTE: trailers\r\n")
+        parts: list[bytes] = []
+        at = 0
+        for cut_from, cut_to, instead in sorted(self._edits(to)):
+            parts += (data[at:cut_from], instead)
+            at = cut_to
+        return b"".join((*parts, data[at : end - 2], *added, b"\r\n", data[end:stop]))
+
+    def _edits(self, to: Forwarding) -> list[tuple[int, int, bytes]]:
+        edits = [(start, stop, b"") for start, stop in self._cuts]
+        if self._for_end:
+            edits.append((self._for_end, self._for_end, b", " + to.address))
+        if not to.trusted:
+            edits += [(*line, b"") for line in (self._proto_line, self._host_line) if line is not None]
+        if not self.minor:
+            version_end = self._data.index(b"\r\n")
+            # HTTP/1.0 knows no Host and HTTP/1.1 must have one: an empty value says that none is known (RFC 9110 §7.2).
+            edits.append((version_end - 1, version_end, b"1" if self._host else b"1\r\nHost:"))
+        return edits
+
+
+def parse_request(data: bytes, max_size: int) -> RequestHead | None:
+    """The head that `data` begins with, or None while it is incomplete. Raises BadMessage."""
+    match = _REQUEST.match(data)
+    if match is None:
+        _refuse_or_wait(data, max_size, _request_fault(data))
+        return None
+    head = RequestHead()
+    head.end = end = match.end()
+    if end > max_size:
+        raise BadMessage("header-too-large", 431)
+    head.method, head.target, minor = match.groups()
+    head.minor = 1 if minor == b"1" else 0
+    head._data = data
+    _read_request_fields(head, data[:end].lower())
+    return head
+
+
+def _read_request_fields(head: RequestHead, lowered: bytes) -> None:  # noqa: C901, PLR0912, PLR0915 - one branch a field
+    hosts = 0
+    options: list[bytes] = []
+    cuts: list[Cut] = []
+    upgrade_line = None
+    upgrade = b""
+    for field in _REQUEST_FIELDS.finditer(lowered):
+        name, value = field.groups()
+        match name:
+            case b"host":
+                hosts += 1
+                value_start = field.start(2)
+                head._host = head._data[value_start : value_start + len(value.rstrip())]
+            case b"user-agent":
+                if value.startswith(_PROBES):
+                    head.is_probe = True
+            case b"content-length":
+                if head.length is not None:
+                    cuts.append(_line(field))
+                head.length = content_length(value.rstrip(), head.length)
+            case b"transfer-encoding":
+                head.chunked = is_chunked(value, before=head.chunked)
+            case b"x-forwarded-for":
+                head._for_end = field.start(2) + len(value.rstrip())
+            case b"x-forwarded-proto":
+                head._proto_line = _line(field)
+            case b"x-forwarded-host":
+                head._host_line = _line(field)
+            case b"x-request-id":
+                head._has_id = True
+            case b"expect":
+                head.expects_continue = value.rstrip() == b"100-continue"
+            case b"upgrade":
+                upgrade, upgrade_line = value.rstrip(), _line(field)
+            case _:
+                if name == b"connection":
+                    options += [option.strip() for option in value.split(b",")]
+                elif name == b"te":
+                    head._takes_trailers = b"trailers" in value
+                cuts.append(_line(field))
+    _check_framing(head.length, head.chunked, is_1_0=not head.minor)
+    _check_host(head, hosts)
+    if not head.minor and b"keep-alive" not in options:
+        head.close = True
+    if options:
+        head.close = head.close or b"close" in options
+        cuts += _named_by_connection(lowered, options)
+    if upgrade_line is not None:
+        # h2c is not relayed: the app would speak HTTP/2 on a connection that is read as HTTP/1.
+        if b"upgrade" in options and head.minor and upgrade != b"h2c":
+            head.upgrade = upgrade
+        else:
+            cuts.append(upgrade_line)
+    if cuts:
+        head._cuts = cuts
+
+
+def _line(field: re.Match[bytes]) -> Cut:
+    """The field's whole line. The match begins at the LF before it and ends at its CR."""
+    return field.start() + 1, field.end() + 1
+
+
+def _check_framing(length: int | None, chunked: bool, *, is_1_0: bool) -> None:
+    if chunked and length is not None:
+        raise BadMessage("length-and-encoding")
+    if chunked and is_1_0:
+        raise BadMessage("encoding-in-http10")
+
+
+def _check_host(head: RequestHead, hosts: int) -> None:
+    """RFC 9112 §3.2: exactly one Host in HTTP/1.1, well-formed, and not another than an absolute target names."""
+    if hosts != 1 and (hosts or head.minor):
+        raise BadMessage("several-hosts" if hosts else "no-host")
+    host = head._host.lower()
+    if not _HOST.fullmatch(host):
+        raise BadMessage("bad-host")
+    if head.target[:1] in (b"/", b"*") or head.method == b"CONNECT":
+        return
+    absolute = _ABSOLUTE.match(head.target.lower())
+    if absolute is None or not _HOST.fullmatch(absolute[1]):
+        raise BadMessage("bad-target")
+    if hosts and host != absolute[1]:
+        # §3.2.2 lets a proxy replace Host by the target's; two names for one request are refused instead.
+        raise BadMessage("two-hosts")
+
+
+def _named_by_connection(lowered: bytes, options: list[bytes]) -> list[Cut]:
+    """The lines of the fields that Connection names (RFC 9110 §7.6.1)."""
+    cuts = []
+    for option in set(options) - _NOT_BY_NAME:
+        line = re.compile(rb"\n" + re.escape(option) + rb":[^\r]*+\r")
+        cuts += [_line(match) for match in line.finditer(lowered)]
+    return cuts
+
+
+class ResponseHead:
+    """One response's head. Defaults stand on the class, as with RequestHead."""
+
+    status: int
+    end: int
+    """Index behind the head in the data it was parsed from."""
+    length: int | None = None
+    chunked: bool = False
+    close: bool = False
+    upgrade: bytes = b""
+    _data: bytes
+    _cuts: list[Cut] | tuple[Cut, ...] = ()
+
+    @property
+    def is_interim(self) -> bool:
+        """1xx: another head follows."""
+        return self.status < FINAL
+
+    def is_bodyless(self, method: bytes) -> bool:
+        """No body follows, whatever the fields say (RFC 9112 §6.3)."""
+        return self.length == 0 or method == b"HEAD" or self.status in (NO_CONTENT, NOT_MODIFIED)
+
+    def framing(self, max_trailers: int, *, decode: bool) -> Framing:
+        """The framing of the body, if one follows (RFC 9112 §6.3)."""
+        if self.chunked:
+            return Chunked(max_trailers, decode=decode)
+        return UntilClose() if self.length is None else Length(self.length)
+
+    def forward(self, connection: bytes, stop: int, *, decode: bool = False) -> bytes:
+        """What to send to the client for the data this was parsed from, up to `stop`: the head, and body if there is.
+
+        The head becomes HTTP/1.1, loses its hop-by-hop fields and gets this Connection line (or none). `decode`: the
+        body is sent without chunks, so Transfer-Encoding goes, too.
+        """
+        data, end, cuts = self._data, self.end, self._cuts
+        if decode:
+            cuts = [*cuts, *_framing_lines(data[:end].lower())]
+        if not cuts and not connection and data[7] == _ONE:
+            return data if stop == len(data) else data[:stop]
+        parts, at = [b"HTTP/1.1"], 8
+        for cut_from, cut_to in cuts if len(cuts) < 2 else sorted(set(cuts)):  # noqa: PLR2004 - nothing to sort
+            parts.append(data[at:cut_from])
+            at = cut_to
+        return b"".join((*parts, data[at : end - 2], connection, b"\r\n", data[end:stop]))
+
+
+def parse_response(data: bytes, max_size: int) -> ResponseHead | None:
+    """The head that `data` begins with, or None while it is incomplete. Raises BadMessage."""
+    match = _RESPONSE.match(data)
+    if match is None:
+        _refuse_or_wait(data, max_size, _response_fault(data))
+        return None
+    head = ResponseHead()
+    head.end = end = match.end()
+    if end > max_size:
+        raise BadMessage("header-too-large", 431)
+    minor, status = match.groups()
+    head.status = int(status)
+    head._data = data
+    _read_response_fields(head, data[:end].lower(), is_1_0=minor == b"0")
+    return head
+
+
+def _read_response_fields(head: ResponseHead, lowered: bytes, *, is_1_0: bool) -> None:
+    options: list[bytes] = []
+    cuts: list[Cut] = []
+    for field in _RESPONSE_FIELDS.finditer(lowered):
+        name, value = field.groups()
+        match name:
+            case b"content-length":
+                if head.length is not None:
+                    cuts.append(_line(field))
+                head.length = content_length(value.rstrip(), head.length)
+                continue
+            case b"transfer-encoding":
+                head.chunked = is_chunked(value, before=head.chunked)
+                continue
+            case b"connection":
+                options += [option.strip() for option in value.split(b",")]
+            case b"upgrade":
+                head.upgrade = value.rstrip()
+                if head.status in (SWITCHING_PROTOCOLS, UPGRADE_REQUIRED):
+                    continue
+        cuts.append(_line(field))
+    _check_framing(head.length, head.chunked, is_1_0=is_1_0)
+    if head.status == NO_CONTENT or head.is_interim:
+        # RFC 9110 §8.6, RFC 9112 §6.1: neither may frame a body here, and a client may stumble over them.
+        cuts += _framing_lines(lowered)
+        head.length, head.chunked = None, False
+    if is_1_0:
+        head.close = b"keep-alive" not in options
+    if options:
+        head.close = head.close or b"close" in options
+        cuts += _named_by_connection(lowered, options) if len(options) > 1 or options[0] not in _NOT_BY_NAME else ()
+    if cuts:
+        head._cuts = cuts
+
+
+def _framing_lines(lowered: bytes) -> list[Cut]:
+    """Where Content-Length and Transfer-Encoding stand."""
+    framing = (b"content-length", b"transfer-encoding")
+    return [_line(match) for match in _RESPONSE_FIELDS.finditer(lowered) if match[1] in framing]
+
+
+def _refuse_or_wait(data: bytes, max_size: int, fault: BadMessage | None) -> None:
+    """No head was found. Raise BadMessage if none can come of this data; return if more may complete it."""
+    if fault is not None:
+        raise fault
+    end = data.find(b"\r\n\r\n")
+    if end >= 0:
+        raise BadMessage(explain(data[: end + 2]))
+    if len(data) > max_size:
+        raise BadMessage("header-too-large", 431)
+    if b"\0" in data or b"\n" in data.replace(b"\r\n", b""):
+        raise BadMessage(explain(data))
+
+
+def _request_fault(data: bytes) -> BadMessage | None:
+    """What is wrong with a request line as far as it has come."""
+    line, crlf, _ = data.partition(b"\r\n")
+    if not _METHOD_START.match(line):
+        return BadMessage("bad-start-line")
+    version = _VERSION.search(line) if crlf else None
+    if crlf and (version is None or line.count(b" ") != 2):  # noqa: PLR2004 - method, target, version
+        return BadMessage("bad-start-line")
+    if version is not None and (version[1] != b"1" or version[2] not in (b"0", b"1")):
+        return BadMessage("http-version", 505)
+    return None
+
+
+def _response_fault(data: bytes) -> BadMessage | None:
+    """What is wrong with a status line as far as it has come."""
+    return None if data.startswith(b"HTTP/1."[: len(data)]) else BadMessage("bad-start-line")

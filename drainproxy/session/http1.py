@@ -1,0 +1,528 @@
+"""How does an HTTP/1 conversation go? One exchange after the other, streamed both ways, on two connections.
+
+    request side   IDLE ─▶ HEAD ─▶ BODY ─▶ SENT ─▶ IDLE …           (or CLOSED: nothing more is read)
+    response side  NONE ─▶ DIALLING ─▶ WAITING ─▶ ANSWERING ─▶ NONE …
+
+An exchange is open from the complete head on: exactly while the response side is not NONE. Requests that come while one
+is being answered wait in `_pending`; answers keep the order of the requests. Any doubt about where a message ends
+closes both connections: nothing of a bad message leaks into the next one.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from drainproxy.drain.ledger import Kind
+from drainproxy.drain.phase import Phase
+from drainproxy.errors import BadMessage
+from drainproxy.protocol.framing import Chunked, UntilClose
+from drainproxy.protocol.http1 import SWITCHING_PROTOCOLS, parse_request, parse_response
+from drainproxy.protocol.replies import reply
+from drainproxy.session.ports import Hold, Wait
+from drainproxy.session.tunnel import TunnelSession
+
+if TYPE_CHECKING:
+    from drainproxy.config import Config
+    from drainproxy.protocol.framing import Framing
+    from drainproxy.protocol.http1 import Forwarding, RequestHead, ResponseHead
+    from drainproxy.session.ports import Client, Upstream
+
+MAX_PENDING = 64 * 1024
+"""Bytes of further requests that are kept while one is being answered; then reading is held."""
+
+
+class Ask(Enum):
+    """The request side."""
+
+    IDLE = "between requests"
+    HEAD = "a head has begun"
+    BODY = "a body is on its way"
+    SENT = "complete"
+    CLOSED = "nothing more is read"
+
+
+class Answer(Enum):
+    """The response side."""
+
+    NONE = "nothing to answer"
+    DIALLING = "admitted, without a connection to the app"
+    WAITING = "the app has the request"
+    ANSWERING = "the response is on its way"
+
+
+# Members as globals: half the cost of a look-up through the class, some twenty times a request.
+_IDLE, _HEAD, _BODY, _SENT, _CLOSED = Ask
+_NONE, _DIALLING, _WAITING, _ANSWERING = Answer
+
+_CLOSE = b"Connection: close\r\n"
+_KEEP_ALIVE = b"Connection: keep-alive\r\n"
+_UPGRADE = b"Connection: Upgrade\r\n"
+_WORTH_PARSING = re.compile(rb"\r\n\r\n|(?<!\r)\n|\0")
+"""In what came of a head: its end, or a fault. Without either, more of it is awaited, at no cost."""
+
+
+class Http1Session:
+    """The conversation on one client connection. See Session for the contract."""
+
+    __slots__ = (
+        "_answer", "_answer_body", "_ask", "_ask_body", "_client", "_closing", "_config", "_eof", "_forwarding",
+        "_outgoing", "_partial", "_pending", "_phase", "_request", "_retriable", "_reusable", "_status", "_upstream",
+    )  # fmt: skip
+
+    half_closes = False
+
+    def __init__(self, client: Client, config: Config, forwarding: Forwarding, phase: Phase) -> None:
+        self._client = client
+        self._config = config
+        self._forwarding = forwarding
+        self._phase = phase
+        self._ask = _IDLE
+        self._answer = _NONE
+        self._upstream: Upstream | None = None
+        self._request: RequestHead | None = None
+        self._ask_body: Framing | None = None
+        self._answer_body: Framing | None = None
+        self._pending = b""  # bytes of a head that is not complete, or of further requests
+        self._partial = b""  # bytes of a response head that is not complete
+        self._outgoing = b""  # what the app must get once there is a connection, or again on a retry
+        self._retriable = False  # the request may be sent once more
+        self._reusable = False  # the upstream connection may be used for the next exchange
+        self._closing = False  # this exchange is the client connection's last
+        self._eof = False  # the client has closed its side
+        self._status = 0  # of the response, once its head was sent to the client
+
+    def __repr__(self) -> str:
+        return f"<Http1Session {self._ask.name} {self._answer.name} {self._phase.name}>"
+
+    @property
+    def idle(self) -> bool:
+        """See Session."""
+        return self._ask is _IDLE and self._answer is _NONE
+
+    # --- from the client ----------------------------------------------------------------------------------------------
+
+    def client_bytes(self, data: bytes) -> None:
+        """See Session."""
+        ask = self._ask
+        if ask is _IDLE:
+            self._read_head(data)
+        elif ask is _BODY:
+            self._read_body(data)
+        elif ask is _HEAD:
+            self._read_more_head(data)
+        elif ask is _SENT:
+            self._pending += data
+            if len(self._pending) > MAX_PENDING:
+                self._client.hold(Hold.PIPELINE)
+
+    def _read_head(self, data: bytes) -> None:
+        if data[:1] == b"\r":  # RFC 9112 §2.2: an empty line before a request is tolerated
+            data = data.removeprefix(b"\r\n")
+            if data in (b"", b"\r"):
+                self._pending = data
+                return
+        try:
+            head = parse_request(data, self._config.max_header_size)
+        except BadMessage as bad:
+            self._refuse(bad.status, bad.reason)
+            return
+        if head is not None:
+            self._begin(head, data)
+        else:
+            self._pending = data
+            self._ask = _HEAD
+            self._client.wait(Wait.HEADER)
+
+    def _read_more_head(self, data: bytes) -> None:
+        tail = self._pending[-3:] + data
+        self._pending += data
+        if _WORTH_PARSING.search(tail) or len(self._pending) > self._config.max_header_size:
+            data, self._pending = self._pending, b""
+            self._read_head(data)
+
+    def _begin(self, head: RequestHead, data: bytes) -> None:
+        """A request has arrived: admit it and find it a connection."""
+        client = self._client
+        self._request = head
+        client.begin(head.method, head.target, is_work=not head.is_probe)
+        self._answer = _DIALLING
+        self._status = 0
+        self._closing = head.close
+        if head.method == b"CONNECT":
+            self._reject(405, "connect-refused")
+            return
+        if self._phase is Phase.FORCING:
+            self._reject(503, "draining")
+            return
+        if head.length or head.chunked:
+            stop = self._open_body(head, data)
+            if stop < 0:
+                return
+            self._retriable = False
+        else:
+            stop = head.end
+            self._ask = _SENT
+            self._retriable = head.replayable
+            if len(data) != stop:
+                self._pending = data[stop:]
+        self._outgoing = head.forward(self._forwarding, stop)
+        upstream = client.connect(fresh=False, careful=not self._retriable)
+        if upstream is not None:
+            self._send(upstream)
+        elif self._ask is _BODY:
+            client.hold(Hold.DIALLING)
+
+    def _open_body(self, head: RequestHead, data: bytes) -> int:
+        """Index in `data` behind what has come of the body; -1 if the request was refused."""
+        limit = self._config.max_body
+        if limit and (head.length or 0) > limit:
+            self._reject(413, "body-too-large")
+            return -1
+        self._ask = _BODY
+        self._ask_body = head.framing(self._config.max_header_size)
+        return self._follow_body(self._ask_body, data, head.end)
+
+    def _follow_body(self, body: Framing, data: bytes, start: int) -> int:
+        try:
+            stop = body.feed(data, start)
+        except BadMessage as bad:
+            self._break_off(bad.status, bad.reason)
+            return -1
+        if self._config.max_body and body.payload > self._config.max_body:
+            self._break_off(413, "body-too-large")
+            return -1
+        if body.done:
+            self._ask = _SENT
+            self._ask_body = None
+            if stop != len(data):
+                self._pending = data[stop:]
+        return stop
+
+    def _read_body(self, data: bytes) -> None:
+        """More of the request's body, and perhaps of what follows it."""
+        assert self._ask_body is not None, "a body is being read"
+        stop = self._follow_body(self._ask_body, data, 0)
+        if stop < 0:
+            return
+        part = data if stop == len(data) else data[:stop]
+        if self._upstream is None:
+            self._outgoing += part
+            return
+        self._upstream.write(part)
+        if self._ask is _SENT and self._answer is _WAITING:
+            self._client.wait(Wait.RESPONSE)
+
+    def client_eof(self) -> None:
+        """See Session. A client that has sent its request may half-close and still read the answer (RFC 9112 §9.6)."""
+        self._eof = True
+        if self._ask is _BODY:
+            self._break_off(400, "incomplete-body")
+        elif self._ask is not _SENT:
+            self._ask = _CLOSED
+            self._client.close()
+        elif self._upstream is not None and not self._pending:
+            self._reusable = False
+            self._upstream.write_eof()  # the app sees what it would see without us
+
+    def client_gone(self) -> None:
+        """See Session."""
+        self._ask = _CLOSED
+        self._give_up(completed=False)
+
+    # --- from the app -------------------------------------------------------------------------------------------------
+
+    def upstream_ready(self, upstream: Upstream) -> None:
+        """See Session."""
+        self._client.unhold(Hold.DIALLING)
+        self._send(upstream)
+
+    def _send(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._answer = _WAITING
+        upstream.write(self._outgoing)
+        self._retriable = self._retriable and upstream.reused
+        if not self._retriable:
+            self._outgoing = b""
+        if self._ask is _SENT:
+            self._client.wait(Wait.RESPONSE)
+            if self._eof and not self._pending:
+                upstream.write_eof()
+
+    def upstream_refused(self, reason: str) -> None:
+        """See Session."""
+        self._client.upstream_error(reason)
+        self._answer_ourselves(503, "app-unavailable")
+
+    def upstream_bytes(self, data: bytes) -> None:
+        """See Session."""
+        if self._answer is _WAITING:
+            if self._partial:
+                data = self._partial + data
+            self._read_response_head(data)
+        else:
+            self._read_response_body(data)
+
+    def _read_response_head(self, data: bytes) -> None:
+        limit = self._config.max_header_size
+        try:
+            head = parse_response(data, limit)
+            while head is not None and head.is_interim and head.status != SWITCHING_PROTOCOLS:
+                self._relay_interim(head)
+                data = data[head.end :]
+                head = parse_response(data, limit) if data else None
+        except BadMessage as bad:
+            self._client.upstream_error(bad.reason)
+            self._answer_ourselves(502, "upstream-bad-response")
+            return
+        if head is None:
+            self._partial = data
+            self._retriable = False
+            return
+        self._partial = b""
+        if head.status == SWITCHING_PROTOCOLS:
+            self._open_tunnel(head, data)
+        else:
+            self._relay_response(head, data)
+
+    def _relay_interim(self, head: ResponseHead) -> None:
+        self._retriable = False
+        if self._request is not None and self._request.minor:
+            self._client.write(head.forward(b"", head.end))
+
+    def _relay_response(self, head: ResponseHead, data: bytes) -> None:
+        """The final head has come, and often the whole body with it."""
+        request = self._request
+        assert request is not None, "a response belongs to a request"
+        self._answer = _ANSWERING
+        self._status = head.status
+        length = head.length
+        self._reusable = not head.close and not self._eof
+        if self._is_last(request, head):
+            self._closing = True
+        connection = _CLOSE if self._closing else b"" if request.minor else _KEEP_ALIVE
+        size = len(data)
+        if head.is_bodyless(request.method):
+            self._client.write(head.forward(connection, head.end))
+            self._end_response(poisoned=head.end != size)
+        elif length is not None and size - head.end == length:
+            self._client.write(head.forward(connection, size))
+            self._end_response(poisoned=False)
+        else:
+            decode = head.chunked and not request.minor
+            self._answer_body = head.framing(self._config.max_header_size, decode=decode)
+            self._client.write(head.forward(connection, head.end, decode=decode))
+            if size != head.end:
+                self._read_response_body(data[head.end :])
+
+    def _is_last(self, request: RequestHead, head: ResponseHead) -> bool:
+        """Whether the response says `Connection: close`.
+
+        During a drain every one does, except those that further requests already wait behind: their answers could not
+        be sent any more. An unfinished upload cannot be told from a next request. A body that ends with the connection,
+        or that loses its chunks for an HTTP/1.0 client, needs the close as its end.
+        """
+        if self._phase is not Phase.SERVING and not self._pending:
+            return True
+        if self._ask is _BODY:
+            return True
+        ends_with_close = head.length is None and not (head.chunked and request.minor)
+        return ends_with_close and not head.is_bodyless(request.method)
+
+    def _read_response_body(self, data: bytes) -> None:
+        body = self._answer_body
+        if body is None:
+            self._cut("unasked-bytes")
+            return
+        try:
+            stop = body.feed(data, 0)
+        except BadMessage as bad:
+            self._cut(bad.reason)
+            return
+        if isinstance(body, Chunked) and body.decoding:
+            self._client.write(b"".join(body.spans))
+        else:
+            self._client.write(data if stop == len(data) else data[:stop])
+        if body.done:
+            self._end_response(poisoned=stop != len(data))
+
+    def upstream_closed(self, *, clean: bool) -> None:
+        """See Session."""
+        self._upstream = None
+        if self._answer is _WAITING:
+            self._answer_missing()
+            return
+        body = self._answer_body
+        if body is not None and clean and body.end():
+            self._reusable = False
+            self._end_response(poisoned=True)
+        else:
+            self._cut("closed-early")
+
+    def _answer_missing(self) -> None:
+        """The app has closed before it answered: once more if that is safe (RFC 9110 §9.2.2), else 502."""
+        if not self._retriable or self._partial:
+            self._client.upstream_error("closed-early")
+            self._answer_ourselves(502, "upstream-broke")
+            return
+        self._retriable = False
+        self._client.retried()
+        self._answer = _DIALLING
+        upstream = self._client.connect(fresh=True, careful=False)
+        if upstream is not None:
+            self._send(upstream)
+
+    def _open_tunnel(self, head: ResponseHead, data: bytes) -> None:
+        request, upstream = self._request, self._upstream
+        assert request is not None, "a response belongs to a request"
+        assert upstream is not None, "a response comes from an upstream"
+        if not request.upgrade:
+            self._client.upstream_error("unasked-upgrade")
+            self._answer_ourselves(502, "upstream-bad-response")
+            return
+        kind = Kind.WEBSOCKET if request.upgrade == b"websocket" else Kind.TCP
+        client = self._client
+        client.upgraded(kind)
+        tunnel = TunnelSession(client, upstream, self._phase, kind)
+        client.switch(tunnel)
+        client.write(head.forward(_UPGRADE, head.end))
+        if len(data) != head.end:
+            tunnel.upstream_bytes(data[head.end :])
+        if self._pending:
+            client.unhold(Hold.PIPELINE)
+            tunnel.client_bytes(self._pending)
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def _end_response(self, *, poisoned: bool) -> None:
+        """The response is complete. With the request complete, too, so is the exchange.
+
+        `poisoned`: bytes that nobody asked for stand behind the response; they must not become the next one.
+        """
+        if self._ask is _BODY:
+            self._ask_body = None
+            self._give_up(completed=True)
+            self._ask = _CLOSED
+            self._client.finish()
+            return
+        upstream = self._upstream
+        self._upstream = None
+        if upstream is not None:
+            if self._reusable and not poisoned:
+                upstream.release()
+            else:
+                upstream.discard()
+        self._answer = _NONE
+        self._answer_body = None
+        self._client.end(self._status, completed=True)
+        self._next()
+
+    def _next(self) -> None:
+        """What follows a complete exchange on this connection."""
+        if self._closing:
+            self._ask = _CLOSED
+            assert self._request is not None, "the last exchange had one"
+            if self._request.close and not self._pending:
+                self._client.close()  # it asked for it, and sends nothing more
+            else:
+                self._client.finish()
+            return
+        self._ask = _IDLE
+        if self._pending:
+            data, self._pending = self._pending, b""
+            self._client.unhold(Hold.PIPELINE)
+            self._read_head(data)
+        if self._eof and self._ask is not _SENT:
+            self.client_eof()
+
+    def _give_up(self, *, completed: bool) -> None:
+        """End the exchange as it stands. Whatever the app still does for it is cut."""
+        upstream = self._upstream
+        self._upstream = None
+        if upstream is not None:
+            upstream.abort()
+        elif self._answer is _DIALLING:
+            self._client.stop_connecting()
+            self._client.unhold(Hold.DIALLING)
+        self._answer_body = None
+        self._partial = b""
+        if self._answer is not _NONE:
+            self._answer = _NONE
+            self._client.end(self._status, completed=completed)
+
+    def _answer_ourselves(self, status: int, reason: str, *, completed: bool = False) -> None:
+        """Answer in the app's place, end the exchange and the connection."""
+        head_only = self._request is not None and self._request.method == b"HEAD"
+        self._status = status
+        self._ask = _CLOSED
+        self._client.write(reply(status, reason, head_only=head_only))
+        self._give_up(completed=completed)
+        self._client.finish()
+
+    def _reject(self, status: int, reason: str) -> None:
+        """Answer a request that is not let through."""
+        self._client.rejected(reason)
+        self._answer_ourselves(status, reason)
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Answer what never became a request."""
+        self._client.begin(b"", b"", is_work=False)
+        self._answer = _DIALLING
+        self._request = None
+        self._reject(status, reason)
+
+    def _break_off(self, status: int, reason: str) -> None:
+        """The request turns out bad in its body: the app must not take what it got for the whole."""
+        if self._answer is _ANSWERING:
+            self._client.rejected(reason)
+            self._cut(None)
+        else:
+            self._reject(status, reason)
+
+    def _cut(self, upstream_error: str | None) -> None:
+        """The response has begun and cannot be completed: end so that the client notices."""
+        if upstream_error is not None:
+            self._client.upstream_error(upstream_error)
+        ends_with_close = isinstance(self._answer_body, UntilClose) or (
+            isinstance(self._answer_body, Chunked) and self._answer_body.decoding
+        )
+        self._ask = _CLOSED
+        self._give_up(completed=False)
+        if ends_with_close:
+            self._client.abort()
+        else:
+            self._client.close()
+
+    # --- time and drain -----------------------------------------------------------------------------------------------
+
+    def timed_out(self, what: Wait) -> None:
+        """See Session."""
+        if what is Wait.IDLE:
+            self.wind_down()
+        elif what is Wait.HEADER and self._ask is _HEAD:
+            self._refuse(408, "header-timeout")
+        elif self._answer is _ANSWERING:
+            self._cut("timeout")
+        elif self._answer is not _NONE and self._ask is _BODY:
+            self._reject(408, "body-timeout")
+        elif self._answer is not _NONE:
+            self._client.upstream_error("timeout")
+            self._answer_ourselves(504, "response-timeout")
+
+    def enter(self, phase: Phase) -> None:
+        """See Session."""
+        self._phase = phase
+        if phase is not Phase.FORCING:
+            return
+        if self._answer is _ANSWERING:
+            self._cut(None)
+        elif self._answer is not _NONE:
+            self._reject(503, "draining")
+        elif self._ask is _HEAD:
+            self._refuse(503, "draining")
+
+    def wind_down(self) -> None:
+        """See Session. An exchange that is open says `Connection: close` when it is answered."""
+        if self.idle and self._client.close_if_silent():
+            self._ask = _CLOSED

@@ -1,0 +1,156 @@
+"""What may a session ask of the shell around it? The two sockets, the ledger, a clock's alarm: as plain methods.
+
+A session is fed by the shell (`client_bytes`, `upstream_bytes`, …) and answers by calling these. Nothing here blocks or
+awaits; tests put scripted stand-ins in place of both.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, IntFlag
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from drainproxy.drain.ledger import Kind
+    from drainproxy.drain.phase import Phase
+
+
+class Wait(Enum):
+    """What a session waits for, as far as time limits care."""
+
+    IDLE = "idle"
+    HEADER = "header"
+    RESPONSE = "response"
+    STREAM = "stream"
+
+
+class Hold(IntFlag):
+    """Why reading from a socket is held. Reading goes on when no reason is left."""
+
+    NONE = 0
+    PEER_FULL = 1
+    PIPELINE = 2
+    DIALLING = 4
+
+
+class Upstream(Protocol):
+    """A connection to the app, lent to one session at a time."""
+
+    reused: bool
+    """It has carried an exchange before: the app may be closing it as idle this very moment."""
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+
+    def write_eof(self) -> None:
+        """Send nothing more (half-close)."""
+
+    def release(self) -> None:
+        """Give it back for the next exchange."""
+
+    def discard(self) -> None:
+        """Close it after what was written."""
+
+    def abort(self) -> None:
+        """Reset it: the app must not take what it got for the whole."""
+
+
+class Client(Protocol):
+    """The client's connection, and what the process offers its session."""
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+
+    def write_eof(self) -> None:
+        """Send nothing more (half-close)."""
+
+    def finish(self) -> None:
+        """Send what was written, half-close, drop what still comes for a moment, close (RFC 9112 §9.6)."""
+
+    def close(self) -> None:
+        """Send what was written and close."""
+
+    def close_if_silent(self) -> bool:
+        """Close an idle connection, unless bytes of a next request wait in its socket: then False."""
+
+    def abort(self) -> None:
+        """Reset the connection, so that the client cannot take what it has for the whole."""
+
+    def hold(self, why: Hold) -> None:
+        """Stop reading."""
+
+    def unhold(self, why: Hold) -> None:
+        """Read on, if nothing else holds."""
+
+    def connect(self, *, fresh: bool, careful: bool) -> Upstream | None:
+        """A connection to the app at once, or None: then `upstream_ready` or `upstream_refused` follows.
+
+        `fresh`: not from the pool. `careful`: if from the pool, look first whether the app has closed it.
+        """
+
+    def stop_connecting(self) -> None:
+        """The connection that was asked for is not wanted any more."""
+
+    def begin(self, method: bytes, target: bytes, *, is_work: bool) -> None:
+        """A request's head is complete. Health checks are no work: they are counted, but never hold a drain."""
+
+    def end(self, status: int, *, completed: bool) -> None:
+        """The exchange is over. `status` 0: no response was sent."""
+
+    def upgraded(self, kind: Kind) -> None:
+        """The exchange has become a tunnel of this kind."""
+
+    def switch(self, session: Session) -> None:
+        """From now on this session has the connection."""
+
+    def wait(self, what: Wait) -> None:
+        """A wait of this kind begins now; `timed_out` follows if the option for it says so."""
+
+    def rejected(self, reason: str) -> None:
+        """A request was refused for this reason."""
+
+    def upstream_error(self, reason: str) -> None:
+        """The app failed in this way."""
+
+    def retried(self) -> None:
+        """A request was sent to the app once more."""
+
+
+class Session(Protocol):
+    """One client connection's conversation, in both directions. Bytes in by these methods, bytes out by the ports."""
+
+    half_closes: bool
+    """When the app closes its side, bytes may still go to it."""
+
+    @property
+    def idle(self) -> bool:
+        """No work is open here."""
+
+    def client_bytes(self, data: bytes) -> None:
+        """The client sent this."""
+
+    def client_eof(self) -> None:
+        """The client will send nothing more; it may still read."""
+
+    def client_gone(self) -> None:
+        """The client's connection is lost."""
+
+    def upstream_ready(self, upstream: Upstream) -> None:
+        """The connection that was asked for."""
+
+    def upstream_refused(self, reason: str) -> None:
+        """No connection to the app could be had, within the time that a request is held."""
+
+    def upstream_bytes(self, data: bytes) -> None:
+        """The app sent this."""
+
+    def upstream_closed(self, *, clean: bool) -> None:
+        """The app's connection has ended: by FIN (`clean`) or broken."""
+
+    def timed_out(self, what: Wait) -> None:
+        """A wait has lasted too long."""
+
+    def enter(self, phase: Phase) -> None:
+        """The drain has moved on. FORCING: cut what is open, before this returns."""
+
+    def wind_down(self) -> None:
+        """This connection's turn to be asked to go (after the floor, spread)."""

@@ -1,0 +1,233 @@
+"""Who carries out what the drain machine decides? This one place: facts in, directives out, one timer.
+
+Signals, admin requests, health checks and the ledger bring facts; the machine thinks; each directive becomes an effect
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from drainproxy.drain.machine import DrainMachine, Enter, Exit, Finish
+from drainproxy.drain.phase import Outcome, Phase, State
+from drainproxy.drain.schedule import spread
+from drainproxy.net.health import HealthMonitor, gate_reason
+from drainproxy.status import ConnectionCounts, UpstreamView
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from drainproxy.config import Config
+    from drainproxy.drain.ledger import Ledger
+    from drainproxy.drain.machine import Directive
+    from drainproxy.drain.phase import Trigger
+    from drainproxy.log import Log
+    from drainproxy.metrics import Meter
+    from drainproxy.net.health import Health
+    from drainproxy.net.listener import Listener
+
+
+class Supervisor:
+    """Runs the drain machine. Also what the admin port sees of the process (admin.control.Control)."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        *,
+        ledger: Ledger,
+        meter: Meter,
+        log: Log,
+        summarize: Callable[[Supervisor, Finish], None],
+    ) -> None:
+        self.config = config
+        self.ledger = ledger
+        self.machine = DrainMachine(config, ledger)
+        self.listeners: list[Listener] = []
+        self.monitors: list[HealthMonitor] = []
+        self.since = self.wall()
+        self.exit_code: asyncio.Future[int] = loop.create_future()
+        self._loop = loop
+        self._meter = meter
+        self._log = log
+        self._summarize = summarize
+        self._finished: asyncio.Future[Finish] = loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._state = State.STARTING
+        self._advance_soon = False
+        ledger.on_idle = self._soon
+
+    # --- facts --------------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """The loop's clock, seconds."""
+        return self._loop.time()
+
+    def wall(self) -> float:
+        """Unix time, seconds."""
+        return time.time()
+
+    def drain(self, trigger: Trigger) -> None:
+        """Begin the drain, or join the one that runs."""
+        self.machine.drain(trigger, self.now())
+        self._advance()
+
+    def resume(self) -> bool:
+        """Call the drain off. False: SIGTERM was received, the process will end."""
+        allowed = self.machine.resume()
+        self._advance()
+        return allowed
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self._log.info("SIGTERM", again=self.machine.terminating_at is not None)
+        self.machine.terminate(self.now())
+        self._look_often()
+        self._advance()
+
+    def interrupt(self) -> None:
+        """SIGINT."""
+        self._log.info("SIGINT")
+        self.machine.interrupt(self.now())
+        self._look_often()
+        self._advance()
+
+    def quit(self) -> None:
+        """SIGQUIT."""
+        self._log.info("SIGQUIT")
+        self.machine.quit()
+        self._advance()
+
+    def scraped(self) -> None:
+        """`/metrics` was read."""
+        self.machine.scraped()
+        self._soon()
+
+    def saw(self, _: Health) -> None:
+        """One of the monitors has looked at its upstream. Gone means: every route's upstream is."""
+        looks = [monitor.health for monitor in self.monitors]
+        self.machine.upstream(
+            reachable=any(look.reachable for look in looks),
+            healthy=all(look.healthy for look in looks),
+            gate=gate_reason(self.config.ready_gate),
+        )
+        if (
+            self.machine.answered_once
+            and self.machine.phase is not Phase.DRAINED
+            and self.machine.terminating_at is None
+        ):
+            for monitor in self.monitors:
+                monitor.calm()
+        self._advance()
+
+    # --- for the admin port -------------------------------------------------------------------------------------------
+
+    async def finished(self) -> Finish:
+        """How the drain that runs, or is over, ended: for all who wait at the same time."""
+        return await asyncio.shield(self._finished)
+
+    def upstreams(self) -> list[UpstreamView]:
+        """What is known of the app, a route each."""
+        return [
+            UpstreamView(
+                listen=str(listener.route.listen),
+                address=str(listener.route.upstream),
+                protocol=listener.route.protocol,
+                reachable=monitor.health.reachable,
+                healthy=monitor.health.healthy,
+                reason=monitor.health.reason,
+            )
+            for listener, monitor in zip(self.listeners, self.monitors, strict=True)
+        ]
+
+    def connections(self) -> ConnectionCounts:
+        """Open connections."""
+        for listener in self.listeners:
+            listener.report_all()
+        return ConnectionCounts(
+            client=sum(len(listener.connections) for listener in self.listeners),
+            upstream_idle=sum(listener.pool.idle for listener in self.listeners),
+            upstream_busy=sum(listener.pool.busy for listener in self.listeners),
+        )
+
+    # --- effects ------------------------------------------------------------------------------------------------------
+
+    def _soon(self) -> None:
+        """Think again once the present callback is through."""
+        if not self._advance_soon:
+            self._advance_soon = True
+            self._loop.call_soon(self._advance)
+
+    def _advance(self) -> None:
+        self._advance_soon = False
+        while directives := self.machine.advance(self.now()):
+            for directive in directives:
+                self._carry_out(directive)
+            if isinstance(directives[-1], Exit):
+                return
+        self._note_state()
+        self._arm()
+
+    def _carry_out(self, directive: Directive) -> None:
+        match directive:
+            case Enter(phase):
+                self._enter(phase)
+            case Finish() as finish:
+                self._finish(finish)
+            case Exit(code):
+                if not self.exit_code.done():
+                    self.exit_code.set_result(code)
+
+    def _enter(self, phase: Phase) -> None:
+        self._log.info("phase", phase=phase.value, in_flight=sum(self.ledger.count().values()))
+        for listener in self.listeners:
+            listener.enter(phase)
+        if phase is Phase.PROPAGATING and self._finished.done():
+            self._finished = self._loop.create_future()
+        if phase is Phase.FINISHING:
+            self._ask_to_go()
+        if phase is Phase.DRAINED:
+            self._look_often()
+
+    def _ask_to_go(self) -> None:
+        """Every connection gets its turn within the window, so that their clients do not all reconnect at once."""
+        connections = [connection for listener in self.listeners for connection in listener.connections]
+        schedule = self.machine.schedule
+        assert schedule is not None, "FINISHING is part of a drain"
+        room_s = schedule.deadline_at - self.now()
+        for connection, offset_s in zip(
+            connections, spread(len(connections), self.config.close_spread_s, room_s), strict=True
+        ):
+            if offset_s:
+                self._loop.call_later(offset_s, connection.wind_down)
+            else:
+                connection.wind_down()
+
+    def _finish(self, finish: Finish) -> None:
+        self._meter.drain_finished(finish.trigger, finish.outcome, finish.duration_s)
+        self._summarize(self, finish)
+        if finish.outcome is Outcome.RESUMED:
+            self.ledger.end()
+        if not self._finished.done():
+            self._finished.set_result(finish)
+
+    def _look_often(self) -> None:
+        for monitor in self.monitors:
+            monitor.hurry()
+
+    def _note_state(self) -> None:
+        state = self.machine.state
+        if state is not self._state:
+            self._log.info("state", state=state.value, before=self._state.value)
+            self._state = state
+            self.since = self.wall()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        wake_at = self.machine.wake_at()
+        if wake_at is not None:
+            self._timer = self._loop.call_at(wake_at, self._advance)
