@@ -120,7 +120,9 @@ class Cluster:
                     mine.clear()
         except TimeoutError:
             lines = ", ".join(f"{pod.name} {describe(pod)}" for pod in self.pods.values()) or "no Pods"
-            raise ClusterError(f"gave up after {within_s:g} s: {lines}; logs are in {self._logs}") from None
+            raise ClusterError(
+                f"gave up after {within_s:g} s: {lines}; logs are in {self._logs}{_last_words(self._logs)}"
+            ) from None
         finally:
             self._watchers.discard(mine)
 
@@ -198,6 +200,15 @@ class Cluster:
 
     def _ports(self) -> dict[str, int]:
         return {name: port for each in self._spec.containers for name, port in each.ports.items()}
+
+
+def _last_words(logs: Path) -> str:
+    """The last line of the log that was written last: mostly the reason why a Pod does not start."""
+    written = sorted((log for log in logs.iterdir() if log.stat().st_size), key=lambda log: log.stat().st_mtime)
+    if not written:
+        return ""
+    lines = written[-1].read_text(errors="replace").strip().splitlines() or [""]
+    return f"; {written[-1].stem} said: {lines[-1]}"
 
 
 def describe(pod: Pod) -> str:

@@ -44,7 +44,7 @@ class Scene:
     app: App
     paths: tuple[str, ...]
     times: Times = Times()  # noqa: RUF009 - frozen
-    strategy: Strategy = Strategy(replicas=3, max_surge=1, max_unavailable=0, min_ready_s=0.5)  # noqa: RUF009 - frozen
+    strategy: Strategy = Strategy(replicas=3, max_surge=1, max_unavailable=0, min_ready_s=1.0)  # noqa: RUF009 - frozen
     lag: Lag = Lag(0.2, 1.5)  # noqa: RUF009 - frozen
     traffic: Traffic = Traffic(connections=8, fresh=0.5, timeout_s=20.0)  # noqa: RUF009 - frozen
     rate: float = 40.0

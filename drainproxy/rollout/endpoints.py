@@ -56,19 +56,22 @@ class NodeView:
         self._lag, self._dice, self._apply = lag, dice, apply
         self._loop = asyncio.get_running_loop()
         self._last_at = 0.0
+        self._due: deque[tuple[Endpoint, ...]] = deque()
         self._timers: deque[asyncio.TimerHandle] = deque()
 
     def publish(self, endpoints: Sequence[Endpoint]) -> None:
         """The control plane has new endpoints; this node will know of them after its lag."""
         at = max(self._loop.time() + self._dice.uniform(self._lag.least_s, self._lag.most_s), self._last_at)
         self._last_at = at
-        self._timers.append(self._loop.call_at(at, self._arrive, usable(endpoints)))
+        # Timers for the same moment fire in any order: each takes the oldest change, not its own.
+        self._due.append(usable(endpoints))
+        self._timers.append(self._loop.call_at(at, self._arrive))
 
     def close(self) -> None:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
 
-    def _arrive(self, endpoints: tuple[Endpoint, ...]) -> None:
+    def _arrive(self) -> None:
         self._timers.popleft()
-        self._apply(endpoints)
+        self._apply(self._due.popleft())

@@ -84,10 +84,14 @@ def latency_table(verdict: Verdict) -> str:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Cells are escaped; what looks like a number stands on the right."""
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>\n" for row in rows)
+    lines = [list(row) for row in rows]
+    first = lines[0] if lines else [""] * len(head)
+    top = "".join(f"<th{_side(below)}>{escape(cell)}</th>" for cell, below in zip(head, first, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f"<td{_side(cell)}>{escape(cell)}</td>" for cell in line) + "</tr>\n" for line in lines
+    )
     return f"<table><tr>{top}</tr>\n{body}</table>"
 
 
-def _cell(cell: str) -> str:
-    return f"<td{' class=n' if cell[:1].isdigit() else ''}>{escape(cell)}</td>"
+def _side(cell: str) -> str:
+    return " class=n" if cell[:1].isdigit() else ""

@@ -140,6 +140,8 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
 
 def classify(error: BaseException) -> tuple[str, str]:
     """Failure class and one line of detail for what was raised before the head of a response was complete."""
+    if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+        return verdict.CUT, "connection closed inside the response's head"
     for kind, fault in _KINDS:
         if isinstance(error, kind):
             return fault, _text(error)

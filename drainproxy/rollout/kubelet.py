@@ -76,6 +76,7 @@ class Kubelet:
     record: Callable[[Event], None]
     changed: Callable[[], None]
     backoff_s: float = 10.0
+    minimum_grace_s: float = MINIMUM_GRACE_S
 
 
 class _Run:
@@ -294,7 +295,7 @@ class Pod:
             await self._run_hook(container, container.pre_stop, grace_s)
         if container.native_sidecar and self.deleted.is_set():
             await self._within(self._wait_for_turn(container), grace_s - (self._loop.time() - begin))
-        left_s = max(grace_s - (self._loop.time() - begin), MINIMUM_GRACE_S)
+        left_s = max(grace_s - (self._loop.time() - begin), self._kubelet.minimum_grace_s)
         if run.exited.is_set():
             return
         self._record(What.TERM, container)

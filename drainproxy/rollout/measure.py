@@ -113,18 +113,23 @@ async def _run_command(
     argv: Sequence[str], now: Callable[[], float], output: Callable[[str], None], stop: asyncio.Event
 ) -> Command:
     """Run the command in a process group of its own, its output line by line to `output`."""
+    # A pipe of our own: asyncio's wait() would wait for whoever else holds the command's output open.
+    read_end, write_end = os.pipe()
+    stream = asyncio.StreamReader()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(read_end, "rb", 0)
+    )
     start_s = now()
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
+            *argv, stdin=asyncio.subprocess.DEVNULL, stdout=write_end, stderr=write_end, start_new_session=True
         )
     except OSError as error:
+        pipe.close()
         raise CommandError(f"cannot start {argv[0]!r}: {error.strerror}") from error
-    reader = asyncio.create_task(_relay(process.stdout, output), name="command output")
+    finally:
+        os.close(write_end)
+    reader = asyncio.create_task(_relay(stream, output), name="command output")
     ended = asyncio.create_task(process.wait(), name="command")
     stopped = asyncio.create_task(stop.wait(), name="stop")
     try:
@@ -137,6 +142,7 @@ async def _run_command(
         await asyncio.wait({reader}, timeout=0.5)
         reader.cancel()
         await asyncio.gather(reader, stopped, ended, return_exceptions=True)
+        pipe.close()
     assert process.returncode is not None, "the command was waited for"
     return Command(tuple(argv), start_s, end_s, process.returncode)
 
@@ -153,8 +159,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
                 await process.wait()
 
 
-async def _relay(stream: asyncio.StreamReader | None, output: Callable[[str], None]) -> None:
-    assert stream is not None, "the command's output is a pipe"
+async def _relay(stream: asyncio.StreamReader, output: Callable[[str], None]) -> None:
     while chunk := await _line(stream):
         output(chunk.decode(errors="replace").rstrip("\r\n"))
 

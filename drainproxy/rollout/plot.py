@@ -127,8 +127,9 @@ def _panel(panel: Panel, axes: _Axes, top: float) -> tuple[list[str], float]:
     parts.append(f'<text class="soft" x="{LEFT - 6}" y="{plot - 6:.0f}" text-anchor="end">failed</text>')
     parts += _dots(panel.samples, axes, plot)
     parts += _crosses(panel.samples, axes, plot - FAILURE_ROW / 2)
+    over_s = max((sample.end_s for sample in panel.samples), default=0.0)
     for number, pod in enumerate(panel.pods):
-        parts += _bar(pod, axes, bars_top + number * (BAR + 3))
+        parts += _bar(pod, over_s, axes, bars_top + number * (BAR + 3))
     return parts, height
 
 
@@ -171,9 +172,9 @@ def _crosses(samples: Sequence[Sample], axes: _Axes, y: float) -> list[str]:
     ]
 
 
-def _bar(pod: PodBar, axes: _Axes, y: float) -> list[str]:
+def _bar(pod: PodBar, over_s: float, axes: _Axes, y: float) -> list[str]:
     """Grey while starting, green while ready, amber while terminating."""
-    end = pod.end_s if pod.end_s is not None else axes.length_s
+    end = min(pod.end_s, over_s) if pod.end_s is not None else over_s
     ending = pod.ending_s if pod.ending_s is not None else end
     ready = pod.ready_s if pod.ready_s is not None else ending
     stretches = (("starting", pod.start_s, ready), ("ready", ready, ending), ("ending", ending, end))

@@ -52,6 +52,8 @@ MEANING = {
 }
 """Failure class → what it usually means during a rollout."""
 
+_SHORTEST_S = 0.001
+
 BEFORE, DURING, AFTER = "before", "during", "after"
 WHOLE = "whole run"
 
@@ -194,7 +196,7 @@ def judge(
         unfinished=unfinished,
         failures=failure_classes(samples),
         latency=tuple(latency_of(span, samples) for span in spans),
-        buckets=timeline(samples, last_due, columns or columns_for(last_due)),
+        buckets=timeline(samples, last_due, columns or columns_for(len(samples))),
         spans=spans,
         pods=tuple(pods.most_common()),
         length_s=length,
@@ -253,16 +255,14 @@ def percentile(ordered: Sequence[float], percent: float) -> float:
     return ordered[max(ceil(len(ordered) * percent / 100), 1) - 1]
 
 
-def columns_for(length_s: float) -> int:
-    """A column a second, within what is worth drawing and fits a terminal."""
-    return min(max(int(length_s), 10), 60)
+def columns_for(samples: int) -> int:
+    """So many that they fit a terminal, and so few that a steady rate looks steady (a few samples in each)."""
+    return min(max(samples // 4, 10), 60)
 
 
 def timeline(samples: Iterable[Sample], length_s: float, columns: int) -> tuple[Bucket, ...]:
     """`columns` buckets of equal width over `length_s`, each with the requests that were due in it."""
-    if length_s <= 0:
-        return ()
-    width = length_s / columns
+    width = max(length_s, _SHORTEST_S) / columns
     sent, failed, worst = [0] * columns, [0] * columns, [0.0] * columns
     for sample in samples:
         column = min(int(sample.due_s / width), columns - 1)

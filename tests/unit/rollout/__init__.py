@@ -1,0 +1,1 @@
+"""Rollouts: traffic, verdict, and the cluster in miniature."""
