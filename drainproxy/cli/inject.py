@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import secrets
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +179,7 @@ def read_files(paths: Sequence[str]) -> list[File]:
     found: list[File] = []
     for path in paths:
         if path == STDIN:
-            found.append(File("stdin", click.get_binary_stream("stdin").read().decode()))
+            found.append(File("stdin", _decoded("stdin", sys.stdin.buffer.read())))
             continue
         below = Path(path)
         files = [below]
@@ -196,11 +197,16 @@ def read_files(paths: Sequence[str]) -> list[File]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode()
+        return _decoded(str(path), path.read_bytes())
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror}") from None
+
+
+def _decoded(name: str, raw: bytes) -> str:
+    try:
+        return raw.decode()
     except UnicodeDecodeError:
-        raise ManifestError(f"{path}: not UTF-8 text") from None
+        raise ManifestError(f"{name}: not UTF-8 text") from None
 
 
 def joined(files: Sequence[File]) -> str:
