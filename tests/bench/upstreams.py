@@ -1,0 +1,77 @@
+"""What stands behind the proxies? One nginx with fast fixed answers and files, a Python app for what nginx cannot do."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from tests.bench.host import Cores, Process, free_port, wait_until
+from tests.bench.wire import answers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FILES = {"64KiB": 64 << 10, "1MiB": 1 << 20, "100MiB": 100 << 20}
+
+NGINX = """
+daemon off; master_process off; worker_processes 1; pid {dir}/upstream.pid; error_log stderr crit;
+events {{ worker_connections 16384; }}
+http {{
+  access_log off; client_body_temp_path {dir}; proxy_temp_path {dir}; fastcgi_temp_path {dir}; uwsgi_temp_path {dir};
+  scgi_temp_path {dir};
+  keepalive_requests 1000000000; keepalive_timeout 600s; sendfile on; tcp_nopush on; open_file_cache max=16;
+  default_type application/json; http2_max_concurrent_streams 1024;
+  server {{
+    listen 127.0.0.1:{http1} backlog=4096; listen 127.0.0.1:{http2} http2 backlog=4096;
+    location / {{
+      add_header Cache-Control "private, max-age=60"; add_header ETag '"5f3a-61d2"'; add_header Vary Accept-Encoding;
+      return 200 '{{"id": 4711, "name": "a small answer", "tags": ["one", "two", "three"], "price": "12.50", "stock": 3}}';
+    }}
+    location /file/ {{ root {dir}; }}
+  }}
+}}
+"""
+
+
+class Upstreams:
+    """Started once for a run; the Python ones when first asked for."""
+
+    def __init__(self, directory: Path, cores: Cores) -> None:
+        self.directory = directory
+        self.cores = cores
+        self.started: list[Process] = []
+        self.ports: dict[str, int] = {}
+
+    def port(self, kind: str) -> int:
+        """The port of `http1`, `http2`, `app` (delays, uploads, WebSocket echo) or `grpc`."""
+        if kind not in self.ports:
+            {"http1": self._start_nginx, "http2": self._start_nginx}.get(kind, lambda: self._start_python(kind))()
+        return self.ports[kind]
+
+    def stop(self) -> None:
+        for process in self.started:
+            process.stop()
+
+    def _start_nginx(self) -> None:
+        files = self.directory / "file"
+        files.mkdir(exist_ok=True)
+        for name, size in FILES.items():
+            (files / name).write_bytes(b"x" * size)
+        self.ports |= {"http1": free_port(), "http2": free_port()}
+        config = self.directory / "upstream.conf"
+        config.write_text(NGINX.format(dir=self.directory, **self.ports))
+        self._start("upstream nginx", ["nginx", "-p", str(self.directory), "-c", str(config)], self.ports["http1"])
+
+    def _start_python(self, kind: str) -> None:
+        port = self.ports[kind] = free_port()
+        self._start(f"upstream {kind}", [sys.executable, "-m", f"tests.bench.upstream_{kind}", str(port)], port)
+
+    def _start(self, name: str, argv: list[str], port: int) -> None:
+        process = Process(name, argv, self.cores.load, self.directory / f"{name.replace(' ', '-')}.log")
+        self.started.append(process)
+
+        def up() -> bool:
+            process.check_alive()
+            return answers(port)
+
+        wait_until(up, f"{name} did not listen")
