@@ -4,9 +4,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
+SHORT ?=
+ARGS ?=
+
+# Programs the tests and benchmarks use as peers. Without one, its tests are skipped and say so; CI must have them all.
+DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server redis-tools nodejs curl openssl \
+	iproute2 nftables conntrack procps chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint types contracts demo bench profile docs clean
+.PHONY: help setup debian test lint types contracts demo bench profile docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -17,7 +24,24 @@ $(STAMP): pyproject.toml
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+$(BENCH_STAMP): $(STAMP)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	@touch $@
+
 setup: $(STAMP) ## make the virtual environment
+
+debian: ## install the programs that tests use as peers (as root, or with sudo that asks nothing)
+	@missing=""; for package in $(DEBIAN); do \
+	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then run=""; elif sudo -n true 2>/dev/null; then run="sudo"; \
+	else echo "not root: tests that need$$missing will be skipped"; [ -z "$$CI" ] || exit 1; exit 0; fi; \
+	echo "installing$$missing"; \
+	$$run apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+
+test: $(STAMP) debian ## set up and run all tests; ARGS="-k drain" for some
+	$(BIN)/pytest $(ARGS)
 
 lint: $(STAMP) ## ruff: errors and format
 	$(BIN)/ruff check .
@@ -28,6 +52,18 @@ types: $(STAMP) ## mypy --strict
 
 contracts: $(STAMP) ## who may import whom
 	$(BIN)/lint-imports
+
+demo: $(STAMP) ## a rolling update without and with drainproxy: who loses what
+	$(BIN)/drainproxy demo $(ARGS)
+
+bench: $(BENCH_STAMP) debian ## cost next to nginx, HAProxy and Envoy; SHORT=1 only proves that it runs
+	$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(ARGS)
+
+profile: $(BENCH_STAMP) debian ## where the microseconds go: a flame graph and a list
+	$(BIN)/python -m tests.bench.profile $(ARGS)
+
+docs: $(STAMP) ## write the pages that are made from the code
+	$(BIN)/python -m drainproxy.docs
 
 clean: ## remove what was made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -10,15 +10,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from drainproxy.config import MARGIN_S
 from drainproxy.drain.machine import DrainMachine, Enter, Exit, Finish
 from drainproxy.drain.phase import Outcome, Phase, State
 from drainproxy.drain.schedule import spread
 from drainproxy.net.health import HealthMonitor, gate_reason
-from drainproxy.status import ConnectionCounts, UpstreamView
+from drainproxy.status import ConnectionCounts, UpstreamView, drain_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from drainproxy.config import Config
     from drainproxy.drain.ledger import Ledger
     from drainproxy.drain.machine import Directive
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from drainproxy.metrics import Meter
     from drainproxy.net.health import Health
     from drainproxy.net.listener import Listener
+    from drainproxy.status import Summary
 
 
 class Supervisor:
@@ -40,7 +40,6 @@ class Supervisor:
         ledger: Ledger,
         meter: Meter,
         log: Log,
-        summarize: Callable[[Supervisor, Finish], None],
     ) -> None:
         self.config = config
         self.ledger = ledger
@@ -48,11 +47,11 @@ class Supervisor:
         self.listeners: list[Listener] = []
         self.monitors: list[HealthMonitor] = []
         self.since = self.wall()
+        self.last_drain: Summary | None = None
         self.exit_code: asyncio.Future[int] = loop.create_future()
         self._loop = loop
         self._meter = meter
         self._log = log
-        self._summarize = summarize
         self._finished: asyncio.Future[Finish] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._state = State.STARTING
@@ -152,6 +151,13 @@ class Supervisor:
             upstream_busy=sum(listener.pool.busy for listener in self.listeners),
         )
 
+    def patience_s(self) -> float:
+        """How long the end may wait for clients that still read: what is left of the grace period."""
+        schedule = self.machine.schedule
+        if schedule is None or self.machine.quitting:
+            return 0.0
+        return max(0.5, schedule.started_at + self.config.grace_period_s - MARGIN_S - self.now())
+
     # --- effects ------------------------------------------------------------------------------------------------------
 
     def _soon(self) -> None:
@@ -207,11 +213,17 @@ class Supervisor:
 
     def _finish(self, finish: Finish) -> None:
         self._meter.drain_finished(finish.trigger, finish.outcome, finish.duration_s)
-        self._summarize(self, finish)
+        self._write_summary(finish)
         if finish.outcome is Outcome.RESUMED:
             self.ledger.end()
         if not self._finished.done():
             self._finished.set_result(finish)
+
+    def _write_summary(self, finish: Finish) -> None:
+        """One log line, and what `kubectl describe pod` shows."""
+        summary = self.last_drain = drain_summary(self, finish)
+        self._log.info("drain finished", **summary)
+        self._log.termination(summary)
 
     def _look_often(self) -> None:
         for monitor in self.monitors:

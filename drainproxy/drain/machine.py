@@ -127,6 +127,11 @@ class DrainMachine:
         """SIGQUIT: exit at once."""
         self._exit_code = QUIT_EXIT_CODE
 
+    @property
+    def quitting(self) -> bool:
+        """Told to exit at once."""
+        return self._exit_code is not None
+
     def resume(self) -> bool:
         """Call the drain off by hand. False: SIGTERM was received, the process will end."""
         if self.terminating_at is not None:

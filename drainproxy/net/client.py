@@ -35,6 +35,7 @@ class ClientConnection(asyncio.Protocol):
         "_lingering",
         "_moved",
         "_since",
+        "_streams",
         "_to_session",
         "_waiting",
         "bucket",
@@ -69,6 +70,7 @@ class ClientConnection(asyncio.Protocol):
         self._moved = 0
         self._is_work = False
         self._lingering = False
+        self._streams = 0
 
     # --- as asyncio's protocol ----------------------------------------------------------------------------------------
 
@@ -85,6 +87,7 @@ class ClientConnection(asyncio.Protocol):
         self._to_session = self.session.client_bytes
         listener.opened(self)
         self._rest(listener.loop.time())
+        self.session.start()
 
     def data_received(self, data: bytes) -> None:
         """The client has sent this."""
@@ -215,6 +218,37 @@ class ClientConnection(asyncio.Protocol):
             listener.ledger.leave(work, completed=completed)
         listener.observer.exchange(work, status, now - work.started_at, completed=completed)
         self._rest(now)
+
+    def stream_begun(self) -> Work:
+        """See Client."""
+        listener = self.listener
+        now = listener.loop.time()
+        work = Work(Kind.HTTP2, self.work.client)
+        listener.ledger.enter(work, now)
+        self._streams += 1
+        if self._streams == 1:
+            self._waiting = Wait.STREAM
+            self._since = now
+            if listener.limits[Wait.STREAM]:
+                self._watch(now)
+        return work
+
+    def stream_ended(self, work: Work, *, completed: bool) -> None:
+        """See Client."""
+        listener = self.listener
+        now = listener.loop.time()
+        listener.ledger.leave(work, completed=completed)
+        listener.observer.exchange(work, 0, now - work.started_at, completed=completed)
+        self._streams -= 1
+        if not self._streams:
+            self._waiting = Wait.IDLE
+            self._since = now
+            if self.bucket is None and listener.limits[Wait.IDLE]:
+                self._watch(now)
+
+    def now(self) -> float:
+        """See Client."""
+        return self.listener.loop.time()
 
     def upgraded(self, kind: Kind) -> None:
         """See Client."""

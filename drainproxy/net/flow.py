@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import select
+import socket
 from typing import TYPE_CHECKING
 
 from drainproxy.session.ports import Hold
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterator
 
 
 class ReadGate:
@@ -33,6 +36,23 @@ class ReadGate:
         self._held &= ~why
         if not self._held and not self._transport.is_closing():
             self._transport.resume_reading()
+
+
+def last_words(transport: asyncio.Transport) -> Iterator[bytes]:
+    """What the peer of a broken connection had sent before, and nobody has read.
+
+    An app that answers before it has read the request (413, 401) and closes breaks our next write. The loop then gives
+    the connection up, with the answer still in the socket.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.fileno() < 0:
+        return
+    with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
+        try:
+            while data := duplicate.recv(1 << 16, socket.MSG_DONTWAIT):
+                yield data
+        except OSError:
+            return
 
 
 def has_news(transport: asyncio.Transport) -> bool:

@@ -6,9 +6,11 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING
 
+from drainproxy.config import Address
 from drainproxy.drain.phase import Phase
 from drainproxy.net.client import ClientConnection
 from drainproxy.observer import Side
+from drainproxy.session.detect import DetectSession
 from drainproxy.session.http1 import Http1Session
 from drainproxy.session.ports import Wait
 
@@ -66,7 +68,19 @@ class Listener:
 
     def session_for(self, client: ClientConnection, forwarding: Forwarding) -> Session:
         """The conversation that this route's protocol asks for."""
-        return Http1Session(client, self.config, forwarding, self.phase)
+        match self.route.protocol:
+            case "http1":
+                return Http1Session(client, self.config, forwarding, self.phase)
+            case "http2":
+                return DetectSession(client, self.config, forwarding, self.phase, only_http2=True)
+            case _:
+                return DetectSession(client, self.config, forwarding, self.phase)
+
+    @property
+    def address(self) -> str:
+        """Where it listens; with the port that was chosen if it was asked to choose one."""
+        name = self._sockets[0].getsockname()
+        return f"unix:{name}" if isinstance(name, str) else str(Address(name[0], name[1]))
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Accept clients on these bound sockets."""

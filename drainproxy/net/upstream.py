@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from drainproxy.net.flow import ReadGate
+from drainproxy.net.flow import ReadGate, last_words
 from drainproxy.observer import Side
 from drainproxy.session.ports import Hold
 
@@ -63,6 +63,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
+        if exc is not None and self.session is not None:
+            for data in last_words(self.transport):
+                self.data_received(data)
         self.pool.gone(self)
         session = self.session
         self._detach()

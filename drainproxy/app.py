@@ -1,0 +1,112 @@
+"""What is there, in which order does it start and stop? The composition root: each object is built here, once.
+
+Start: admin port, data ports, health checks, signals. Stop: the reverse. So probes are answered before anything can be
+wrong, and to the very end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import signal
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from drainproxy import __version__
+from drainproxy.admin.server import AdminServer
+from drainproxy.config import effective
+from drainproxy.drain.ledger import Ledger
+from drainproxy.log import configure
+from drainproxy.metrics import Meter
+from drainproxy.net.health import HealthMonitor
+from drainproxy.net.listener import Listener
+from drainproxy.net.pool import Pool
+from drainproxy.net.sockets import bind
+from drainproxy.net.tasks import Tasks
+from drainproxy.net.timers import Timers
+from drainproxy.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from drainproxy.config import Config, Route
+    from drainproxy.log import Log
+
+try:
+    from uvloop import new_event_loop
+except ImportError:  # not on this platform: the stock loop works, too, only slower
+    from asyncio import new_event_loop
+
+SPARE_FILES = 64
+"""File descriptors for everything that is no proxied connection: log, admin port, health checks."""
+
+
+def run(config: Config, warnings: list[str]) -> int:
+    """Serve until the process is told to end. Returns its exit code. Raises BindError, ConfigError."""
+    log = configure(config)
+    for warning in warnings:
+        log.warning(warning)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_serve(config, log))
+
+
+async def _serve(config: Config, log: Log) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: log.failure(context))
+    most_connections = _files_for_connections(config, log)
+    meter, ledger, timers, tasks = Meter(), Ledger(), Timers(loop), Tasks(loop)
+    observer = log.with_access_log(meter)
+    supervisor = Supervisor(loop, config, ledger=ledger, meter=meter, log=log)
+
+    def listener_for(route: Route) -> Listener:
+        pool = Pool(loop, route.upstream, config, timers, observer)
+        shared = {"ledger": ledger, "timers": timers, "observer": observer, "tasks": tasks}
+        return Listener(loop, route, config, pool=pool, max_connections=most_connections, **shared)
+
+    async with AsyncExitStack() as stop:
+        admin = AdminServer(supervisor, meter)
+        stop.push_async_callback(admin.stop)
+        await admin.start()
+        log.info("admin listening", address=admin.address)
+        stop.callback(timers.close)
+        stop.push_async_callback(tasks.close)
+        for route in config.routes:
+            listener = listener_for(route)
+            sockets = bind(route.listen)
+            stop.push_async_callback(_close, listener, supervisor)
+            await listener.start(sockets)
+            log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
+            supervisor.listeners.append(listener)
+            supervisor.monitors.append(HealthMonitor(route.upstream, config, supervisor.saw))
+        for monitor in supervisor.monitors:
+            tasks.spawn(monitor.run(), "health check")
+        for number, handler in (
+            (signal.SIGTERM, supervisor.terminate),
+            (signal.SIGINT, supervisor.interrupt),
+            (signal.SIGQUIT, supervisor.quit),
+        ):
+            loop.add_signal_handler(number, handler)
+        if config.access == "any":
+            log.warning(
+                "anyone who reaches the admin port may drain: set --drain-token, or --drain-access any to say so"
+            )
+        log.info("started", version=__version__, config=effective(config))
+        gc.collect()
+        gc.freeze()  # what was built so far lives as long as the process: no collection need look at it again
+        code = await supervisor.exit_code
+        log.info("stopping", exit_code=code)
+    return code
+
+
+async def _close(listener: Listener, supervisor: Supervisor) -> None:
+    await listener.close(supervisor.patience_s())
+
+
+def _files_for_connections(config: Config, log: Log) -> int:
+    """How many client connections a route may have, so that file descriptors never run out: each may need two."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    room = (hard - SPARE_FILES) // (2 * len(config.routes))
+    if room < config.max_connections:
+        log.warning("the limit of open files allows fewer connections", max_connections=room, open_files=hard)
+    return max(1, min(room, config.max_connections))

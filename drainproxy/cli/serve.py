@@ -1,0 +1,97 @@
+"""`drainproxy serve`: every option is a flag, an environment variable and a key of a file, from one declaration."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from drainproxy.config import ENV_PREFIX, Config, env_of, flag_of, load, options
+from drainproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONFIG_ENV = ENV_PREFIX + "CONFIG"
+
+
+class _Serve(click.Command):
+    """Help by group, as the table in docs/configuration.md."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {"General": []}
+        declared = {flag_of(each): opt for each, opt in options()}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                opt = declared.get(param.opts[-1].lstrip("-"))
+                groups.setdefault(opt.group if opt else "General", []).append(record)
+        for title, records in sorted(groups.items(), key=lambda item: item[0] == "General"):
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def serve_options() -> list[click.Parameter]:
+    """A click option for every field of Config; values stay text until `load` reads them."""
+    parameters: list[click.Parameter] = []
+    for each, opt in options():
+        text = opt.help + f"  [{opt.default or opt.unset}]"
+        parameters.append(
+            click.Option([f"--{flag_of(each)}"], metavar=opt.kind.metavar, help=text, multiple=opt.repeatable)
+        )
+    parameters.append(click.Option(["--config"], metavar="FILE", help="TOML file that sets options by name"))
+    return parameters
+
+
+def load_from(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
+    """The configuration from flags, environment and file. Raises ConfigError, BudgetError."""
+    path = flags.get("config") or environ.get(CONFIG_ENV)
+    return load({key.replace("_", "-"): value for key, value in flags.items()}, environ, _read(path) if path else {})
+
+
+def _read(path: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("--config", path, f"a file that can be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("--config", path, f"a TOML file ({error})") from error
+
+
+def misspelt(environ: Mapping[str, str]) -> list[str]:
+    """One line for each variable that looks like an option of ours and is none. Kubernetes sets some of its own."""
+    known = {env_of(each) for each, _ in options()} | {CONFIG_ENV}
+    lines = []
+    for name in sorted(environ):
+        if name.startswith(ENV_PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, 1, cutoff=0.85)
+            if close:
+                lines.append(f"{name} is not an option: did you mean {close[0]}?")
+    return lines
+
+
+def _serve(**flags: Any) -> None:
+    config = load_from(flags, os.environ)
+    from drainproxy.app import run  # noqa: PLC0415 - a bad option must be told before anything heavy is loaded
+
+    sys.exit(run(config, misspelt(os.environ)))
+
+
+command = _Serve(
+    "serve",
+    params=serve_options(),
+    callback=_serve,
+    help="""Run the proxy: clients on --listen, the app on --upstream, probes and /drain on --admin.
+
+    Durations read 500ms, 5s, 1m30s or a number of seconds; sizes 64KiB, 1MiB or a number of bytes. Every option is
+    also an environment variable, DRAINPROXY_GRACE_PERIOD for --grace-period; a flag wins over it, it over the file.
+
+    Signals: SIGTERM drains and exits; a second one skips the waiting and gives what is in flight 5 s; Ctrl-C does the
+    same; a second Ctrl-C or SIGQUIT exits at once.
+    """,
+)

@@ -1,0 +1,1 @@
+"""Tests. Each names the promise it holds."""
