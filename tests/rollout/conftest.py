@@ -1,0 +1,32 @@
+"""The rig: one network for all scenarios, skipped with the reason where it cannot be made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.rollout.netns import Namespaces, why_not
+from tests.rollout.rig import NODES, Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def network() -> Iterator[Namespaces]:
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    network = Namespaces(NODES)
+    try:
+        network.build()
+        yield network
+    finally:
+        network.close()
+
+
+@pytest.fixture
+def rig(network: Namespaces, tmp_path: Path) -> Rig:
+    return Rig(network, tmp_path)

@@ -1,0 +1,77 @@
+"""Is the rig's network what it claims to be? Without drainproxy: kube-proxy's promises, and rollouts that do lose."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+
+from drainproxy.rollout.controller import Strategy
+from drainproxy.rollout.endpoints import Lag
+from drainproxy.rollout.variants import App, Times, bare, sleeping
+from tests.rollout.rig import MIXED, THREE, URL, Rig, enough, said
+
+pytestmark = [pytest.mark.root, pytest.mark.debian]
+
+TIMES = Times(grace_s=10.0, sleep_s=1.5, probe_period_s=0.2)
+
+
+async def test_the_service_spreads_new_connections_over_all_pods(rig: Rig) -> None:
+    async with rig.cluster(bare(App(), TIMES)) as cluster:
+        async with rig.traffic(rig.http("/", fresh=1.0), rate=100) as load:
+            await enough(load, 60)
+        assert {pod for pod, _ in said(load).pods} == set(cluster.pods)
+
+
+async def test_an_established_connection_stays_on_its_pod_when_the_endpoints_change(rig: Rig) -> None:
+    async with rig.cluster(sleeping(App(), TIMES), Strategy(1), Lag()) as cluster:
+        (old,) = cluster.pods.values()
+        async with aiohttp.ClientSession(connector=rig.network.client("node-1")(False)) as session:
+            async with session.get(URL) as first:
+                assert first.headers["X-Pod"] == old.name
+            cluster.roll_out()
+            await cluster.until(old.deleted.is_set)
+            async with session.get(URL) as again:
+                assert again.headers["X-Pod"] == old.name
+            other = rig.http("/", fresh=1.0)
+            assert (await other.send(0)).pod not in ("", old.name)
+            await other.close()
+        await cluster.rolled_out()
+
+
+async def test_a_service_without_endpoints_refuses(rig: Rig) -> None:
+    async with rig.cluster(bare(App(), TIMES), Strategy(1), Lag()) as cluster:
+        cluster.scale(0)
+        await cluster.until(lambda: not cluster.pods)
+        await asyncio.sleep(0.05)
+        client = rig.http("/", fresh=1.0)
+        reply = await client.send(0)
+        await client.close()
+        assert reply.fault == "refused"
+
+
+async def test_a_bare_rollout_loses_requests_on_this_network(rig: Rig) -> None:
+    """The control: a rig on which bare loses nothing would prove nothing."""
+    async with rig.cluster(bare(App(), TIMES), THREE) as cluster:
+        async with rig.traffic(rig.http(*MIXED, timeout_s=4), rate=60) as load:
+            await enough(load, 40)
+            cluster.roll_out()
+            await cluster.rolled_out()
+            await enough(load, 40)
+        faults = {each.name for each in said(load).failures}
+        assert "refused" in faults or "unreachable" in faults or "timeout" in faults, faults  # late traffic
+        assert "cut body" in faults, faults  # cut work
+        assert "empty reply" in faults, faults
+
+
+async def test_sleep_saves_late_traffic_but_not_the_work_in_flight(rig: Rig) -> None:
+    async with rig.cluster(sleeping(App(), TIMES), THREE) as cluster:
+        async with rig.traffic(rig.http(*MIXED), rate=60) as load:
+            await enough(load, 40)
+            cluster.roll_out()
+            await cluster.rolled_out()
+            await enough(load, 40)
+        faults = {each.name for each in said(load).failures}
+        assert faults & {"empty reply", "cut body", "reset"}, faults
+        assert not faults & {"refused", "unreachable"}, faults
