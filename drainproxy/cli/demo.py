@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from drainproxy.rollout.demo import Run, Scene
 
+_INTERRUPTED = 130
 NAMES = {"bare": "bare", "sleep": "preStop: sleep", "drainproxy": "drainproxy"}
 
 
@@ -50,6 +51,8 @@ def command(**options: Any) -> None:
         raise ConfigError("--rate", options["rate"], "requests a second, above 0")
     try:
         good = asyncio.run(_demo(options))
+    except asyncio.CancelledError:
+        sys.exit(_INTERRUPTED)
     except ImportError as error:
         if error.name and error.name.partition(".")[0] == "rich":
             raise DrainproxyError("the demo needs the rich package: pip install 'drainproxy[tools]'") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drainproxy.rollout.balancer import Balancer
-from drainproxy.rollout.cluster import Cluster
+from drainproxy.rollout.cluster import Cluster, ClusterError
 from drainproxy.rollout.controller import Strategy
 from drainproxy.rollout.endpoints import Lag
 from drainproxy.rollout.http_client import HttpClient
@@ -96,25 +97,32 @@ async def perform(name: str, spec: PodSpec, scene: Scene, stage: Stage, changed:
     port = await balancer.start(LOOPBACK)
     urls = [f"http://{LOOPBACK}:{port}{path}" for path in scene.paths]
     client = HttpClient(scene.traffic, lambda number: urls[number % len(urls)])
-    async with contextlib.AsyncExitStack() as cleanup:
-        cleanup.push_async_callback(balancer.close)
-        cleanup.push_async_callback(client.close)
-        cluster = Cluster(network, spec, scene.strategy, nodes=NODES, logs=logs, dice=dice)
-        stage.cluster = await cleanup.enter_async_context(cluster)
-        for node in NODES:
-            cluster.watch(scene.lag, balancer.learner(node))
-        await cluster.rolled_out(_START_WITHIN_S)
-        # Every node knows the Pods before the first request: what follows is the rollout's doing alone.
-        await asyncio.sleep(scene.lag.most_s)
-        load = stage.load = Load(client, scene.rate)
-        load.on_sample = lambda _: changed()
-        run = await _under_traffic(name, cluster, load, scene, stage)
-    _remove(logs)
+    try:
+        async with contextlib.AsyncExitStack() as cleanup:
+            cleanup.push_async_callback(balancer.close)
+            cleanup.push_async_callback(client.close)
+            cluster = Cluster(network, spec, scene.strategy, nodes=NODES, logs=logs, dice=dice)
+            stage.cluster = await cleanup.enter_async_context(cluster)
+            for node in NODES:
+                cluster.watch(scene.lag, balancer.learner(node))
+            await cluster.rolled_out(_START_WITHIN_S)
+            # Every node knows the Pods before the first request: what follows is the rollout's doing alone.
+            await asyncio.sleep(scene.lag.most_s)
+            load = stage.load = Load(client, scene.rate)
+            load.on_sample = lambda _: changed()
+            run = await _under_traffic(name, cluster, load, scene, stage)
+    except ClusterError:
+        raise  # its message says where the logs are
+    except BaseException:
+        shutil.rmtree(logs)
+        raise
+    shutil.rmtree(logs)
     return run
 
 
 async def _under_traffic(name: str, cluster: Cluster, load: Load, scene: Scene, stage: Stage) -> Run:
     traffic = asyncio.create_task(load.run(), name="traffic")
+    patience_s = 0.0
     try:
         stage.step = "before"
         await asyncio.sleep(scene.before_s)
@@ -125,11 +133,12 @@ async def _under_traffic(name: str, cluster: Cluster, load: Load, scene: Scene, 
         end_s = load.elapsed_s()
         stage.step = "after"
         await asyncio.sleep(scene.after_s)
+        patience_s = scene.traffic.timeout_s
     finally:
         load.stop()
         await traffic
         stage.step = "last answers"
-        unfinished = await load.settle(scene.traffic.timeout_s)
+        unfinished = await load.settle(patience_s)
         stage.step = "done"
     samples = tuple(load.samples)
     verdict = judge(samples, during=(start_s, end_s), unfinished=unfinished)
@@ -159,10 +168,3 @@ def conclusion(runs: Sequence[Run]) -> tuple[bool, str]:
         return False, "The bare rollout lost nothing either, so this proves nothing: raise --rate, or run it again."
     others = ", ".join(f"{name} lost {count}" for name, count in lost.items() if name != DRAINPROXY)
     return True, f"drainproxy lost no request; {others}."
-
-
-def _remove(logs: Path) -> None:
-    """The logs of a run that went well are of no interest."""
-    for file in logs.iterdir():
-        file.unlink()
-    logs.rmdir()

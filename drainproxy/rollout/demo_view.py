@@ -8,12 +8,12 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from rich.console import Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from drainproxy.rollout import html
 from drainproxy.rollout.cluster import describe
+from drainproxy.rollout.live import Drawing
 from drainproxy.rollout.plot import Panel, draw
 from drainproxy.rollout.report import ANSWERED, FAILED, bars, picture, show_seconds
 from drainproxy.rollout.verdict import DURING, timeline
@@ -36,19 +36,17 @@ class DemoView:
     def __init__(self, console: Console) -> None:
         self.stages: list[Stage] = []
         self._console = console
-        self._live = Live(get_renderable=self.render, console=console, refresh_per_second=4, transient=True)
+        self._drawn = Drawing(console, self.render)
         self._spoken = ""
 
     def __enter__(self) -> DemoView:
-        if self._console.is_terminal:
-            self._live.start()
+        self._drawn.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
+        self._drawn.stop()
 
     def changed(self) -> None:
         """Something moved. Without a terminal: say it when the step is a new one."""
@@ -71,7 +69,7 @@ class DemoView:
         head = Text.assemble(
             (f"{stage.name:<15}", "bold"),
             (f"{stage.step:<14}", "cyan"),
-            f"{len(samples):>5} answered or failed  ",
+            f"{len(samples):>5} requests  ",
             (f"{failed} failed", FAILED if failed else "dim"),
         )
         if stage.step == "done":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from drainproxy.rollout.report import ANSWERED, FAILED, LATENCY, bars, show_seco
 from drainproxy.rollout.verdict import percentile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from rich.console import Console, RenderableType
@@ -26,6 +28,35 @@ RECENT_S = 5.0
 _SHOWN_FAILURES = 5
 _PLAIN_EVERY_S = 5.0
 _MAX_COLUMNS = 60
+_REDRAW_EVERY_S = 0.25
+
+
+class Drawing:
+    """Redraws what `render` returns, from the loop itself: rich's own thread would meet half-made states.
+
+    On a console that is no terminal it does nothing.
+    """
+
+    def __init__(self, console: Console, render: Callable[[], RenderableType]) -> None:
+        self._live = Live(get_renderable=render, console=console, auto_refresh=False, transient=True)
+        self._terminal = console.is_terminal
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Needs a running loop."""
+        if self._terminal:
+            self._live.start()
+            self._task = asyncio.create_task(self._redraw(), name="live view")
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._live.stop()
+
+    async def _redraw(self) -> None:
+        while True:
+            self._live.refresh()
+            await asyncio.sleep(_REDRAW_EVERY_S)
 
 
 class View(Watcher):
@@ -42,19 +73,17 @@ class View(Watcher):
         self._failures: deque[str] = deque(maxlen=_SHOWN_FAILURES)
         self._classes: Counter[str] = Counter()
         self._spoken_at = self._start
-        self._live = Live(get_renderable=self.render, console=console, refresh_per_second=4, transient=True)
         self._drawing = console.is_terminal
+        self._drawn = Drawing(console, self.render)
 
     def __enter__(self) -> View:
-        if self._drawing:
-            self._live.start()
+        self._drawn.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._drawing:
-            self._live.stop()
+        self._drawn.stop()
 
     def _sample(self, sample: Sample) -> None:
         """One request has ended."""
