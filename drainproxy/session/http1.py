@@ -59,7 +59,8 @@ _NONE, _DIALLING, _WAITING, _ANSWERING = Answer
 _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 _UPGRADE = b"Connection: Upgrade\r\n"
-_WORTH_PARSING = re.compile(rb"\r\n\r\n|(?<!\r)\n|\0")
+_EMPTY_LINES = re.compile(rb"\A(?:\r\n)++")
+_WORTH_PARSING = re.compile(rb"\r\n\r\n|(?<!\r)\n|\0|\A\r\n")
 """In what came of a head: its end, or a fault. Without either, more of it is awaited, at no cost."""
 
 
@@ -103,6 +104,9 @@ class Http1Session:
 
     # --- from the client ----------------------------------------------------------------------------------------------
 
+    def start(self) -> None:
+        """See Session."""
+
     def client_bytes(self, data: bytes) -> None:
         """See Session."""
         ask = self._ask
@@ -118,13 +122,14 @@ class Http1Session:
                 self._client.hold(Hold.PIPELINE)
 
     def _read_head(self, data: bytes) -> None:
-        if data[:1] == b"\r":  # RFC 9112 §2.2: an empty line before a request is tolerated
-            data = data.removeprefix(b"\r\n")
-            if data in (b"", b"\r"):
-                self._pending = data
+        if data[:1] == b"\r":  # RFC 9112 §2.2: empty lines before a request are tolerated
+            data = _EMPTY_LINES.sub(b"", data, 1)
+            if not data:
+                self._ask = _IDLE
+                self._client.wait(Wait.IDLE)
                 return
         try:
-            head = parse_request(data, self._config.max_header_size)
+            head = parse_request(data, self._config.max_header_size) if data != b"\r" else None
         except BadMessage as bad:
             self._refuse(bad.status, bad.reason)
             return
@@ -136,9 +141,10 @@ class Http1Session:
             self._client.wait(Wait.HEADER)
 
     def _read_more_head(self, data: bytes) -> None:
-        tail = self._pending[-3:] + data
+        before = len(self._pending)
         self._pending += data
-        if _WORTH_PARSING.search(tail) or len(self._pending) > self._config.max_header_size:
+        found = _WORTH_PARSING.search(self._pending, max(0, before - 3))
+        if found or len(self._pending) > self._config.max_header_size:
             data, self._pending = self._pending, b""
             self._read_head(data)
 

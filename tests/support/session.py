@@ -1,0 +1,447 @@
+"""Who stands in for the sockets when a session is tested? Scripted ends that keep a readable transcript.
+
+A `Dialogue` is one client connection with a session behind it. A test says what each end does, in order, and what each
+has got since it was last asked. Every rule that a session must keep in all dialogues is checked on the way: the ledger
+is opened and closed in turn, nothing is written to a connection that was closed, no connection is given back twice.
+When something is not as promised, the failure shows what was said on both sides.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drainproxy.config import Config
+from drainproxy.drain.ledger import Kind, Work
+from drainproxy.drain.phase import Phase
+from drainproxy.protocol.http1 import Forwarding
+from drainproxy.session.http1 import Http1Session
+from drainproxy.session.ports import Hold, Wait
+
+if TYPE_CHECKING:
+    from drainproxy.session.ports import Session, Upstream
+
+ADDRESS = b"10.0.0.9"
+REQUEST_ID = b"0123456789abcdef"
+SHOWN = 200
+"""Bytes of one message that the transcript shows."""
+
+
+def forwarding(*, trusted: bool = True) -> Forwarding:
+    """What the sessions of these tests add to a request."""
+    return Forwarding(ADDRESS, b"http", trusted, lambda: REQUEST_ID)
+
+
+def as_forwarded(request: bytes, host: bytes = b"app") -> bytes:
+    """The request as the app gets it: with the fields that every request gets added behind its own."""
+    head, end, body = request.partition(b"\r\n\r\n")
+    added = (
+        b"X-Forwarded-For: " + ADDRESS,
+        b"X-Forwarded-Proto: http",
+        b"X-Forwarded-Host: " + host,
+        b"X-Request-Id: " + REQUEST_ID,
+    )
+    return b"\r\n".join((head, *added)) + end + body
+
+
+class Transcript:
+    """What was said, in order, by whom."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def add(self, who: str, what: str, data: bytes = b"") -> None:
+        """One thing that happened."""
+        more = f" …{len(data) - SHOWN} more" if len(data) > SHOWN else ""
+        self._lines.append(f"{who:>10}  {what}{' ' + repr(data[:SHOWN]) + more if data else ''}")
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines)
+
+
+class BrokenRuleError(AssertionError):
+    """A rule that every session must keep was broken."""
+
+    def __init__(self, rule: str, transcript: Transcript) -> None:
+        super().__init__(f"{rule}\n\n{transcript}\n")
+
+
+class ScriptedUpstream:
+    """A connection to the app. `state`: lent, idle, discarded, aborted or gone."""
+
+    def __init__(self, name: str, pool: list[ScriptedUpstream], transcript: Transcript) -> None:
+        self.name = name
+        self.reused = False
+        self.state = "idle"
+        self.got = b""
+        self.half_closed = False
+        self._pool = pool
+        self._transcript = transcript
+
+    def write(self, data: bytes) -> None:
+        """See Upstream."""
+        self._said("gets", data)
+        if self.half_closed:
+            raise BrokenRuleError(f"{self.name}: written to after write_eof", self._transcript)
+        self.got += data
+
+    def write_eof(self) -> None:
+        """See Upstream."""
+        self._said("gets EOF")
+        self.half_closed = True
+
+    def release(self) -> None:
+        """See Upstream."""
+        self._said("released")
+        if self.half_closed:
+            raise BrokenRuleError(f"{self.name}: half-closed and released for the next exchange", self._transcript)
+        self.state = "idle"
+        self._pool.append(self)
+
+    def discard(self) -> None:
+        """See Upstream."""
+        self._said("discarded")
+        self.state = "discarded"
+
+    def abort(self) -> None:
+        """See Upstream."""
+        self._said("aborted")
+        self.state = "aborted"
+
+    def _said(self, what: str, data: bytes = b"") -> None:
+        self._transcript.add(self.name, what, data)
+        if self.state != "lent":
+            raise BrokenRuleError(f"{self.name}: used while {self.state}", self._transcript)
+
+
+class ScriptedClient:
+    """The client's connection, and the shell around the session. `state`: open, finished, closed, aborted or gone."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self.transcript = transcript
+        self.state = "open"
+        self.got = b""
+        self.half_closed = False
+        self.held = Hold.NONE
+        self.waiting: Wait | None = Wait.IDLE
+        self.waits: list[Wait] = []
+        self.exchange: tuple[bytes, bytes, bool] | None = None
+        self.ended: list[tuple[int, bool]] = []
+        self.rejections: list[str] = []
+        self.upstream_errors: list[str] = []
+        self.retries = 0
+        self.kind: Kind | None = None
+        self.session: Session | None = None
+        self.silent = True
+        self.streams: list[Work] = []
+        self.time = 0.0
+        self.idle: list[ScriptedUpstream] = []
+        self.lent: ScriptedUpstream | None = None
+        self.wanted = False
+        self.asked: list[tuple[bool, bool]] = []
+
+    def write(self, data: bytes) -> None:
+        """See Client."""
+        self._says("gets", data)
+        if self.half_closed:
+            raise BrokenRuleError("client written to after write_eof", self.transcript)
+        self.got += data
+
+    def write_eof(self) -> None:
+        """See Client."""
+        self._says("gets EOF")
+        self.half_closed = True
+
+    def finish(self) -> None:
+        """See Client."""
+        self._ends("finished")
+
+    def close(self) -> None:
+        """See Client."""
+        self._ends("closed")
+
+    def close_if_silent(self) -> bool:
+        """See Client."""
+        if self.silent:
+            self._ends("closed")
+        return self.silent
+
+    def abort(self) -> None:
+        """See Client."""
+        self._ends("aborted")
+
+    def hold(self, why: Hold) -> None:
+        """See Client."""
+        self.transcript.add("client", f"held: {why.name}")
+        self.held |= why
+
+    def unhold(self, why: Hold) -> None:
+        """See Client."""
+        self.held &= ~why
+
+    def connect(self, *, fresh: bool, careful: bool) -> Upstream | None:
+        """See Client."""
+        self._says("wants a fresh connection" if fresh else "wants a connection")
+        if self.wanted:
+            raise BrokenRuleError("a second connection was asked for", self.transcript)
+        self.asked.append((fresh, careful))
+        if fresh or not self.idle:
+            self.wanted = True
+            return None
+        upstream = self.idle.pop()
+        upstream.reused = True
+        return self.lend(upstream)
+
+    def lend(self, upstream: ScriptedUpstream) -> ScriptedUpstream:
+        """This connection is the session's now."""
+        upstream.state = "lent"
+        self.lent = upstream
+        return upstream
+
+    def stop_connecting(self) -> None:
+        """See Client."""
+        self.transcript.add("client", "stops connecting")
+        self.wanted = False
+
+    def begin(self, method: bytes, target: bytes, *, is_work: bool) -> None:
+        """See Client."""
+        self._says(f"begins {method.decode('latin-1')} {target.decode('latin-1')}"[:80])
+        if self.exchange is not None:
+            raise BrokenRuleError("an exchange begins within another", self.transcript)
+        self.exchange = (method, target, is_work)
+
+    def end(self, status: int, *, completed: bool) -> None:
+        """See Client."""
+        self.transcript.add("client", f"ends {status} {'completed' if completed else 'aborted'}")
+        if self.exchange is None:
+            raise BrokenRuleError("an exchange ends that is not open", self.transcript)
+        self.exchange = None
+        self.waiting = Wait.IDLE
+        self.ended.append((status, completed))
+
+    def stream_begun(self) -> Work:
+        """See Client."""
+        self._says("a stream begins")
+        work = Work(Kind.HTTP2, ADDRESS.decode())
+        self.streams.append(work)
+        return work
+
+    def stream_ended(self, work: Work, *, completed: bool) -> None:
+        """See Client."""
+        self.transcript.add("client", f"a stream ends {'completed' if completed else 'aborted'}")
+        if work not in self.streams:
+            raise BrokenRuleError("a stream ends that is not open", self.transcript)
+        self.streams.remove(work)
+
+    def now(self) -> float:
+        """See Client."""
+        return self.time
+
+    def upgraded(self, kind: Kind) -> None:
+        """See Client."""
+        self._says(f"upgraded to {kind.value}")
+        self.kind = kind
+
+    def switch(self, session: Session) -> None:
+        """See Client."""
+        self._says(f"switches to {type(session).__name__}")
+        self.session = session
+
+    def wait(self, what: Wait) -> None:
+        """See Client."""
+        self.waiting = what
+        self.waits.append(what)
+
+    def rejected(self, reason: str) -> None:
+        """See Client."""
+        self.transcript.add("client", f"rejected: {reason}")
+        self.rejections.append(reason)
+
+    def upstream_error(self, reason: str) -> None:
+        """See Client."""
+        self.transcript.add("client", f"upstream error: {reason}")
+        self.upstream_errors.append(reason)
+
+    def retried(self) -> None:
+        """See Client."""
+        self._says("sent once more")
+        self.retries += 1
+
+    def _says(self, what: str, data: bytes = b"") -> None:
+        self.transcript.add("client", what, data)
+        if self.state != "open":
+            raise BrokenRuleError(f"client: used while {self.state}", self.transcript)
+
+    def _ends(self, state: str) -> None:
+        self.transcript.add("client", state)
+        if self.state == "gone":
+            raise BrokenRuleError("client: closed after it had gone", self.transcript)
+        if self.state == "open" or state == "aborted":
+            self.state = state
+
+
+class Dialogue:
+    """One client connection with a session behind it, and an app that is up, with `pooled` idle connections to it."""
+
+    def __init__(
+        self, config: Config | None = None, *, pooled: int = 1, phase: Phase = Phase.SERVING, trusted: bool = True
+    ) -> None:
+        self.transcript = Transcript()
+        self.client = ScriptedClient(self.transcript)
+        self._made = 0
+        self.client.idle += [self._make() for _ in range(pooled)]
+        self.http1 = Http1Session(self.client, config or Config(), forwarding(trusted=trusted), phase)
+        self.client.session = self.http1
+
+    @property
+    def session(self) -> Session:
+        """Whoever has the connection now."""
+        assert self.client.session is not None
+        return self.client.session
+
+    def _make(self) -> ScriptedUpstream:
+        self._made += 1
+        return ScriptedUpstream(f"app #{self._made}", self.client.idle, self.transcript)
+
+    # --- what the ends do ---------------------------------------------------------------------------------------------
+
+    def send(self, *pieces: bytes) -> Dialogue:
+        """The client sends, a piece at a time, as long as somebody reads."""
+        for data in pieces:
+            self.transcript.add("client", "sends", data)
+            if self.client.state == "open":
+                self.session.client_bytes(data)
+        return self
+
+    def half_close(self) -> Dialogue:
+        """The client sends no more."""
+        self.transcript.add("client", "half-closes")
+        if self.client.state == "open":
+            self.session.client_eof()
+        return self
+
+    def vanish(self) -> Dialogue:
+        """The client's connection is lost."""
+        self.transcript.add("client", "is gone")
+        if self.client.state == "open":
+            self.client.state = "gone"
+            self.session.client_gone()
+        return self
+
+    def connects(self, reused: bool = False) -> Dialogue:
+        """The connection that was asked for is there."""
+        self._is(self.client.wanted, "nobody asked for a connection")
+        self.client.wanted = False
+        upstream = self.client.lend(self._make())
+        upstream.reused = reused
+        self.transcript.add(upstream.name, "connects")
+        self.session.upstream_ready(upstream)
+        return self
+
+    def refuses(self, reason: str = "connect-refused") -> Dialogue:
+        """There is no connection to be had."""
+        self._is(self.client.wanted, "nobody asked for a connection")
+        self.client.wanted = False
+        self.transcript.add("app", f"refuses: {reason}")
+        self.session.upstream_refused(reason)
+        return self
+
+    def answer(self, *pieces: bytes) -> Dialogue:
+        """The app sends on the connection that is lent, a piece at a time, as long as it is."""
+        upstream = self.app
+        for data in pieces:
+            self.transcript.add(upstream.name, "sends", data)
+            if upstream.state == "lent":
+                self.session.upstream_bytes(data)
+        return self
+
+    def app_closes(self, *, clean: bool = True) -> Dialogue:
+        """The app's connection ends."""
+        upstream = self.app
+        self.transcript.add(upstream.name, "closes" if clean else "breaks")
+        if upstream.state == "lent":
+            if not (clean and self.session.half_closes):
+                upstream.state = "gone"
+            self.session.upstream_closed(clean=clean)
+        return self
+
+    def enter(self, *phases: Phase) -> Dialogue:
+        """The drain moves on."""
+        for phase in phases:
+            self.transcript.add("drain", phase.value)
+            self.session.enter(phase)
+        return self
+
+    def wind_down(self) -> Dialogue:
+        """It is the connection's turn to go."""
+        self.transcript.add("drain", "wind down")
+        self.session.wind_down()
+        return self
+
+    def time_out(self) -> Dialogue:
+        """What is waited for has not come."""
+        assert self.client.waiting is not None
+        self.transcript.add("clock", f"{self.client.waiting.name} timed out")
+        self.session.timed_out(self.client.waiting)
+        return self
+
+    # --- what they have got -------------------------------------------------------------------------------------------
+
+    @property
+    def app(self) -> ScriptedUpstream:
+        """The connection that was lent last."""
+        assert self.client.lent is not None, f"no connection was lent\n\n{self.transcript}"
+        return self.client.lent
+
+    def app_got(self, expected: bytes) -> Dialogue:
+        """All that the app has got since it was last asked."""
+        got, self.app.got = self.app.got, b""
+        self._is(got == expected, f"the app got\n  {got!r}\nnot\n  {expected!r}")
+        return self
+
+    def client_got(self, expected: bytes) -> Dialogue:
+        """All that the client has got since it was last asked."""
+        got, self.client.got = self.client.got, b""
+        self._is(got == expected, f"the client got\n  {got!r}\nnot\n  {expected!r}")
+        return self
+
+    def client_got_reply(self, status: int, reason: str) -> Dialogue:
+        """The client was answered by us, in one line, and the connection ends."""
+        got, self.client.got = self.client.got, b""
+        head, _, body = got.partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        self._is(lines[0].startswith(b"HTTP/1.1 %d " % status), f"the client got {got!r}, not a {status}")
+        self._is(b"X-Drainproxy: " + reason.encode() in lines, f"the client got {got!r}, not {reason}")
+        self._is(b"Connection: close" in lines, f"the client got {got!r}, without Connection: close")
+        self._is(body.count(b"\n") <= 1, f"the client got {got!r}: more than a line")
+        self.client_is("finished")
+        return self
+
+    def client_is(self, state: str) -> Dialogue:
+        """What has become of the client's connection."""
+        self._is(self.client.state == state, f"the client's connection is {self.client.state}, not {state}")
+        return self
+
+    def app_is(self, state: str) -> Dialogue:
+        """What has become of the app's connection."""
+        self._is(self.app.state == state, f"{self.app.name} is {self.app.state}, not {state}")
+        return self
+
+    def ended(self, *exchanges: tuple[int, bool]) -> Dialogue:
+        """Every exchange so far, (status, completed), and none is open."""
+        self._is(self.client.exchange is None, f"{self.client.exchange} is open")
+        self._is(self.client.ended == list(exchanges), f"exchanges {self.client.ended}, not {list(exchanges)}")
+        return self
+
+    def open(self) -> Dialogue:
+        """An exchange is open."""
+        self._is(self.client.exchange is not None, "no exchange is open")
+        return self
+
+    def waits(self, what: Wait) -> Dialogue:
+        """Which limit applies now."""
+        self._is(self.client.waiting is what, f"waits for {self.client.waiting}, not {what}")
+        return self
+
+    def _is(self, fact: bool, otherwise: str) -> None:
+        if not fact:
+            raise BrokenRuleError(f"{otherwise}\n{self.http1!r}", self.transcript)
