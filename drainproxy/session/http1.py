@@ -309,16 +309,17 @@ class Http1Session:
             self._closing = True
         connection = _CLOSE if self._closing else b"" if request.minor else _KEEP_ALIVE
         size = len(data)
+        decode = head.chunked and not request.minor
         if head.is_bodyless(request.method):
-            self._client.write(head.forward(connection, head.end))
+            self._client.write(head.forward(connection, head.end, decode=decode))
             self._end_response(poisoned=head.end != size)
         elif length is not None and size - head.end == length:
             self._client.write(head.forward(connection, size))
             self._end_response(poisoned=False)
         else:
-            decode = head.chunked and not request.minor
             self._answer_body = head.framing(self._config.max_header_size, decode=decode)
             self._client.write(head.forward(connection, head.end, decode=decode))
+            self._client.wait(Wait.STREAM)
             if size != head.end:
                 self._read_response_body(data[head.end :])
 
@@ -392,12 +393,15 @@ class Http1Session:
         client.upgraded(kind)
         tunnel = TunnelSession(client, upstream, self._phase, kind)
         client.switch(tunnel)
+        client.wait(Wait.STREAM)
         client.write(head.forward(_UPGRADE, head.end))
         if len(data) != head.end:
             tunnel.upstream_bytes(data[head.end :])
         if self._pending:
             client.unhold(Hold.PIPELINE)
             tunnel.client_bytes(self._pending)
+        if self._eof:
+            tunnel.client_eof()
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
@@ -421,20 +425,19 @@ class Http1Session:
                 upstream.discard()
         self._answer = _NONE
         self._answer_body = None
+        self._ask = _CLOSED if self._closing else _IDLE
         self._client.end(self._status, completed=True)
         self._next()
 
     def _next(self) -> None:
         """What follows a complete exchange on this connection."""
         if self._closing:
-            self._ask = _CLOSED
             assert self._request is not None, "the last exchange had one"
             if self._request.close and not self._pending:
                 self._client.close()  # it asked for it, and sends nothing more
             else:
                 self._client.finish()
             return
-        self._ask = _IDLE
         if self._pending:
             data, self._pending = self._pending, b""
             self._client.unhold(Hold.PIPELINE)

@@ -126,6 +126,7 @@ class ScriptedClient:
         self.waits: list[Wait] = []
         self.exchange: tuple[bytes, bytes, bool] | None = None
         self.ended: list[tuple[int, bool]] = []
+        self.idle_at_end: list[bool] = []
         self.rejections: list[str] = []
         self.upstream_errors: list[str] = []
         self.retries = 0
@@ -217,6 +218,7 @@ class ScriptedClient:
         self.exchange = None
         self.waiting = Wait.IDLE
         self.ended.append((status, completed))
+        self.idle_at_end.append(self.session is not None and self.session.idle)
 
     def stream_begun(self) -> Work:
         """See Client."""

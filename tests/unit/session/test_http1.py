@@ -285,6 +285,11 @@ def test_an_http10_client_gets_a_chunked_body_without_chunks_and_the_close_is_it
     talk.client_got(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabcd").client_is("finished").app_is("idle")
 
 
+def test_an_http10_client_is_not_told_of_chunks_by_a_response_to_head() -> None:
+    talk = Dialogue().send(b"HEAD / HTTP/1.0\r\nHost: app\r\n\r\n").answer(CHUNKED)
+    talk.client_got(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+
+
 @pytest.mark.parametrize("decoded", [True, False])
 def test_a_client_that_reads_to_the_end_sees_a_reset_when_the_end_is_missing(decoded: bool) -> None:
     talk = Dialogue().send(b"GET / HTTP/1.0\r\nHost: app\r\n\r\n")
@@ -310,6 +315,26 @@ def test_bytes_that_were_held_behind_an_upgrade_are_read_on_in_the_tunnel() -> N
     talk.app.got = b""
     talk.answer(SWITCH).app_got(b"x" * (MAX_PENDING + 1))
     assert not talk.client.held
+
+
+@pytest.mark.parametrize("early", [b"", b"bye"])
+def test_a_client_that_half_closed_before_the_101_still_ends_its_tunnel(early: bytes) -> None:
+    talk = Dialogue().send(UPGRADE + early).half_close().answer(SWITCH)
+    assert talk.app.got.endswith(early)
+    assert talk.app.half_closed
+    talk.answer(b"bye").app_closes().ended((101, True)).client_is("closed")
+
+
+def test_a_tunnel_is_not_held_to_the_limit_for_a_response() -> None:
+    Dialogue().send(UPGRADE).waits(Wait.RESPONSE).answer(SWITCH).waits(Wait.STREAM)
+
+
+def test_an_upgrade_is_known_by_its_kind() -> None:
+    other = UPGRADE.replace(b"websocket", b"else")
+    talk = Dialogue().send(other).answer(SWITCH.replace(b"websocket", b"else"))
+    assert talk.client.kind is Kind.TCP
+    talk = Dialogue().send(UPGRADE.replace(b"websocket", b"WebSocket")).answer(SWITCH)
+    assert talk.client.kind is Kind.WEBSOCKET
 
 
 def test_a_refused_upgrade_is_an_answer_like_any_other() -> None:
@@ -571,6 +596,11 @@ def test_the_limit_for_the_response_begins_when_the_request_is_complete() -> Non
     talk.send(b"data").waits(Wait.RESPONSE)
 
 
+@pytest.mark.parametrize("response", [OK[:-1], CHUNKED, UNTIL_CLOSE])
+def test_the_limit_for_the_response_ends_with_its_head(response: bytes) -> None:
+    Dialogue().send(GET).answer(response).waits(Wait.STREAM)
+
+
 def test_a_stream_that_stops_is_cut() -> None:
     Dialogue().send(GET).answer(OK[:-1]).time_out().client_is("closed").app_is("aborted").ended((200, False))
 
@@ -601,6 +631,13 @@ def test_a_response_that_began_before_the_drain_goes_on_and_the_next_one_says_cl
 def test_an_idle_connection_stays_until_its_turn() -> None:
     talk = Dialogue().send(GET).answer(OK).enter(*DRAIN).client_is("open").wind_down().client_is("closed")
     talk.ended((200, True)).wind_down()
+
+
+def test_a_connection_whose_answer_began_before_the_drain_is_idle_when_it_ends() -> None:
+    """The shell asks connections that are idle at the end of an exchange to go: nothing else would end this one."""
+    talk = Dialogue().send(GET).answer(OK[:-1]).enter(*DRAIN).wind_down().answer(OK[-1:]).client_is("open")
+    assert talk.client.idle_at_end == [True]
+    talk.wind_down().client_is("closed")
 
 
 def test_a_connection_with_work_is_not_closed_at_its_turn() -> None:
