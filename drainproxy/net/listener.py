@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from drainproxy.session.ports import Session
 
 BACKLOG = 4096
+LAST_S = 0.3
+"""At the very end, open exchanges and clients that have just connected get this long."""
 
 
 class Listener:
@@ -55,7 +58,8 @@ class Listener:
         self.limits = {
             Wait.IDLE: config.idle_timeout_s,
             Wait.HEADER: config.header_timeout_s,
-            Wait.RESPONSE: config.response_timeout_s,
+            # No byte comes either while a response is awaited: the shorter of both limits that are set.
+            Wait.RESPONSE: min(filter(None, (config.response_timeout_s, config.stream_idle_timeout_s)), default=0.0),
             Wait.STREAM: config.stream_idle_timeout_s,
         }
         self._tasks = tasks
@@ -142,19 +146,30 @@ class Listener:
                 self._servers.clear()
 
     async def close(self, patience_s: float) -> None:
-        """Close the port, then every connection after what is still to be sent on it, within `patience_s` seconds."""
+        """Close the port, then the connections: silent ones at once, the others when they are through.
+
+        Open exchanges, and clients that have only just connected, have LAST_S; what is still to be sent to clients that
+        read slowly has `patience_s` seconds in all. 0: nothing is waited for.
+        """
         self._stopped = True
         await self._pause()
         for sock in self._sockets:
             sock.close()
-        self._empty = asyncio.Event()
+        if patience_s > 0:
+            for connection in list(self.connections):
+                if connection.received:
+                    connection.wind_down()
+            await self._until_empty(min(LAST_S, patience_s))
         for connection in list(self.connections):
             connection.close()
-        try:
-            async with asyncio.timeout(patience_s):
-                if self.connections:
-                    await self._empty.wait()
-        except TimeoutError:
-            for connection in list(self.connections):
-                connection.transport.abort()
+        await self._until_empty(patience_s - LAST_S)
+        for connection in list(self.connections):
+            connection.transport.abort()
         await self.pool.close()
+
+    async def _until_empty(self, timeout_s: float) -> None:
+        if self.connections and timeout_s > 0:
+            self._empty = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._empty.wait()
