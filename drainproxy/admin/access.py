@@ -1,0 +1,95 @@
+"""Who may drain and resume? Everything else on the admin port can be read by whoever reaches it."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from drainproxy.errors import ConfigError
+from drainproxy.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from drainproxy.config import Config
+
+MAX_TOKEN_BYTES = 4096
+
+
+class Access:
+    """The rule of `--drain-access`, with the token. Constructed, it has read nothing; `load` must come first."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._log = Log(config)
+        self._token = b""
+
+    def load(self) -> None:
+        """Read the token. Raises ConfigError if there should be one and is none."""
+        if self._config.drain_token is not None:
+            self._token = self._config.drain_token.strip().encode()
+            if not self._token:
+                raise ConfigError("--drain-token", "", "a token that is not only blanks")
+        elif self._config.drain_token_file is not None:
+            self._token = read_token(self._config.drain_token_file)
+
+    def refusal(self, peer: object, headers: Mapping[str, str]) -> tuple[int, str] | None:
+        """Status and reason if this caller may not drain, else None. `peer`: the socket's peername."""
+        if _from_another_site(headers):
+            return 403, "a web page of another site may not drain"
+        if self._config.access == "any" or self._is_local(peer):
+            return None
+        if self._config.access == "loopback":
+            return 403, "only processes of this Pod may drain (--drain-access loopback)"
+        if not self._is_token(_token_in(headers)):
+            return 401, "send the token as `Authorization: Bearer TOKEN` or `X-Drain-Token: TOKEN`"
+        return None
+
+    def _is_local(self, peer: object) -> bool:
+        """On a unix socket everyone is. On TCP a peer that cannot be told is not."""
+        if self._config.admin.path:
+            return True
+        if not isinstance(peer, tuple) or not peer:
+            return False
+        return ipaddress.ip_address(str(peer[0]).partition("%")[0].removeprefix("::ffff:")).is_loopback
+
+    def _is_token(self, sent: bytes) -> bool:
+        if self._config.drain_token_file is not None:
+            self._reload(self._config.drain_token_file)
+        return hmac.compare_digest(sent, self._token)
+
+    def _reload(self, path: str) -> None:
+        """A Secret that was rotated counts at once. One that cannot be read leaves the last one in force."""
+        try:
+            self._token = read_token(path)
+        except ConfigError as error:
+            self._log.warning("drain token not read again: the last one stays in force", reason=str(error))
+
+
+def read_token(path: str) -> bytes:
+    """The token in a file, without the blanks around it. Raises ConfigError."""
+    try:
+        with Path(path).open("rb") as file:
+            token = file.read(MAX_TOKEN_BYTES + 1).strip()
+    except OSError as error:
+        raise ConfigError("--drain-token-file", path, f"a file that can be read ({error.strerror})") from error
+    if not token or len(token) > MAX_TOKEN_BYTES:
+        raise ConfigError("--drain-token-file", path, f"a file that holds a token of 1 to {MAX_TOKEN_BYTES} bytes")
+    return token
+
+
+def _token_in(headers: Mapping[str, str]) -> bytes:
+    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+    sent = credentials if scheme.lower() == "bearer" else headers.get("X-Drain-Token", "")
+    return sent.strip().encode("utf-8", "surrogateescape")
+
+
+def _from_another_site(headers: Mapping[str, str]) -> bool:
+    """A browser says so. Through `kubectl port-forward` a page from elsewhere would otherwise come from loopback."""
+    if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        return True
+    origin = headers.get("Origin")
+    return origin is not None and urlsplit(origin).netloc != headers.get("Host")

@@ -1,0 +1,187 @@
+"""What does each admin endpoint answer?"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from drainproxy.drain.phase import Outcome, Trigger
+from drainproxy.drain.readiness import readiness
+from drainproxy.status import drain_block, status
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from drainproxy.admin.access import Access
+    from drainproxy.admin.control import Control
+    from drainproxy.admin.guard import Guards
+    from drainproxy.metrics import Exposition, Meter
+
+    Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+HEADERS = {"Server": "drainproxy", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+}
+ENDPOINTS = "/livez /readyz /startupz /status /metrics /drain /resume /"
+STATUS_OF = {Outcome.CLEAN: 200, Outcome.FORCED: 504, Outcome.RESUMED: 409}
+
+
+class Endpoints:
+    """Every endpoint. `assets`: the page's files by path, each with its content type."""
+
+    def __init__(
+        self,
+        control: Control,
+        meter: Meter,
+        exposition: Exposition,
+        access: Access,
+        guards: Guards,
+        assets: Mapping[str, tuple[bytes, str]],
+    ) -> None:
+        self._control = control
+        self._meter = meter
+        self._exposition = exposition
+        self._access = access
+        self._guards = guards
+        self._assets = assets
+        drain, resume = self._allowed(self._drain), self._allowed(self._resume)
+        self._routes: dict[str, dict[str, Handler]] = {
+            "/livez": _reading(self._livez),
+            "/healthz": _reading(self._livez),
+            "/startupz": _reading(self._startupz),
+            "/readyz": _reading(self._readyz),
+            "/status": _reading(self._status),
+            "/metrics": _reading(self._metrics),
+            "/drain": {"GET": drain, "POST": drain, "DELETE": resume},
+            "/resume": {"POST": resume},
+        } | {path: _reading(self._asset) for path in assets}
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; the connection ends with it."""
+        self._guards.started(request)
+        methods = self._routes.get(request.path)
+        if methods is None:
+            return _line(404, f"no such endpoint; there are {ENDPOINTS}")
+        handler = methods.get(request.method)
+        if handler is None:
+            allowed = ", ".join(methods)
+            return _line(405, f"{request.path} takes {allowed}", {"Allow": allowed})
+        return await handler(request)
+
+    # --- probes -------------------------------------------------------------------------------------------------------
+
+    async def _livez(self, _: web.BaseRequest) -> web.StreamResponse:
+        """That this answers is the answer: the event loop turns."""
+        return _line(200, "live")
+
+    async def _startupz(self, _: web.BaseRequest) -> web.StreamResponse:
+        if self._control.machine.answered_once:
+            return _line(200, "the app has answered")
+        return _line(503, f"starting: {self._app()}")
+
+    async def _readyz(self, _: web.BaseRequest) -> web.StreamResponse:
+        control = self._control
+        ready, why = readiness(control.machine, control.config, control.now(), self._app())
+        return _line(200 if ready else 503, why)
+
+    def _app(self) -> str:
+        """What the last health check saw; of several routes the first that is not well."""
+        upstreams = self._control.upstreams()
+        if not upstreams:
+            return "drainproxy is not listening yet"
+        return next((each for each in upstreams if not each.healthy), upstreams[0]).reason
+
+    # --- drain --------------------------------------------------------------------------------------------------------
+
+    def _allowed(self, handler: Handler) -> Handler:
+        async def checked(request: web.BaseRequest) -> web.StreamResponse:
+            peer = None if request.transport is None else request.transport.get_extra_info("peername")
+            refusal = self._access.refusal(peer, request.headers)
+            if refusal is None:
+                return await handler(request)
+            self._meter.rejected("auth")
+            code, why = refusal
+            return _line(code, why, {"WWW-Authenticate": 'Bearer realm="drainproxy"'} if code == 401 else {})  # noqa: PLR2004
+
+        return checked
+
+    async def _drain(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Begin or join; answer when it is over. Whatever else the query says, the drain begins."""
+        query, control = request.query, self._control
+        control.drain(Trigger.CLI if query.get("trigger") == "cli" else Trigger.HTTP)
+        if query.get("wait") == "0":
+            return _document(202, drain_block(control))
+        with self._guards.wait(request) as may_wait:
+            if not may_wait:
+                return _line(503, "the drain runs, but too many wait for its end already: ask /status")
+            finish = await control.finished()
+        if finish.outcome is Outcome.FORCED and query.get("event") == "1":
+            return _hang_up(request)
+        summary = control.last_drain
+        assert summary is not None, "a drain has ended"
+        # A resume may already have followed: everyone who waited for this end is told this one.
+        return _document(STATUS_OF[finish.outcome], {**summary, "outcome": finish.outcome.value, "why": finish.why})
+
+    async def _resume(self, _: web.BaseRequest) -> web.StreamResponse:
+        if not self._control.resume():
+            return _line(409, "SIGTERM was received: this process will end, a drain cannot be called off any more")
+        return _line(200, self._control.machine.state.value)
+
+    # --- what is going on ---------------------------------------------------------------------------------------------
+
+    async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
+        document = status(self._control)
+        if request.query.get("totals") == "1":
+            document["totals"] = {
+                "requests": self._meter.requests,
+                "bytes_in": self._meter.received,
+                "bytes_out": self._meter.sent,
+            }
+        return _document(200, document)
+
+    async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+        body, content_type = self._exposition.render(request.headers.get("Accept", ""))
+        response = _answer(200, body, content_type)
+        await response.prepare(request)
+        await response.write_eof()
+        if request.method == "GET":
+            self._control.scraped()
+        return response
+
+    async def _asset(self, request: web.BaseRequest) -> web.StreamResponse:
+        body, content_type = self._assets[request.path]
+        return _answer(200, body, content_type, PAGE_HEADERS)
+
+
+def _reading(handler: Handler) -> dict[str, Handler]:
+    return {"GET": handler, "HEAD": handler}
+
+
+def _answer(code: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    response = web.Response(
+        status=code, body=body, headers={**HEADERS, "Content-Type": content_type, **(headers or {})}
+    )
+    response.force_close()
+    return response
+
+
+def _line(code: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    shown = text if text.isprintable() else json.dumps(text)
+    return _answer(code, f"{shown}\n".encode(), "text/plain; charset=utf-8", headers)
+
+
+def _document(code: int, document: object) -> web.Response:
+    return _answer(code, json.dumps(document, indent=2).encode() + b"\n", "application/json")
+
+
+def _hang_up(request: web.BaseRequest) -> web.StreamResponse:
+    """End the connection without an answer, so that the kubelet records a FailedPreStopHook event."""
+    if request.transport is not None:
+        request.transport.abort()
+    return _line(504, "")

@@ -1,0 +1,75 @@
+"""How is the admin port served? Started first, stopped last, and never in the way of a drain."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from drainproxy.admin.access import Access
+from drainproxy.admin.guard import Guards, guarding
+from drainproxy.admin.handlers import Endpoints
+from drainproxy.config import Address
+from drainproxy.metrics import Exposition
+from drainproxy.net.sockets import bind
+
+if TYPE_CHECKING:
+    from drainproxy.admin.control import Control
+    from drainproxy.metrics import Meter
+
+BACKLOG = 1024
+STOP_S = 1.0
+"""For answers that are on their way when the process ends."""
+PAGE = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+
+
+class AdminServer:
+    """The admin port. Constructed, it touches nothing; `start` listens, `stop` ends it."""
+
+    def __init__(self, control: Control, meter: Meter) -> None:
+        self._control = control
+        self._meter = meter
+        self._http: web.Server | None = None
+        self._servers: list[asyncio.Server] = []
+        self.address = control.config.admin
+        """Where it listens: as configured, with the port that the kernel chose for 0."""
+
+    async def start(self) -> None:
+        """Listen. Raises BindError; ConfigError if the token cannot be read."""
+        access = Access(self._control.config)
+        access.load()
+        folder = Path(__file__).parent
+        assets = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in PAGE.items()}
+        guards = Guards()
+        exposition = Exposition(self._control, self._meter)
+        endpoints = Endpoints(self._control, self._meter, exposition, access, guards, assets)
+        sockets = bind(self._control.config.admin, BACKLOG)
+        self.address = _bound(self.address, sockets[0])
+        self._http = web.Server(
+            endpoints.handle,
+            handler_cancellation=True,  # a caller that is gone waits no more; the drain goes on
+            access_log=None,
+            lingering_time=0,
+        )
+        loop = asyncio.get_running_loop()
+        for sock in sockets:
+            serve = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+            self._servers.append(await serve(guarding(guards, self._http), sock=sock, backlog=BACKLOG))
+
+    async def stop(self) -> None:
+        """Accept nobody any more, let answers out, end."""
+        for server in self._servers:
+            server.close()
+        if self._http is not None:
+            await self._http.shutdown(STOP_S)
+
+
+def _bound(address: Address, sock: socket.socket) -> Address:
+    return address if address.path else Address(address.host, sock.getsockname()[1])
