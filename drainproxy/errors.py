@@ -48,3 +48,12 @@ class BadMessage(DrainproxyError):  # noqa: N818 - the field's term (RFC 9112 sp
         super().__init__(reason)
         self.reason = reason
         self.status = status
+
+
+class BadFrame(DrainproxyError):  # noqa: N818 - as BadMessage
+    """An HTTP/2 frame that breaks the protocol or a limit. `code` (RFC 9113 §7) goes to its sender in a GOAWAY."""
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import LATE
-from drainproxy.net.flow import ReadGate, has_news
+from drainproxy.net.flow import ReadGate, has_news, reset
 from drainproxy.protocol.http1 import Forwarding
 from drainproxy.session.ports import Hold, Wait
 
@@ -162,7 +162,7 @@ class ClientConnection(asyncio.Protocol):
     def abort(self) -> None:
         """See Client."""
         self._lingering = True
-        self.transport.abort()
+        reset(self.transport)
 
     def hold(self, why: Hold) -> None:
         """See Client."""

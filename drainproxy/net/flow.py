@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import struct
 from typing import TYPE_CHECKING
 
 from drainproxy.session.ports import Hold
@@ -53,6 +54,21 @@ def last_words(transport: asyncio.Transport) -> Iterator[bytes]:
                 yield data
         except OSError:
             return
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End the connection with a TCP reset, dropping what is not sent yet. `transport.abort` alone would send a FIN.
+
+    A FIN would tell the peer of a body that ends with the connection that it has the whole.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0 and sock.family != socket.AF_UNIX:
+        with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
+            duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+    transport.abort()
+
+
+_LINGER_NOT = struct.pack("ii", 1, 0)
 
 
 def has_news(transport: asyncio.Transport) -> bool:

@@ -121,30 +121,25 @@ class Pool:
         """Try once. None: there is a connection, and it has been handed over; else why not (a metric's label)."""
         try:
             async with asyncio.timeout(self._config.connect_timeout_s):
-                connection = await self._connect()
+                await self._connect()
         except TimeoutError:
             return "connect-timeout"
         except OSError as error:
             return (
                 "connect-refused" if isinstance(error, ConnectionRefusedError | FileNotFoundError) else "connect-failed"
             )
-        self._hand_over(connection)
         return None
 
-    async def _connect(self) -> UpstreamConnection:
+    async def _connect(self) -> None:
         address = self._address
         if address.path:
-            _, connection = await self._loop.create_unix_connection(lambda: UpstreamConnection(self), address.path)
+            await self._loop.create_unix_connection(lambda: UpstreamConnection(self), address.path)
         else:
-            _, connection = await self._loop.create_connection(
-                lambda: UpstreamConnection(self), address.host, address.port
-            )
-        self._open += 1
-        return connection
+            await self._loop.create_connection(lambda: UpstreamConnection(self), address.host, address.port)
 
-    def _hand_over(self, connection: UpstreamConnection) -> None:
-        if connection.transport.is_closing():
-            return
+    def opened(self, connection: UpstreamConnection) -> None:
+        """A connection has been made: hand it over before anything is read from it, for the app may speak first."""
+        self._open += 1
         for client in self._wanting:
             del self._wanting[client]
             client.connected(connection)

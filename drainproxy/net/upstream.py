@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from drainproxy.net.flow import ReadGate, last_words
+from drainproxy.net.flow import ReadGate, last_words, reset
 from drainproxy.observer import Side
 from drainproxy.session.ports import Hold
 
@@ -40,6 +40,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.gate = ReadGate(self.transport)
         self.pool.observer.opened(Side.UPSTREAM)
+        self.pool.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """The app has sent this: to the session, or unasked."""
@@ -108,7 +109,7 @@ class UpstreamConnection(asyncio.Protocol):
     def abort(self) -> None:
         """See Upstream."""
         self._detach()
-        self.transport.abort()
+        reset(self.transport)
 
     # --- lending ------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ EXPLANATIONS = {
     "response-timeout": "the app did not answer in time",
     "header-timeout": "the request's head did not arrive in time",
     "connect-refused": "CONNECT is not served here",
+    "not-http2": "only HTTP/2 with prior knowledge is served here",
     "body-too-large": "the request's body is larger than allowed",
     "header-too-large": "the request's head is larger than allowed",
     "incomplete-body": "the connection was closed before the body was complete",

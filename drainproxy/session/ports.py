@@ -10,7 +10,7 @@ from enum import Enum, IntFlag
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from drainproxy.drain.ledger import Kind
+    from drainproxy.drain.ledger import Kind, Work
     from drainproxy.drain.phase import Phase
 
 
@@ -96,6 +96,15 @@ class Client(Protocol):
     def end(self, status: int, *, completed: bool) -> None:
         """The exchange is over. `status` 0: no response was sent."""
 
+    def stream_begun(self) -> Work:
+        """One of several pieces of work at a time, an HTTP/2 stream, begins."""
+
+    def stream_ended(self, work: Work, *, completed: bool) -> None:
+        """It is over."""
+
+    def now(self) -> float:
+        """The time, in seconds on a clock of the shell's choice."""
+
     def upgraded(self, kind: Kind) -> None:
         """The exchange has become a tunnel of this kind."""
 
@@ -124,6 +133,9 @@ class Session(Protocol):
     @property
     def idle(self) -> bool:
         """No work is open here."""
+
+    def start(self) -> None:
+        """The client has connected; nothing has come of it yet."""
 
     def client_bytes(self, data: bytes) -> None:
         """The client sent this."""

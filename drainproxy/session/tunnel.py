@@ -34,6 +34,9 @@ class TunnelSession:
         """See Session."""
         return not self._open
 
+    def start(self) -> None:
+        """See Session."""
+
     def client_bytes(self, data: bytes) -> None:
         """See Session."""
         if self._open:

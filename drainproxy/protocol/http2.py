@@ -1,0 +1,207 @@
+"""What does an HTTP/2 frame say without its payload? Headers of frames, the rules they obey, and frames of our own.
+
+RFC 9113. One `Lane` follows the frames of one direction. It knows where a frame of ours may stand, and which frames
+break the protocol so that they must not be let through. HPACK is never read: it stays between the two ends.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+from drainproxy.errors import BadFrame
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEADER_SIZE = 9
+MAX_STREAM_ID = (1 << 31) - 1
+DEFAULT_FRAME_SIZE = 16 * 1024
+MAX_FRAME_SIZE = (1 << 24) - 1
+MAX_CONTINUATIONS = 64
+"""CONTINUATION frames of one header block (CVE-2024-27316: a block that never ends)."""
+TRIFLES = (10_000, 1_000.0)
+"""Frames of one end that carry nothing: at once, and a second (CVE-2019-9512, -9515, -9518)."""
+
+unpack_header = struct.Struct(">IBi").unpack_from
+"""(length << 8 | type, flags, stream) of the frame header at an offset. A negative stream: the reserved bit is set."""
+
+DATA = 0
+HEADERS = 1
+PRIORITY = 2
+RST_STREAM = 3
+SETTINGS = 4
+PUSH_PROMISE = 5
+PING = 6
+GOAWAY = 7
+WINDOW_UPDATE = 8
+CONTINUATION = 9
+
+END_STREAM = 0x1
+ACK = 0x1
+END_HEADERS = 0x4
+
+SETTINGS_MAX_FRAME_SIZE = 5
+
+_OF_A_STREAM = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION})
+_OF_THE_CONNECTION = frozenset({SETTINGS, PING, GOAWAY})
+_EXACT_SIZE = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+_SETTING = struct.Struct(">HI")
+
+
+class Code(IntEnum):
+    """Why a stream or connection ends (RFC 9113 §7): those that we send."""
+
+    NO_ERROR = 0x0
+    PROTOCOL_ERROR = 0x1
+    INTERNAL_ERROR = 0x2
+    FRAME_SIZE_ERROR = 0x6
+    CANCEL = 0x8
+    ENHANCE_YOUR_CALM = 0xB
+
+
+# --- frames of our own ------------------------------------------------------------------------------------------------
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A whole frame."""
+    return struct.pack(">IBI", len(payload) << 8 | kind, flags, stream) + payload
+
+
+def goaway(last: int, code: int, why: str = "") -> bytes:
+    """No stream above `last` was or will be served on this connection. `why` is for people."""
+    return frame(GOAWAY, 0, 0, struct.pack(">II", last, code) + why.encode())
+
+
+def rst_stream(stream: int, code: int) -> bytes:
+    """This stream ends here."""
+    return frame(RST_STREAM, 0, stream, struct.pack(">I", code))
+
+
+def ping(opaque: bytes) -> bytes:
+    """Answer with the same eight bytes, once everything before has been read."""
+    return frame(PING, 0, 0, opaque)
+
+
+EMPTY_SETTINGS = frame(SETTINGS, 0, 0, b"")
+"""What a server must have sent before anything else."""
+
+
+# --- frames of others -------------------------------------------------------------------------------------------------
+
+
+def max_frame_size(payload: bytes) -> int | None:
+    """What a SETTINGS frame says of the frames that its sender accepts; None: nothing. Raises BadFrame."""
+    found = None
+    for identifier, value in _SETTING.iter_unpack(payload):
+        if identifier == SETTINGS_MAX_FRAME_SIZE:
+            if not DEFAULT_FRAME_SIZE <= value <= MAX_FRAME_SIZE:
+                raise BadFrame("bad-setting", Code.PROTOCOL_ERROR)
+            found = value
+    return found
+
+
+class Allowance:
+    """How often may something happen? `burst` times at once, `per_s` times a second in the long run."""
+
+    __slots__ = ("_burst", "_left", "_per_s", "_seen_at")
+
+    def __init__(self, burst: int, per_s: float) -> None:
+        self._burst = burst
+        self._per_s = per_s
+        self._left = float(burst)
+        self._seen_at = 0.0
+
+    def spend(self, now: float) -> bool:
+        """It happens (`now`: seconds on the caller's clock). False: too often."""
+        self._left = min(self._burst, self._left + (now - self._seen_at) * self._per_s) - 1
+        self._seen_at = now
+        return self._left >= 0
+
+
+class Lane:
+    """The frames of one direction, whole or cut anywhere. The reader of the frames keeps the fields.
+
+    `skip`: bytes of a begun frame's payload that are still to come. `held`: the beginning of a frame that is not passed
+    on before it is complete. `block`: the stream whose header block is open: nothing else may stand in between.
+    `ending`: the stream that ends with what is under way, a frame or a header block.
+    """
+
+    __slots__ = (
+        "_block_size", "_continuations", "_frame_size", "_max_block", "begun", "block", "ending", "held", "skip",
+        "trifles", "usual",
+    )  # fmt: skip
+
+    def __init__(self, max_block: int) -> None:
+        self._max_block = max_block
+        self._frame_size = DEFAULT_FRAME_SIZE
+        self._block_size = 0
+        self._continuations = 0
+        self.skip = 0
+        self.held = b""
+        self.block = 0
+        self.ending = 0
+        self.begun = False  # SETTINGS, which is the first frame of either end, has passed
+        self.trifles = Allowance(*TRIFLES)
+        self.usual = -1  # frames with a larger first word, (length << 8 | type), need a closer look
+
+    @property
+    def at_boundary(self) -> bool:
+        """A frame of ours may stand here."""
+        return not self.skip and not self.block and self.begun
+
+    def begin(self) -> None:
+        """The first SETTINGS have passed."""
+        self.begun = True
+        self.allow(DEFAULT_FRAME_SIZE)
+
+    def allow(self, size: int) -> None:
+        """The receiver takes frames up to this size. What it once allowed may still be under way, so never less."""
+        self._frame_size = max(self._frame_size, size)
+        if self.begun:
+            self.usual = min(self._frame_size, self._max_block) << 8 | 0xFF
+
+    def check(self, kind: int, flags: int, stream: int, length: int) -> None:
+        """A frame that is not the usual DATA or HEADERS: may it stand here? Raises BadFrame."""
+        if length > self._frame_size:
+            raise BadFrame("frame-too-large", Code.FRAME_SIZE_ERROR)
+        if not self.begun and (kind != SETTINGS or flags & ACK):
+            raise BadFrame("no-settings", Code.PROTOCOL_ERROR)
+        if self.block:
+            self._check_continuation(kind, flags, stream, length)
+        elif kind == CONTINUATION:
+            raise BadFrame("stray-continuation", Code.PROTOCOL_ERROR)
+        if stream < 0 or (stream == 0 and kind in _OF_A_STREAM) or (stream > 0 and kind in _OF_THE_CONNECTION):
+            raise BadFrame("bad-stream-id", Code.PROTOCOL_ERROR)
+        if _EXACT_SIZE.get(kind, length) != length:
+            raise BadFrame("bad-frame-size", Code.FRAME_SIZE_ERROR)
+        self._check_size(kind, flags, length)
+
+    def _check_size(self, kind: int, flags: int, length: int) -> None:
+        if kind == SETTINGS and length % _SETTING.size | (length if flags & ACK else 0):
+            raise BadFrame("bad-frame-size", Code.FRAME_SIZE_ERROR)
+        if kind in (SETTINGS, GOAWAY) and length > DEFAULT_FRAME_SIZE:
+            raise BadFrame("frame-too-large", Code.FRAME_SIZE_ERROR)
+        if kind == GOAWAY and length < 8:  # noqa: PLR2004 - a stream and a code
+            raise BadFrame("bad-frame-size", Code.FRAME_SIZE_ERROR)
+        if kind in (HEADERS, PUSH_PROMISE) and length > self._max_block:
+            raise BadFrame("header-too-large", Code.ENHANCE_YOUR_CALM)
+
+    def take_ending(self) -> int:
+        """The stream that has ended by now."""
+        stream, self.ending = self.ending, 0
+        return stream
+
+    def open_block(self, stream: int, length: int) -> None:
+        """A header block goes on in CONTINUATION frames."""
+        self.block = stream
+        self._block_size = length
+        self._continuations = 0
+
+    def _check_continuation(self, kind: int, flags: int, stream: int, length: int) -> None:
+        if kind != CONTINUATION or stream != self.block:
+            raise BadFrame("broken-header-block", Code.PROTOCOL_ERROR)
+        self._block_size += length
+        self._continuations += 1
+        if self._block_size > self._max_block or self._continuations > MAX_CONTINUATIONS:
+            raise BadFrame("header-too-large", Code.ENHANCE_YOUR_CALM)
+        if flags & END_HEADERS:
+            self.block = 0

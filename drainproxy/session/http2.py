@@ -1,0 +1,515 @@
+"""How does an HTTP/2 connection go, and end? Its frames are relayed as they came; streams are counted; GOAWAY in time.
+
+One client connection has one upstream connection to itself, so HPACK, flow control and stream numbers stay between the
+two ends. Only frame headers are read. A chunk is passed on as the object that came, except where a frame of ours must
+stand or one must not pass.
+
+    departure   STAYING ─▶ DUE ─GOAWAY(max), PING▶ ASKED ─PING's answer▶ TOLD ─nothing open, GOAWAY(last)▶ GONE
+
+When the PING's answer is here, so is every stream that the client opened before it read the GOAWAY (RFC 9113 §6.8).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from drainproxy.drain.phase import LATE, Phase
+from drainproxy.errors import BadFrame
+from drainproxy.protocol import http2
+from drainproxy.protocol.http2 import (
+    ACK,
+    DATA,
+    DEFAULT_FRAME_SIZE,
+    EMPTY_SETTINGS,
+    END_HEADERS,
+    END_STREAM,
+    HEADER_SIZE,
+    HEADERS,
+    MAX_STREAM_ID,
+    Allowance,
+    Code,
+    Lane,
+    unpack_header,
+)
+from drainproxy.session.ports import Hold, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from drainproxy.config import Config
+    from drainproxy.drain.ledger import Work
+    from drainproxy.protocol.http1 import Forwarding
+    from drainproxy.session.ports import Client, Upstream
+
+MAX_STREAMS = 10_000
+"""Open streams of a connection. The app's own limit (100 or so) comes first, if the app has one."""
+RESETS = (1_000, 200.0)
+"""Streams that a client may reset unfinished: at once, and a second (CVE-2023-44487)."""
+
+
+class Departure(Enum):
+    """How far the connection's end has come."""
+
+    STAYING = "nobody has been asked to go"
+    DUE = "GOAWAY at the next place where it may stand"
+    ASKED = "GOAWAY sent: streams that the client has opened meanwhile may still come"
+    TOLD = "the client knows; what is open finishes"
+    GONE = "ended"
+
+
+class Verdict(Enum):
+    """What becomes of a frame."""
+
+    RELAY = "relayed"
+    WAIT = "kept until it is complete"
+    DROP = "not relayed"
+
+
+_RELAY, _WAIT, _DROP = Verdict
+_STAYING, _DUE, _ASKED, _TOLD, _GONE = Departure
+
+
+class Http2Session:
+    """The conversation on one client connection, from behind the preface. See Session for the contract.
+
+    A stream is in one of three tables: `_asking` (neither end has finished), `_awaiting` (the client has) or
+    `_answered` (the app has, its client still sends). It leaves when both have, or when one resets it.
+    """
+
+    __slots__ = (
+        "_accepted", "_answered", "_asking", "_awaiting", "_client", "_client_done", "_departure", "_down", "_last",
+        "_last_pushed", "_new_id", "_on_arrival", "_outgoing", "_phase", "_ping", "_resets", "_up",
+        "_upstream",
+    )  # fmt: skip
+
+    half_closes = False
+
+    def __init__(self, client: Client, config: Config, forwarding: Forwarding, phase: Phase) -> None:
+        self._client = client
+        self._new_id = forwarding.new_id
+        self._phase = phase
+        self._upstream: Upstream | None = None
+        self._outgoing: list[bytes] | None = None  # what came while there is no connection to the app yet
+        self._up = Lane(config.max_header_size)  # from the client to the app
+        self._down = Lane(config.max_header_size)
+        self._asking: dict[int, Work] = {}
+        self._awaiting: dict[int, Work] = {}
+        self._answered: dict[int, Work] = {}
+        self._last = 0  # highest stream that the client has opened
+        self._last_pushed = 0
+        self._accepted = MAX_STREAM_ID  # the app serves no stream above this (its own GOAWAY)
+        self._departure = _STAYING
+        self._on_arrival = phase in LATE  # come late: its first stream is served, then it is asked to go
+        self._client_done = False
+        self._ping = b""  # the eight bytes of our PING, until it is answered
+        self._resets = Allowance(*RESETS)
+
+    def __repr__(self) -> str:
+        return f"<Http2Session {self._departure.name} {self._phase.name} open={self._open}>"
+
+    @property
+    def _open(self) -> int:
+        return len(self._asking) + len(self._awaiting) + len(self._answered)
+
+    @property
+    def idle(self) -> bool:
+        """See Session."""
+        return not (self._awaiting or self._asking or self._answered)
+
+    def start(self) -> None:
+        """The client's preface has come: get a connection to the app."""
+        self._client.wait(Wait.IDLE)
+        self._outgoing = [http2.PREFACE]
+        upstream = self._client.connect(fresh=True, careful=False)
+        if upstream is not None:
+            self.upstream_ready(upstream)
+        else:
+            self._client.hold(Hold.DIALLING)
+
+    # --- from the client ----------------------------------------------------------------------------------------------
+
+    # The two loops are long and alike: a call more a frame would cost a tenth of what a whole request costs here.
+
+    def client_bytes(self, data: bytes) -> None:  # noqa: C901, PLR0912, PLR0915 - see above
+        """See Session."""
+        lane = self._up
+        if lane.held:
+            data = lane.held + data
+            lane.held = b""
+        begin, end = 0, len(data)  # of what is to be relayed
+        position = lane.skip
+        if position and lane.ending and position <= end and not lane.block:
+            self._client_ended(lane.take_ending())
+        last = end - HEADER_SIZE
+        try:
+            while position <= last:
+                word, flags, stream = unpack_header(data, position)
+                kind = word & 0xFF
+                stop = position + HEADER_SIZE + (word >> 8)
+                if kind > HEADERS or word > lane.usual or stream <= 0 or lane.block:
+                    lane.check(kind, flags, stream, word >> 8)
+                    verdict = self._client_control(kind, flags, stream, data, position, stop)
+                    if verdict is _WAIT:
+                        break
+                    if verdict is _DROP:
+                        self._relay_up(data[begin:position])
+                        begin = stop
+                if kind == HEADERS:
+                    if stream > self._last:
+                        self._begin(stream, flags)
+                    elif flags & END_STREAM:
+                        if stop > end or not flags & END_HEADERS:
+                            lane.ending = stream
+                        else:
+                            self._client_ended(stream)
+                    if not flags & END_HEADERS:
+                        lane.open_block(stream, word >> 8)
+                        self._client.wait(Wait.HEADER)
+                elif kind == DATA:
+                    if flags & END_STREAM:
+                        if stop > end:
+                            lane.ending = stream
+                        else:
+                            self._client_ended(stream)
+                    elif not word:
+                        self._count_trifle(lane)
+                position = stop
+        except BadFrame as bad:
+            self._relay_up(data[begin:position])
+            lane.skip = 0
+            self._misbehaved(bad, by_client=True)
+            return
+        if position < end:
+            lane.held = data[position:]
+            end = position
+        lane.skip = position - end
+        if begin or lane.held:
+            data = data[begin:end]
+        if self._outgoing is None:
+            if data and self._upstream is not None:
+                self._upstream.write(data)
+        else:
+            self._outgoing.append(data)
+        if self._departure is not _STAYING or self._client_done:
+            self._settle()
+
+    def _relay_up(self, data: bytes) -> None:
+        if self._outgoing is not None:
+            self._outgoing.append(data)
+        elif data and self._upstream is not None:
+            self._upstream.write(data)
+
+    def _begin(self, stream: int, flags: int) -> None:
+        """The client opens a stream."""
+        if not stream & 1:
+            raise BadFrame("bad-stream-id", Code.PROTOCOL_ERROR)
+        self._last = stream
+        if stream > self._accepted:
+            return  # the app has said that it will not look at it
+        table = self._awaiting if flags & END_STREAM else self._asking
+        if len(table) >= MAX_STREAMS:
+            raise BadFrame("too-many-streams", Code.ENHANCE_YOUR_CALM)
+        table[stream] = self._client.stream_begun()
+        if self._on_arrival:
+            self._on_arrival = False
+            self._departure = _DUE
+
+    def _client_ended(self, stream: int) -> None:
+        work = self._asking.pop(stream, None)
+        if work is not None:
+            self._awaiting[stream] = work
+            return
+        work = self._answered.pop(stream, None)
+        if work is not None:
+            self._client.stream_ended(work, completed=True)
+
+    def _client_control(self, kind: int, flags: int, stream: int, data: bytes, start: int, stop: int) -> Verdict:
+        """A frame from the client that is not usual."""
+        if kind == http2.CONTINUATION:
+            if flags & END_HEADERS:
+                self._client.wait(Wait.STREAM)
+                if self._up.ending and stop <= len(data):
+                    self._client_ended(self._up.take_ending())
+        elif kind == http2.RST_STREAM:
+            if self._reset(stream) and not self._resets.spend(self._client.now()):
+                raise BadFrame("rapid-reset", Code.ENHANCE_YOUR_CALM)
+        elif kind == http2.SETTINGS:
+            return self._settings(self._up, self._down, flags, data, start, stop)
+        elif kind == http2.PING and flags & ACK and self._ping:
+            if stop > len(data):
+                return _WAIT
+            if data[start + HEADER_SIZE : stop] == self._ping:
+                self._ping = b""
+                self._departure = _TOLD
+                return _DROP
+        elif kind == http2.PUSH_PROMISE:
+            raise BadFrame("push-by-client", Code.PROTOCOL_ERROR)
+        elif kind not in (HEADERS, DATA, http2.WINDOW_UPDATE):
+            self._count_trifle(self._up)
+        return _RELAY
+
+    def client_eof(self) -> None:
+        """See Session. What is open may still be answered."""
+        self._client_done = True
+        if self._upstream is not None and not self.idle:
+            self._upstream.write_eof()
+        self._settle()
+
+    def client_gone(self) -> None:
+        """See Session."""
+        self._departure = _GONE
+        self._drop_upstream(politely=self.idle)
+        self._end_streams(self._client_streams())
+
+    # --- from the app -------------------------------------------------------------------------------------------------
+
+    def upstream_ready(self, upstream: Upstream) -> None:
+        """See Session."""
+        self._upstream = upstream
+        self._client.unhold(Hold.DIALLING)
+        if self._outgoing is not None:
+            data = b"".join(self._outgoing)
+            self._outgoing = None
+            upstream.write(data)
+            if self._client_done:
+                upstream.write_eof()
+
+    def upstream_refused(self, reason: str) -> None:
+        """See Session. No stream was seen by an app: a client may send each again, elsewhere."""
+        self._client.upstream_error(reason)
+        self._client.unhold(Hold.DIALLING)
+        self._leave(Code.NO_ERROR, "app-unavailable")
+
+    def upstream_bytes(self, data: bytes) -> None:
+        """See Session."""
+        lane = self._down
+        if self._departure is not _STAYING and 0 < lane.skip < len(data):
+            rest = data[lane.skip :]
+            self._relay_down(data[: lane.skip])  # up to a boundary: something may have to stand there
+            if self._departure is _GONE:
+                return
+            data = rest
+        self._relay_down(data)
+
+    def _relay_down(self, data: bytes) -> None:  # noqa: C901, PLR0912 - see above
+        lane = self._down
+        if lane.held:
+            data = lane.held + data
+            lane.held = b""
+        end = len(data)
+        position = lane.skip
+        if position and lane.ending and position <= end and not lane.block:
+            self._app_ended(lane.take_ending())
+        last = end - HEADER_SIZE
+        try:
+            while position <= last:
+                word, flags, stream = unpack_header(data, position)
+                kind = word & 0xFF
+                stop = position + HEADER_SIZE + (word >> 8)
+                if kind > HEADERS or word > lane.usual or stream <= 0 or lane.block:
+                    lane.check(kind, flags, stream, word >> 8)
+                    if self._app_control(kind, flags, stream, data, position, stop) is _WAIT:
+                        break
+                if kind == HEADERS:
+                    if not flags & END_HEADERS:
+                        lane.open_block(stream, word >> 8)
+                    if not stream & 1 and stream > self._last_pushed:
+                        self._pushed(stream)
+                    if flags & END_STREAM:
+                        if stop > end or not flags & END_HEADERS:
+                            lane.ending = stream
+                        else:
+                            self._app_ended(stream)
+                elif kind == DATA:
+                    if flags & END_STREAM:
+                        if stop > end:
+                            lane.ending = stream
+                        else:
+                            self._app_ended(stream)
+                    elif not word:
+                        self._count_trifle(lane)
+                position = stop
+        except BadFrame as bad:
+            self._client.write(data[:position])
+            lane.skip = 0
+            self._misbehaved(bad, by_client=False)
+            return
+        if position < end:
+            lane.held = data[position:]
+            data = data[:position]
+            end = position
+        lane.skip = position - end
+        if data:
+            self._client.write(data)
+        if self._departure is not _STAYING or self._client_done:
+            self._settle()
+
+    def _app_ended(self, stream: int) -> None:
+        work = self._awaiting.pop(stream, None)
+        if work is not None:
+            self._client.stream_ended(work, completed=True)
+            return
+        work = self._asking.pop(stream, None)
+        if work is not None:
+            self._answered[stream] = work
+
+    def _pushed(self, stream: int) -> None:
+        """The app answers a request that it has promised by itself: nothing more comes from the client."""
+        self._last_pushed = stream
+        self._awaiting[stream] = self._client.stream_begun()
+
+    def _app_control(self, kind: int, flags: int, stream: int, data: bytes, start: int, stop: int) -> Verdict:
+        """A frame from the app that is not usual."""
+        if kind == http2.RST_STREAM:
+            self._reset(stream)
+        elif kind == http2.SETTINGS:
+            return self._settings(self._down, self._up, flags, data, start, stop)
+        elif kind == http2.GOAWAY:
+            if stop > len(data):
+                return _WAIT
+            self._app_goes(int.from_bytes(data[start + HEADER_SIZE : start + HEADER_SIZE + 4]) & MAX_STREAM_ID)
+        elif kind == http2.PUSH_PROMISE:
+            if not flags & END_HEADERS:
+                self._down.open_block(stream, stop - start - HEADER_SIZE)
+        elif kind == http2.CONTINUATION:
+            if flags & END_HEADERS and self._down.ending and stop <= len(data):
+                self._app_ended(self._down.take_ending())
+        elif kind not in (HEADERS, DATA, http2.WINDOW_UPDATE):
+            self._count_trifle(self._down)
+        return _RELAY
+
+    def _app_goes(self, accepted: int) -> None:
+        """The app's GOAWAY: streams above are not served, so they are no work, either."""
+        self._accepted = min(self._accepted, accepted)
+        self._end_streams([stream for stream in self._client_streams() if stream > self._accepted])
+
+    def upstream_closed(self, *, clean: bool) -> None:
+        """See Session."""
+        self._upstream = None
+        if self._departure is _GONE:
+            return
+        if self.idle:
+            self._leave(Code.NO_ERROR, "app-closed")
+        else:
+            self._client.upstream_error("closed-early")
+            self._leave(Code.INTERNAL_ERROR, "upstream-broke")
+
+    # --- both ways ----------------------------------------------------------------------------------------------------
+
+    def _settings(self, lane: Lane, other: Lane, flags: int, data: bytes, start: int, stop: int) -> Verdict:
+        """What an end says of the frames that it accepts holds for the other lane."""
+        if not flags & ACK:
+            if stop > len(data):
+                return _WAIT
+            if not lane.begun:
+                lane.begin()
+            other.allow(http2.max_frame_size(data[start + HEADER_SIZE : stop]) or DEFAULT_FRAME_SIZE)
+        self._count_trifle(lane)
+        return _RELAY
+
+    def _reset(self, stream: int) -> bool:
+        """One end gives the stream up. True: before its answer was complete."""
+        answered = stream in self._answered
+        for table in (self._asking, self._awaiting, self._answered):
+            work = table.pop(stream, None)
+            if work is not None:
+                self._client.stream_ended(work, completed=answered)
+                return not answered
+        return False
+
+    def _count_trifle(self, lane: Lane) -> None:
+        if not lane.trifles.spend(self._client.now()):
+            raise BadFrame("frame-flood", Code.ENHANCE_YOUR_CALM)
+
+    def _misbehaved(self, bad: BadFrame, *, by_client: bool) -> None:
+        """One end breaks the protocol: it is told why, and the other that it is over."""
+        if by_client:
+            self._client.rejected(bad.reason)
+            self._leave(bad.code, bad.reason)
+            return
+        self._client.upstream_error(bad.reason)
+        if self._upstream is not None and self._up.at_boundary:
+            self._upstream.write(http2.goaway(self._last_pushed, bad.code, bad.reason))
+        self._leave(Code.INTERNAL_ERROR, "upstream-bad-response")
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Take the steps of the departure that can be taken now."""
+        if self._client_done and self.idle:
+            self._leave(Code.NO_ERROR, "")
+        if not self._down.at_boundary:
+            return
+        if self._departure is _DUE:
+            if self._accepted < MAX_STREAM_ID:  # the app's own GOAWAY is on its way: ours must not take it back
+                self._departure = _TOLD
+            else:
+                self._departure = _ASKED
+                self._ping = self._new_id()[:8]
+                self._client.write(http2.goaway(MAX_STREAM_ID, Code.NO_ERROR, "draining") + http2.ping(self._ping))
+        if self._departure is _TOLD and self.idle:
+            self._leave(Code.NO_ERROR, "draining")
+
+    def _leave(self, code: int, why: str) -> None:
+        """End both connections, now. What is open is cut so that both ends know."""
+        if self._departure is _GONE:
+            return
+        self._departure = _GONE
+        streams = self._client_streams()
+        last = min(self._last, self._accepted) if self._outgoing is None else 0
+        if self._down.at_boundary or not self._down.begun:
+            greeting = b"" if self._down.begun else EMPTY_SETTINGS
+            resets = [http2.rst_stream(stream, Code.INTERNAL_ERROR) for stream in streams if stream <= last]
+            self._client.write(b"".join([greeting, *resets, http2.goaway(last, code, why)]))
+        if self._upstream is not None and streams and self._up.at_boundary:
+            self._upstream.write(b"".join(http2.rst_stream(stream, Code.CANCEL) for stream in streams))
+        self._drop_upstream(politely=True)
+        self._end_streams(streams)
+        self._client.finish()
+
+    def _client_streams(self) -> list[int]:
+        return [*self._asking, *self._awaiting, *self._answered]
+
+    def _end_streams(self, streams: Iterable[int]) -> None:
+        for stream in streams:
+            self._reset(stream)
+
+    def _drop_upstream(self, *, politely: bool) -> None:
+        upstream = self._upstream
+        self._upstream = None
+        if upstream is None:
+            if self._outgoing is not None:
+                self._outgoing = None
+                self._client.stop_connecting()
+        elif politely:
+            upstream.discard()
+        else:
+            upstream.abort()
+
+    # --- time and drain -----------------------------------------------------------------------------------------------
+
+    def timed_out(self, what: Wait) -> None:
+        """See Session. Twice idle: even our PING was not answered."""
+        if what is Wait.HEADER:
+            self._client.rejected("header-timeout")
+            self._leave(Code.ENHANCE_YOUR_CALM, "header-timeout")
+        elif what is not Wait.IDLE:
+            self._leave(Code.NO_ERROR, "timeout")
+        elif self._departure is _STAYING:
+            self.wind_down()
+            self._client.wait(Wait.IDLE)
+        else:
+            self._leave(Code.NO_ERROR, "idle")
+
+    def enter(self, phase: Phase) -> None:
+        """See Session."""
+        self._phase = phase
+        if phase is Phase.FORCING and not self.idle:
+            self._leave(Code.NO_ERROR, "drain-deadline")
+
+    def wind_down(self) -> None:
+        """See Session."""
+        if self._departure is _STAYING:
+            self._departure = _DUE
+            self._settle()
