@@ -290,6 +290,8 @@ class Dialogue:
         self.transcript = Transcript()
         self.client = ScriptedClient(self.transcript)
         self._made = 0
+        self.ended_reading = False
+        self.app_ended = False
         self.client.idle += [self._make() for _ in range(pooled)]
         self.http1 = Http1Session(self.client, config or Config(), forwarding(trusted=trusted), phase)
         self.client.session = self.http1
@@ -317,6 +319,7 @@ class Dialogue:
     def half_close(self) -> Dialogue:
         """The client sends no more."""
         self.transcript.add("client", "half-closes")
+        self.ended_reading = True
         if self.client.state == "open":
             self.session.client_eof()
         return self
@@ -331,7 +334,7 @@ class Dialogue:
 
     def connects(self, reused: bool = False) -> Dialogue:
         """The connection that was asked for is there."""
-        self._is(self.client.wanted, "nobody asked for a connection")
+        self.check(self.client.wanted, "nobody asked for a connection")
         self.client.wanted = False
         upstream = self.client.lend(self._make())
         upstream.reused = reused
@@ -341,7 +344,7 @@ class Dialogue:
 
     def refuses(self, reason: str = "connect-refused") -> Dialogue:
         """There is no connection to be had."""
-        self._is(self.client.wanted, "nobody asked for a connection")
+        self.check(self.client.wanted, "nobody asked for a connection")
         self.client.wanted = False
         self.transcript.add("app", f"refuses: {reason}")
         self.session.upstream_refused(reason)
@@ -361,7 +364,8 @@ class Dialogue:
         upstream = self.app
         self.transcript.add(upstream.name, "closes" if clean else "breaks")
         if upstream.state == "lent":
-            if not (clean and self.session.half_closes):
+            self.app_ended = clean and self.session.half_closes
+            if not self.app_ended:
                 upstream.state = "gone"
             self.session.upstream_closed(clean=clean)
         return self
@@ -397,13 +401,13 @@ class Dialogue:
     def app_got(self, expected: bytes) -> Dialogue:
         """All that the app has got since it was last asked."""
         got, self.app.got = self.app.got, b""
-        self._is(got == expected, f"the app got\n  {got!r}\nnot\n  {expected!r}")
+        self.check(got == expected, f"the app got\n  {got!r}\nnot\n  {expected!r}")
         return self
 
     def client_got(self, expected: bytes) -> Dialogue:
         """All that the client has got since it was last asked."""
         got, self.client.got = self.client.got, b""
-        self._is(got == expected, f"the client got\n  {got!r}\nnot\n  {expected!r}")
+        self.check(got == expected, f"the client got\n  {got!r}\nnot\n  {expected!r}")
         return self
 
     def client_got_reply(self, status: int, reason: str) -> Dialogue:
@@ -411,39 +415,40 @@ class Dialogue:
         got, self.client.got = self.client.got, b""
         head, _, body = got.partition(b"\r\n\r\n")
         lines = head.split(b"\r\n")
-        self._is(lines[0].startswith(b"HTTP/1.1 %d " % status), f"the client got {got!r}, not a {status}")
-        self._is(b"X-Drainproxy: " + reason.encode() in lines, f"the client got {got!r}, not {reason}")
-        self._is(b"Connection: close" in lines, f"the client got {got!r}, without Connection: close")
-        self._is(body.count(b"\n") <= 1, f"the client got {got!r}: more than a line")
+        self.check(lines[0].startswith(b"HTTP/1.1 %d " % status), f"the client got {got!r}, not a {status}")
+        self.check(b"X-Drainproxy: " + reason.encode() in lines, f"the client got {got!r}, not {reason}")
+        self.check(b"Connection: close" in lines, f"the client got {got!r}, without Connection: close")
+        self.check(body.count(b"\n") <= 1, f"the client got {got!r}: more than a line")
         self.client_is("finished")
         return self
 
     def client_is(self, state: str) -> Dialogue:
         """What has become of the client's connection."""
-        self._is(self.client.state == state, f"the client's connection is {self.client.state}, not {state}")
+        self.check(self.client.state == state, f"the client's connection is {self.client.state}, not {state}")
         return self
 
     def app_is(self, state: str) -> Dialogue:
         """What has become of the app's connection."""
-        self._is(self.app.state == state, f"{self.app.name} is {self.app.state}, not {state}")
+        self.check(self.app.state == state, f"{self.app.name} is {self.app.state}, not {state}")
         return self
 
     def ended(self, *exchanges: tuple[int, bool]) -> Dialogue:
         """Every exchange so far, (status, completed), and none is open."""
-        self._is(self.client.exchange is None, f"{self.client.exchange} is open")
-        self._is(self.client.ended == list(exchanges), f"exchanges {self.client.ended}, not {list(exchanges)}")
+        self.check(self.client.exchange is None, f"{self.client.exchange} is open")
+        self.check(self.client.ended == list(exchanges), f"exchanges {self.client.ended}, not {list(exchanges)}")
         return self
 
     def open(self) -> Dialogue:
         """An exchange is open."""
-        self._is(self.client.exchange is not None, "no exchange is open")
+        self.check(self.client.exchange is not None, "no exchange is open")
         return self
 
     def waits(self, what: Wait) -> Dialogue:
         """Which limit applies now."""
-        self._is(self.client.waiting is what, f"waits for {self.client.waiting}, not {what}")
+        self.check(self.client.waiting is what, f"waits for {self.client.waiting}, not {what}")
         return self
 
-    def _is(self, fact: bool, otherwise: str) -> None:
+    def check(self, fact: bool, otherwise: str) -> None:
+        """Fail with the transcript unless this is a fact."""
         if not fact:
             raise BrokenRuleError(f"{otherwise}\n{self.http1!r}", self.transcript)

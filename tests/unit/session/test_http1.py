@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from drainproxy.config import Config
 from drainproxy.drain.ledger import Kind
@@ -10,6 +14,7 @@ from drainproxy.drain.phase import Phase
 from drainproxy.protocol.http1 import RequestHead, parse_request
 from drainproxy.session.http1 import MAX_PENDING
 from drainproxy.session.ports import Hold, Wait
+from drainproxy.session.tunnel import TunnelSession
 from tests.support.session import Dialogue, as_forwarded
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -692,3 +697,156 @@ def test_health_checks_are_no_work() -> None:
     talk = Dialogue().send(b"GET / HTTP/1.1\r\nHost: app\r\nUser-Agent: kube-probe/1.31\r\n\r\n")
     assert talk.client.exchange == (b"GET", b"/", False)
     talk.answer(OK).client_got(OK).ended((200, True))
+
+
+# --- whatever happens -------------------------------------------------------------------------------------------------
+
+CLIENT_PIECES = st.sampled_from(
+    [
+        GET,
+        GET * 3,
+        GET[:7],
+        GET[7:],
+        b"\r",
+        b"\r\n",
+        b"\n",
+        POST,
+        POST + b"data",
+        b"da",
+        b"ta",
+        UPGRADE,
+        b"GET / HTTP/1.0\r\nHost: app\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: app\r\nConnection: keep-alive\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"4\r\ndata\r\n",
+        b"0\r\n\r\n",
+        b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: app\r\nUser-Agent: kube-probe/1\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"x" * 70_000,
+    ]
+)
+APP_PIECES = st.sampled_from(
+    [
+        OK,
+        OK + OK,
+        OK[:9],
+        OK[9:],
+        OK[:-1],
+        b"k",
+        OK_CLOSE,
+        CHUNKED,
+        b"3\r\nabc\r\n",
+        b"0\r\n\r\n",
+        UNTIL_CLOSE,
+        SWITCH,
+        SWITCH + b"more",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 103 Hints\r\n\r\n" + OK,
+        b"HTTP/1.1 204 No\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\nbody",
+        b"nonsense\r\n\r\n",
+    ]
+)
+EVENTS = st.one_of(
+    CLIENT_PIECES.map(lambda data: ("send", data)),
+    APP_PIECES.map(lambda data: ("answer", data)),
+    st.sampled_from(
+        [
+            ("half_close", None),
+            ("connects", False),
+            ("connects", True),
+            ("refuses", None),
+            ("app_closes", True),
+            ("app_closes", False),
+            ("time_out", None),
+            ("wind_down", None),
+            ("phase", None),
+        ]
+    ),
+)
+
+
+def play(talk: Dialogue, event: str, value: object, phases: list[Phase]) -> None:
+    """One event, if it can happen now."""
+    client = talk.client
+    lent = client.lent is not None and client.lent.state == "lent"
+    match event:
+        case "send" if client.state == "open" and not client.held and not talk.ended_reading:
+            talk.send(cast(bytes, value))
+        case "answer" if lent:
+            talk.answer(cast(bytes, value))
+        case "half_close" if client.state == "open" and not talk.ended_reading:
+            talk.half_close()
+        case "connects" if client.wanted:
+            talk.connects(reused=bool(value))
+        case "refuses" if client.wanted:
+            talk.refuses()
+        case "app_closes" if lent and not talk.app_ended:
+            talk.app_closes(clean=bool(value))
+        case "time_out" if client.state == "open":
+            talk.time_out()
+        case "wind_down" if client.state == "open":
+            talk.wind_down()
+        case "phase" if phases and client.state == "open":
+            talk.enter(phases.pop(0))
+
+
+@settings(max_examples=400, deadline=None)
+@given(events=st.lists(EVENTS, max_size=25), pooled=st.integers(0, 3))
+def test_no_order_of_events_breaks_a_rule_or_leaves_an_exchange_open(
+    events: list[tuple[str, object]], pooled: int
+) -> None:
+    """The rules are those that the stand-ins check: see tests.support.session."""
+    talk = Dialogue(pooled=pooled)
+    phases = [Phase.PROPAGATING, Phase.FINISHING, Phase.FORCING, Phase.DRAINED]
+    for event, value in events:
+        play(talk, event, value, phases)
+        if talk.client.state != "open" and not isinstance(talk.session, TunnelSession):
+            talk.check(talk.client.exchange is None, "the connection has ended, its exchange has not")
+            talk.check(not talk.client.wanted, "the connection has ended, and waits for the app")
+        if len(phases) == 1:
+            talk.check(talk.client.exchange is None, "work is left after FORCING")
+            talk.enter(phases.pop(0))
+    talk.vanish()
+    talk.check(talk.client.exchange is None, "the client is gone, its exchange is open")
+    talk.check(not talk.client.wanted, "the client is gone, and waits for the app")
+    talk.check(
+        talk.client.lent is None or talk.client.lent.state != "lent", "the client is gone, the app's work goes on"
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    uploads=st.lists(st.binary(max_size=60), min_size=1, max_size=4),
+    chunked=st.booleans(),
+    cuts=st.lists(st.integers(1, 500), max_size=12),
+    answer_cuts=st.lists(st.integers(1, 60), max_size=6),
+)
+def test_any_pieces_of_the_same_conversation_give_the_same_conversation(
+    uploads: list[bytes], chunked: bool, cuts: list[int], answer_cuts: list[int]
+) -> None:
+    requests = [_upload(body, chunked) for body in uploads]
+    answers = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body for body in uploads]
+    talk = Dialogue(pooled=1).send(*pieces(b"".join(requests), cuts))
+    for request, answer in zip(requests, answers, strict=True):
+        talk.app_got(as_forwarded(request)).answer(*pieces(answer, answer_cuts))
+    talk.client_got(b"".join(answers)).ended(*[(200, True)] * len(uploads)).client_is("open").app_is("idle")
+
+
+def _upload(body: bytes, chunked: bool) -> bytes:
+    head = b"POST / HTTP/1.1\r\nHost: app\r\n"
+    if not chunked:
+        return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    chunk = b"%x\r\n" % len(body) + body + b"\r\n" if body else b""
+    return head + b"Transfer-Encoding: chunked\r\n\r\n" + chunk + b"0\r\n\r\n"
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    """The data, cut into pieces of these sizes and a rest."""
+    parts = []
+    for size in cuts:
+        parts.append(data[:size])
+        data = data[size:]
+    return [part for part in (*parts, data) if part]
