@@ -20,7 +20,7 @@ from drainproxy.drain.ledger import Ledger
 from drainproxy.log import configure
 from drainproxy.metrics import Meter
 from drainproxy.net.health import HealthMonitor
-from drainproxy.net.listener import Listener
+from drainproxy.net.listener import BACKLOG, Listener
 from drainproxy.net.pool import Pool
 from drainproxy.net.sockets import bind
 from drainproxy.net.tasks import Tasks
@@ -71,7 +71,7 @@ async def _serve(config: Config, log: Log) -> int:
         stop.push_async_callback(tasks.close)
         for route in config.routes:
             listener = listener_for(route)
-            sockets = bind(route.listen)
+            sockets = bind(route.listen, BACKLOG)
             stop.push_async_callback(_close, listener, supervisor)
             await listener.start(sockets)
             log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)

@@ -69,7 +69,7 @@ class Proxy:
 
     def logged(self, message: str) -> dict[str, Any] | None:
         """The first log line with this message."""
-        return next((line for line in list(self.log) if line.get("message") == message), None)
+        return next((line for line in list(self.log) if line.get("msg") == message), None)
 
     def await_log(self, message: str) -> dict[str, Any]:
         """Wait for a log line."""
@@ -96,7 +96,7 @@ class Proxy:
     def addresses(self) -> list[tuple[str, int]]:
         """Where clients connect, a route each."""
         self.await_log("started")
-        found = [str(line["address"]).rpartition(":") for line in self.log if line.get("message") == "listening"]
+        found = [str(line["address"]).rpartition(":") for line in self.log if line.get("msg") == "listening"]
         return [(host.strip("[]"), int(port)) for host, _, port in found]
 
     @property

@@ -25,11 +25,9 @@ class Peer:
         while b"\r\n\r\n" not in self.buffer:
             if not self._more():
                 return b""
-        head = self.buffer.partition(b"\r\n\r\n")
-        lengths = [
-            int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
-        ]
-        need = lengths[0] if lengths else 0
+        head = self.buffer.partition(b"\r\n\r\n")[0]
+        fields = head.lower().split(b"\r\n")
+        need = sum(int(field.split(b":")[1]) for field in fields if field.startswith(b"content-length:"))
         while len(self.buffer) < len(head) + 4 + need:
             if not self._more():
                 return b""
