@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,9 @@ from drainproxy.session.http1 import MAX_PENDING
 from drainproxy.session.ports import Hold, Wait
 from drainproxy.session.tunnel import TunnelSession
 from tests.support.session import Dialogue, as_forwarded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
 GET_SENT = as_forwarded(GET)
@@ -543,7 +546,7 @@ def test_an_upload_that_breaks_off_is_never_taken_for_the_whole() -> None:
     ],
     ids=["waiting", "uploading", "answering", "half a head", "dialling", "tunnel"],
 )
-def test_work_for_a_client_that_is_gone_is_given_up(steps, status: int) -> None:  # type: ignore[no-untyped-def]
+def test_work_for_a_client_that_is_gone_is_given_up(steps: Callable[[Dialogue], Dialogue], status: int) -> None:
     talk = Dialogue()
     steps(talk)
     talk.vanish().ended((status, False))
@@ -556,6 +559,31 @@ def test_a_client_that_is_gone_between_requests_leaves_nothing_open(data: bytes)
     talk = Dialogue().send(data) if data != GET else Dialogue().send(GET).answer(OK)
     talk.vanish()
     assert talk.client.exchange is None
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        lambda t: t.send(GET).answer(OK).wind_down(),
+        lambda t: t.send(GET).answer(OK[:-1]).app_closes(),
+        lambda t: t.send(GET).answer(OK[:-1]).vanish(),
+        lambda t: t.half_close(),
+        lambda t: t.send(GET).app_closes().connects().app_closes(),
+        lambda t: t.send(GET).enter(Phase.PROPAGATING).answer(OK),
+    ],
+    ids=["asked to go", "cut", "gone", "half-closed", "answered by us", "last"],
+)
+def test_after_the_end_nothing_more_is_read(steps: Callable[[Dialogue], Dialogue]) -> None:
+    """With TLS, bytes may still come out of a buffer after a close."""
+    talk = steps(Dialogue(pooled=2))
+    before = list(talk.client.ended), talk.client.got
+    talk.session.client_bytes(GET)
+    assert (talk.client.ended, talk.client.got) == before
+    assert talk.client.exchange is None
+
+
+def test_an_exchange_without_a_response_is_not_counted_with_the_status_of_the_one_before() -> None:
+    Dialogue().send(GET).answer(OK).send(GET).vanish().ended((200, True), (0, False))
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -667,7 +695,7 @@ def test_a_drain_that_is_called_off_leaves_keep_alive_as_it_was() -> None:
     ],
     ids=["waiting", "uploading", "half a response head", "dialling", "half a head"],
 )
-def test_at_the_deadline_what_has_no_answer_is_503(steps) -> None:  # type: ignore[no-untyped-def]
+def test_at_the_deadline_what_has_no_answer_is_503(steps: Callable[[Dialogue], Dialogue]) -> None:
     talk = Dialogue()
     steps(talk)
     talk.enter(*DRAIN, Phase.FORCING).client_got_reply(503, "draining").ended((503, False))
