@@ -67,6 +67,8 @@ def applied(data: Any, overlay: Any) -> Any:
         return plain(overlay) if data is None else data
     if data is None or isinstance(overlay, Own):
         return plain(overlay)
+    if isinstance(overlay, Named | At) and not isinstance(data, list):
+        raise ManifestError(f"a list was expected where the manifest has {data!r}")
     if isinstance(overlay, Named):
         result = list(data)
         for item in overlay.items:
@@ -79,6 +81,8 @@ def applied(data: Any, overlay: Any) -> Any:
     if isinstance(overlay, At):
         return [applied(item, overlay.items[i]) if i in overlay.items else item for i, item in enumerate(data)]
     if isinstance(overlay, dict):
+        if not isinstance(data, dict):
+            raise ManifestError(f"a map was expected where the manifest has {data!r}")
         return data | {key: applied(data.get(key), value) for key, value in overlay.items()}
     return overlay
 
@@ -95,8 +99,8 @@ class Undo:
     """What a merge did, by pointer: what it added (collections made on the way included), what it replaced.
 
     A pointer is the steps joined by `/` (`~1` for a slash in a step); a list item is `key=value` or its index.
-    `replaced` holds the text that stood there (indented as it was) and the value that took its place (its `mark`); the
-    text is empty where a key had no value.
+    `replaced` holds the text that stood there (indented as it was) and the value that took its place (its `mark`; None
+    where a collection took the place of nothing: it goes when it is empty again).
     """
 
     added: list[str] = field(default_factory=list)
@@ -200,7 +204,13 @@ def scalar_text(value: Any, *, is_json: bool = False) -> str:
         return value
     if '"' in value and "'" not in value and value.isprintable() and not is_json:
         return f"'{value}'"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value) if is_json else _double_quoted(value)
+
+
+def _double_quoted(value: str) -> str:
+    """YAML 1.2 §7.3.1: what cannot be printed is escaped by its number."""
+    plain_text = value.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in plain_text) + '"'
 
 
 def block_text(value: Any, column: int, style: Style) -> str:
@@ -254,7 +264,7 @@ def _flow(opening: str, entries: list[str], closing: str, style: Style, column: 
 
 def _flow_scalar(value: Any) -> str:
     text = scalar_text(value)
-    return json.dumps(value) if isinstance(value, str) and text == value and "?" in value else text
+    return _double_quoted(value) if isinstance(value, str) and text == value and "?" in value else text
 
 
 # --- merge ------------------------------------------------------------------------------------------------------------
@@ -279,11 +289,8 @@ class _Merge:
         data = data_of(node)
         if applied(data, overlay) == data:
             return
-        if node.start == node.end and isinstance(overlay, dict) and overlay:
-            self.undo.replaced[pointer] = ("", None)
-            for key, value in overlay.items():
-                self._note_added(value, join(pointer, key))
-            self._fill(node, applied(data, overlay))
+        if data is None and node.kind != "alias" and isinstance(overlay, dict | Named):
+            self._onto_nothing(node, overlay, pointer)
         elif data is None or node.kind in ("alias", "scalar") or not isinstance(overlay, dict | Named | At):
             self._replace(node, applied(data, overlay), pointer)
         elif isinstance(overlay, dict):
@@ -293,6 +300,16 @@ class _Merge:
                 self.into(node.items[index], item, join(pointer, str(index)))
         else:
             self._into_list(node, overlay, data, pointer)
+
+    def _onto_nothing(self, node: Node, overlay: dict[str, Any] | Named, pointer: str) -> None:
+        """A key without a value, or with null, gets a collection."""
+        self.undo.replaced[pointer] = (self.text[node.start : node.end], None)
+        self._note_inner(overlay, pointer)
+        value = plain(overlay)
+        if node.start == node.end and not self.style.is_json:
+            self._fill(node, value)
+        else:
+            self.splices.append((node.start, node.end, flow_text(value, self.style)))
 
     def _into_map(self, node: Node, overlay: dict[str, Any], data: dict[str, Any], pointer: str) -> None:
         missing: dict[str, Any] = {}
@@ -322,6 +339,9 @@ class _Merge:
     def _note_added(self, overlay: Any, pointer: str) -> None:
         """Collections made on the way are noted too: they go when they are empty again."""
         self.undo.added.append(pointer)
+        self._note_inner(overlay, pointer)
+
+    def _note_inner(self, overlay: Any, pointer: str) -> None:
         if isinstance(overlay, dict):
             for key, value in overlay.items():
                 self._note_added(value, join(pointer, key))
@@ -361,7 +381,7 @@ class _Merge:
             self.splices.append((node.start, node.end, flow_text(value, self.style, column)))
         else:
             quoted = node.style == '"' and isinstance(value, str) and not self.style.is_json
-            new = json.dumps(value) if quoted else scalar_text(value, is_json=self.style.is_json)
+            new = _double_quoted(str(value)) if quoted else scalar_text(value, is_json=self.style.is_json)
             self.splices.append((node.start, node.end, new if node.start < node.end else " " + new))
 
     def _fill(self, node: Node, value: Any) -> None:
@@ -425,10 +445,11 @@ class _Revert:
         for (_, child, where), goes in zip(children, doomed, strict=True):
             if goes:
                 continue
-            if where in self.undo.replaced and self.undo.replaced[where][0]:
+            before, wrote = self.undo.replaced.get(where, ("", ""))
+            if where in self.undo.replaced and wrote is not None:
                 self._restore(child, where)
             elif where in self.undo.replaced and all(self._goes(*each[1:]) for each in self._children(child, where)):
-                self._empty(child)
+                self._to_nothing(child, before)
             elif child.kind != "alias":
                 self.visit(child, where)
 
@@ -494,13 +515,16 @@ class _Revert:
             new = re.sub(r"(?<=\n)[ ]*(?=\S)", lambda spaces: " " * max(0, len(spaces[0]) + shift), new)
         self.splices.append((node.start, node.end, new))
 
-    def _empty(self, node: Node) -> None:
-        """Back to a key without a value: what stands below its line, or behind it, goes."""
+    def _to_nothing(self, node: Node, before: str) -> None:
+        """Back to null, or to a key without a value: what stands below its line, or behind it, goes."""
+        if before:
+            self.splices.append((node.start, node.end, before))
+            return
         line = self.text.rfind("\n", 0, node.start)
         between = self.text[line + 1 : node.start]
         if node.kind in ("map", "seq") and not node.flow and not between.strip():
-            before = line - 1 if self.text[line - 1 : line] == "\r" else line
-            self.splices.append((before, _line_end(self.text, node.end), ""))
+            line_end = line - 1 if self.text[line - 1 : line] == "\r" else line
+            self.splices.append((line_end, _line_end(self.text, node.end), ""))
         else:
             start = len(self.text[: node.start].rstrip(" "))
             self.splices.append((start, node.end, ""))

@@ -197,7 +197,14 @@ def _scalar(event: ScalarEvent, text: str, key: Node | None) -> Node:
         # The parser puts a missing value at the next token; for us it is right behind the key's colon.
         colon = text.find(":", key.end)
         start = end = colon + 1 if colon >= 0 else key.end
-    return Node("scalar", start, end, value=str(event.value), style=style, tag=_tag(event))
+    return Node("scalar", start, end, value=_joined(str(event.value)), style=style, tag=_tag(event))
+
+
+def _joined(value: str) -> str:
+    """JSON writes a character beyond U+FFFF as two escapes (RFC 8259 §7); the YAML parser leaves them two."""
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
 
 
 def _close(node: Node, end: int, text: str) -> None:

@@ -69,6 +69,8 @@ def choose(workload: Workload, containers: Sequence[str], ports: Sequence[str]) 
     """
     pool = [each for each in workload.containers if not is_drainproxy(each)]
     names = [str(each.get("name")) for each in pool]
+    if len(set(names)) < len(names) or not all(isinstance(each.get("name"), str) for each in pool):
+        raise ManifestError(f"{workload}: every container needs a name of its own")
     missing = [name for name in containers if name not in names]
     if missing:
         raise ManifestError(f"{workload}: no container named {missing[0]!r}; there are: {', '.join(names)}")
