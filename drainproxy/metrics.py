@@ -59,8 +59,20 @@ MALFORMED = (
     "two-hosts",
 )
 """What can be wrong with a message of either side."""
+BAD_FRAMES = (
+    "bad-frame-size",
+    "bad-setting",
+    "bad-stream-id",
+    "broken-header-block",
+    "frame-flood",
+    "frame-too-large",
+    "no-settings",
+    "stray-continuation",
+)
+"""What can be wrong with HTTP/2 frames of either side."""
 REJECTED = (
     *MALFORMED,
+    *BAD_FRAMES,
     "auth",
     "body-timeout",
     "body-too-large",
@@ -68,9 +80,14 @@ REJECTED = (
     "draining",
     "header-timeout",
     "incomplete-body",
+    "not-http2",
+    "push-by-client",
+    "rapid-reset",
+    "too-many-streams",
 )
 UPSTREAM_ERRORS = (
     *MALFORMED,
+    *BAD_FRAMES,
     "closed-early",
     "connect-failed",
     "connect-refused",
@@ -243,10 +260,11 @@ METRICS = (
     Metric(
         "drainproxy_requests_total",
         "counter",
-        "Requests that have ended, refused ones and the app's health checks included.",
+        "Requests that have ended, refused ones and health checks through the proxy included.",
         {
             "method": _values(*METHODS, OTHER),
-            "code": f"the response's status; {NO_ANSWER}: the client left, or the request was cut, before an answer",
+            "code": f"the response's status; {NO_ANSWER}: the client left, or the request was cut, before an answer; "
+            f"{OTHER}: answered, in a protocol that is relayed unread",
         },
         _requests,
     ),
@@ -298,7 +316,7 @@ METRICS = (
     Metric(
         "drainproxy_upstream_retries_total",
         "counter",
-        "Requests that were sent to the app once more, because it had provably not seen the first.",
+        "Requests that were sent to the app once more, after a reused connection had died unanswered.",
         {},
         lambda now: [((), float(now.meter.retries))],
     ),

@@ -1,0 +1,58 @@
+"""`drainproxy drain`: is it safe to stop the app now? Waits until it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from drainproxy.cli._admin import admin_of, admin_options
+from drainproxy.errors import AdminError
+
+CLEAN, ACCEPTED, FORCED, RESUMED = 200, 202, 504, 409
+
+
+@click.command(
+    "drain",
+    help="""Start a drain, or join the one that runs, and wait for its end.
+
+    Prints one line: how the drain ended and what it saw. As a preStop hook of drainproxy's own container:
+
+    \b
+        lifecycle:
+          preStop:
+            exec: {command: [drainproxy, drain]}
+
+    That holds back the SIGTERM of that container alone: the app's container needs a hook of its own, httpGet /drain.
+
+    Exit code: 0 when everything in flight has finished; 1 when the deadline cut something, the drain was called off, or
+    there was no answer; 2 when an option cannot be used. The kubelet sends SIGTERM whatever the code is; not 0 makes it
+    record a FailedPreStopHook event. Breaking this command off changes nothing: the drain goes on.
+    """,
+)
+@click.option("--no-wait", is_flag=True, help="return as soon as the drain has begun; exit code 0")
+@click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
+@admin_options(timeout=None)
+def command(*, no_wait: bool, as_json: bool, **flags: Any) -> None:
+    answer = admin_of(flags, timeout=None).ask("POST", f"/drain?trigger=cli{'&wait=0' if no_wait else ''}")
+    if answer.status not in (CLEAN, ACCEPTED, FORCED, RESUMED):
+        raise AdminError(f"unexpected answer {answer.status}: {answer.text[:200]}")
+    summary = answer.document()
+    if as_json:
+        print(json.dumps(summary))
+    elif answer.status == ACCEPTED:
+        print(f"draining: at most {summary.get('deadline_in_s', 0):.1f}s; drainproxy status --watch shows it")
+    else:
+        print(_line(summary))
+    sys.exit(0 if answer.status in (CLEAN, ACCEPTED) else 1)
+
+
+def _line(summary: dict[str, Any]) -> str:
+    from drainproxy.status import sentence  # noqa: PLC0415 - loaded while nothing waits for it
+
+    try:
+        return sentence(summary)  # type: ignore[arg-type]  # what /drain answers is a Summary
+    except (KeyError, TypeError, ValueError) as error:
+        raise AdminError("the answer is of another version of drainproxy: use --json to see it") from error
