@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from drainproxy.log import Log
 
 try:
-    from uvloop import new_event_loop
+    import uvloop as loops
 except ImportError:  # not on this platform: the stock loop works, too, only slower
-    from asyncio import new_event_loop
+    import asyncio as loops  # type: ignore[no-redef]  # either has new_event_loop
 
 SPARE_FILES = 64
 """File descriptors for everything that is no proxied connection: log, admin port, health checks."""
@@ -45,7 +45,7 @@ def run(config: Config, warnings: list[str]) -> int:
     log = configure(config)
     for warning in warnings:
         log.warning(warning)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
         return runner.run(_serve(config, log))
 
 
@@ -59,8 +59,17 @@ async def _serve(config: Config, log: Log) -> int:
 
     def listener_for(route: Route) -> Listener:
         pool = Pool(loop, route.upstream, config, timers, observer)
-        shared = {"ledger": ledger, "timers": timers, "observer": observer, "tasks": tasks}
-        return Listener(loop, route, config, pool=pool, max_connections=most_connections, **shared)
+        return Listener(
+            loop,
+            route,
+            config,
+            pool=pool,
+            ledger=ledger,
+            timers=timers,
+            observer=observer,
+            tasks=tasks,
+            max_connections=most_connections,
+        )
 
     async with AsyncExitStack() as stop:
         admin = AdminServer(supervisor, meter)

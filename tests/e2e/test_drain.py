@@ -217,10 +217,12 @@ def test_idle_connections_are_closed_only_after_the_floor_and_spread(app: str) -
         began = time.monotonic()
         proxy.ask("/drain?wait=0")
         ends: list[float] = []
-        watchers = [
-            threading.Thread(target=lambda wire=wire: wire.closed() and ends.append(time.monotonic() - began))
-            for wire in wires
-        ]  # type: ignore[misc]
+
+        def watch(wire: Wire) -> None:
+            if wire.closed():
+                ends.append(time.monotonic() - began)
+
+        watchers = [threading.Thread(target=watch, args=(wire,)) for wire in wires]
         for watcher in watchers:
             watcher.start()
         for watcher in watchers:
@@ -389,6 +391,7 @@ def test_the_summary_is_in_the_log_and_in_the_termination_message(app: str, tmp_
     ],
 )
 def test_impossible_options_stop_the_start_with_one_line(options: dict[str, str], says: str) -> None:
-    with pytest.raises(AssertionError, match="ended with 2") as failure, serve("127.0.0.1:1", **options):
+    flags = [word for name, value in options.items() for word in (f"--{name}", value)]
+    with pytest.raises(AssertionError, match="ended with 2") as failure, serve("127.0.0.1:1", *flags):
         pass
     assert says in str(failure.value)
