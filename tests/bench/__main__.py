@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from tests.bench.host import BenchError, describe, pick_cores, raise_file_limit
@@ -107,12 +108,12 @@ def main(argv: Sequence[str]) -> int:
                 continue
             results.append(measure(stage, measurement, here, given.rounds))
             print(show(measurement, results[-1]), end="\n\n", flush=True)
-        disturbed = stage.disturbed
+        others = stage.disturbed or [0.0]
     facts = {
         **describe(),
         "proxy on core": str(cores.proxy),
         "load and upstream on core": str(cores.load),
-        "most of the proxy's core taken by others": f"{disturbed:.0%}",
+        "most of the proxy's core taken by others": f"{max(others):.0%}, median {median(others):.0%}",
         "command": shlex.join(["python", "-m", "tests.bench", *argv]),
         "took": f"{time.monotonic() - started:.0f} s",
         **{peer.name: peer.version() for peer in peers},

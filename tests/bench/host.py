@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PR_SET_PDEATHSIG = 1
+CPU_CLOCK = 2
+"""With a process's id: the clock that clock_getcpuclockid(3) gives for it."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -69,12 +71,12 @@ def free_port() -> int:
     raise BenchError("no free TCP port found")
 
 
-def core_times(core: int) -> tuple[float, float]:
-    """Seconds since boot that a core was busy, and that the hypervisor took from it."""
+def core_busy(core: int) -> float:
+    """Seconds since boot that a core was busy or taken by the hypervisor."""
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith(f"cpu{core} "):
             user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in line.split()[1:9])
-            return (user + nice + system + irq + softirq) / TICKS_PER_S, steal / TICKS_PER_S
+            return (user + nice + system + irq + softirq + steal) / TICKS_PER_S
     raise BenchError(f"/proc/stat has no line for core {core}")
 
 
@@ -85,6 +87,11 @@ def wait_until(happened: Callable[[], bool], what: str, timeout_s: float = 15.0,
         if time.monotonic() > end:
             raise BenchError(f"{what}: not within {timeout_s:g} s")
         time.sleep(every_s)
+
+
+def die_with_parent() -> None:
+    """Called in a child: the kernel kills it when the run's process is gone, even by SIGKILL."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Process:
@@ -98,7 +105,7 @@ class Process:
 
         def on_core() -> None:
             os.sched_setaffinity(0, {core})
-            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            die_with_parent()
 
         with log.open("wb") as output:
             self.child = subprocess.Popen(
@@ -115,10 +122,13 @@ class Process:
     def pid(self) -> int:
         return self.child.pid
 
-    def cpu(self) -> tuple[float, float]:
-        """User and system seconds so far, all threads, ended ones too."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) / TICKS_PER_S, int(fields[12]) / TICKS_PER_S
+    def cpu_s(self) -> float:
+        """User and system seconds so far, all threads, ended ones too, in nanosecond steps."""
+        return time.clock_gettime((~self.pid << 3) | CPU_CLOCK)
+
+    def user_s(self) -> float:
+        """The part spent outside the kernel, in steps of 10 ms."""
+        return int(Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11]) / TICKS_PER_S
 
     def memory(self) -> dict[str, float]:
         """Bytes: `VmRSS` now, `VmHWM` the most so far, `RssAnon` what is the process's own."""

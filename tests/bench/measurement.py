@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from tests.bench.stage import Stage
 
 
+Figures = dict[str, float]
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One figure of a measurement. `ratio`: compared with the peers' in the table."""
@@ -26,11 +29,12 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """The ratio of a metric to Envoy's that must be reached, and the one to aim at then."""
+    """What drainproxy's metric may be at most, and the aim: a ratio to a peer's, or a value if `to` is empty."""
 
     metric: str
     at_most: float
     aim: float
+    to: str = "envoy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Measurement:
     title: str
     how: str
     metrics: tuple[Metric, ...]
-    run: Callable[[Stage, Peer], Mapping[str, float]]
+    run: Callable[[Stage, Peer], Figures]
     peers: tuple[str, ...] = ("drainproxy", "envoy", "haproxy", "nginx")
     goals: tuple[Goal, ...] = ()
     curve: str = ""
@@ -63,7 +67,7 @@ def spread(values: list[float]) -> Spread:
 
 @dataclass(slots=True)
 class Result:
-    """All samples of one measurement: `samples[peer][key]` has one value a round. `left_out[peer]` says why it has none."""
+    """All samples of one measurement: `samples[peer][key]` has a value a round, `left_out[peer]` why there are none."""
 
     name: str
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -88,3 +92,8 @@ class Result:
         if not ours or not theirs or not all(theirs):
             return None
         return spread([a / b for a, b in zip(ours, theirs, strict=True)])
+
+    def steps(self) -> list[int]:
+        """The points of a curve on its axis, from keys `KEY@STEP`."""
+        keys = {key for figures in self.samples.values() for key in figures}
+        return sorted({int(key.partition("@")[2]) for key in keys if "@" in key})

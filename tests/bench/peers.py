@@ -1,5 +1,7 @@
-"""Which proxies are compared, and how is each told to do the same job? One worker, no access log, keep-alive pools,
-forwarded headers, request ids, timeouts."""
+"""Which proxies are compared, and how is each told to do the same job?
+
+The job: one worker, no access log, keep-alive upstream pools, forwarded headers, request ids, timeouts, WebSockets.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -109,14 +111,25 @@ http {{
     listen {listen} backlog=4096 {listen_options};
     {tls}
     location / {{
-      proxy_set_header Host $http_host; proxy_set_header Connection $connection_out;
-      proxy_set_header Upgrade $http_upgrade;
-      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
-      proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Request-Id $request_id_out;
       {forward}
     }}
   }}
 }}
+"""
+
+NGINX_HTTP1 = """
+      proxy_set_header Host $http_host; proxy_set_header Connection $connection_out;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Forwarded-Host $http_host; proxy_set_header X-Request-Id $request_id_out;
+      proxy_pass http://app;
+"""
+
+NGINX_HTTP2 = """
+      grpc_set_header X-Forwarded-For $proxy_add_x_forwarded_for; grpc_set_header X-Forwarded-Proto $scheme;
+      grpc_set_header X-Forwarded-Host $host; grpc_set_header X-Request-Id $request_id_out;
+      grpc_read_timeout 600s; grpc_send_timeout 600s;
+      grpc_pass grpc://app;
 """
 
 
@@ -129,9 +142,7 @@ def nginx_command(wiring: Wiring) -> list[str]:
         listen_options={"http1": "", "http2": "http2", "tls": "ssl"}[wiring.mode],
         tls=tls if wiring.mode == "tls" else "",
         # nginx speaks HTTP/2 to an upstream only as gRPC; it does so for any request.
-        forward="grpc_pass grpc://app; grpc_set_header X-Request-Id $request_id_out;"
-        if wiring.mode == "http2"
-        else "proxy_pass http://app;",
+        forward=NGINX_HTTP2 if wiring.mode == "http2" else NGINX_HTTP1,
     )
     return ["nginx", "-p", str(wiring.directory), "-c", wiring.write("nginx.conf", text)]
 
@@ -142,6 +153,7 @@ HAPROXY = """
 global
   nbthread 1
   maxconn {max_connections}
+  no strict-limits
   ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
   mode http
@@ -164,7 +176,7 @@ frontend in
   http-request set-header X-Request-Id %[unique-id] unless {{ req.hdr(x-request-id) -m found }}
   default_backend app
 backend app
-  server app 127.0.0.1:{upstream} maxconn {max_connections} pool-max-conn -1 {server}
+  server app 127.0.0.1:{upstream} pool-max-conn -1 {server}
 """
 
 
@@ -175,7 +187,7 @@ def haproxy_command(wiring: Wiring) -> list[str]:
     text = HAPROXY.format(
         listen=wiring.listen,
         upstream=wiring.upstream,
-        max_connections=MAX_CONNECTIONS // 2,  # HAProxy counts client and server connections against open files
+        max_connections=MAX_CONNECTIONS,
         bind={"http1": "", "http2": "proto h2", "tls": f"ssl crt {pem}"}[wiring.mode],
         server="proto h2" if wiring.mode == "http2" else "",
     )
@@ -226,7 +238,9 @@ static_resources:
         explicit_http_config: {{{protocol}: {{}}}}
     load_assignment:
       cluster_name: app
-      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {upstream}}}}}}}}}]}}]
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {upstream}}}}}}}
 """
 
 ENVOY_TLS = """
@@ -298,7 +312,7 @@ class Running:
     port: int
     admin: int
     process: Process | None
-    started_at: float = 0.0
+    ready_after_s: float = 0.0
 
     @property
     def measured(self) -> Process:
@@ -317,13 +331,13 @@ def start(peer: Peer, wiring: Wiring, core: int, *, flags: tuple[str, ...] = ())
     log = wiring.directory / f"{peer.name}.log"
     started_at = time.monotonic()
     process = Process(peer.name, [*peer.command(wiring), *flags], core, log, {"PYTHONUNBUFFERED": "1"})
-    running = Running(peer, wiring.listen, wiring.admin, process, started_at)
+    running = Running(peer, wiring.listen, wiring.admin, process)
     try:
         wait_until(lambda: _serves(running, wiring.mode), f"{peer.name} did not serve", every_s=0.002)
     except BaseException:
         process.stop()
         raise
-    return running
+    return replace(running, ready_after_s=time.monotonic() - started_at)
 
 
 def _serves(running: Running, mode: Mode) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.bench.measurement import Measurement, Metric, Result, Spread
+    from tests.bench.measurement import Goal, Measurement, Metric, Result, Spread
 
 REFERENCES = ("envoy", "haproxy", "nginx")
 
@@ -29,34 +30,68 @@ def heading(metric: Metric) -> str:
 
 def rows(measurement: Measurement, result: Result) -> tuple[list[str], list[list[str]]]:
     """The table of one measurement: header and lines, a line a peer, a ratio column for each peer compared with."""
-    compared = [metric for metric in measurement.metrics if metric.ratio]
-    references = [name for name in REFERENCES if name in result.samples] if compared else []
+    if measurement.curve:
+        return curve_rows(measurement, result)
+    compared = next((metric.key for metric in measurement.metrics if metric.ratio), "")
+    references = [name for name in REFERENCES if compared and name in result.samples]
     header = ["", *(heading(metric) for metric in measurement.metrics), *(f"x {name}" for name in references)]
     lines = []
     for peer in result.samples:
         figures = ((metric, result.figure(peer, metric.key)) for metric in measurement.metrics)
         cells = [with_spread(figure, metric.digits) if figure else "-" for metric, figure in figures]
-        ratios = (None if peer == name else result.ratio(peer, name, compared[0].key) for name in references)
+        ratios = (None if peer == name else result.ratio(peer, name, compared) for name in references)
         lines.append([peer, *cells, *(with_spread(ratio, 2) if ratio else "" for ratio in ratios)])
     return header, lines
 
 
-def goal_lines(measurement: Measurement, result: Result) -> Iterator[str]:
-    """Whether each goal is met. Only against Envoy, as the goals are set."""
+def curve_rows(measurement: Measurement, result: Result) -> tuple[list[str], list[list[str]]]:
+    """A column a step: the first metric, and how far it strays."""
+    first, last = measurement.metrics[0], measurement.metrics[-1]
+    steps = result.steps()
+    header = [f"{heading(first)} by {measurement.curve}", *(number(step, 0) for step in steps), heading(last)]
+    lines = []
+    for peer in result.samples:
+        points = (result.figure(peer, f"{first.key}@{step}") for step in steps)
+        swing = result.figure(peer, last.key)
+        cells = [number(point.median, first.digits) if point else "-" for point in points]
+        lines.append([peer, *cells, with_spread(swing, last.digits) if swing else "-"])
+    return header, lines
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A goal and what came out."""
+
+    goal: Goal
+    figure: Spread
+    title: str
+
+    @property
+    def met(self) -> bool:
+        return self.figure.median <= self.goal.at_most
+
+    def __str__(self) -> str:
+        what = f"{self.title}: {self.figure.median:.2f}" + (f" of {self.goal.to}'s" if self.goal.to else "")
+        aim = "aim reached" if self.figure.median <= self.goal.aim else f"aim {self.goal.aim:g}"
+        return f"{what}, at most {self.goal.at_most:g}: {'met' if self.met else 'MISSED'}, {aim}"
+
+
+def verdicts(measurement: Measurement, result: Result) -> Iterator[Verdict]:
+    """Whether each goal is met, where there are figures to tell."""
+    titles = {metric.key: heading(metric) for metric in measurement.metrics}
     for goal in measurement.goals:
-        ratio = result.ratio("drainproxy", "envoy", goal.metric)
-        if ratio is None:
-            continue
-        verdict = "met" if ratio.median <= goal.at_most else "MISSED"
-        aim = ", aim reached" if ratio.median <= goal.aim else f", aim {goal.aim:g}"
-        yield f"{goal.metric} {ratio.median:.2f} of Envoy's, at most {goal.at_most:g}: {verdict}{aim}"
+        metric = goal.metric
+        figure = result.ratio("drainproxy", goal.to, metric) if goal.to else result.figure("drainproxy", metric)
+        if figure is not None:
+            yield Verdict(goal, figure, titles[metric])
 
 
 def table(header: list[str], lines: list[list[str]]) -> str:
     widths = [max(len(row[column]) for row in [header, *lines]) for column in range(len(header))]
     aligned = [
         "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in [header, *lines]
     ]
@@ -66,6 +101,6 @@ def table(header: list[str], lines: list[list[str]]) -> str:
 def show(measurement: Measurement, result: Result) -> str:
     """Everything a terminal shows of one measurement."""
     parts = [f"{measurement.name}: {measurement.title}", table(*rows(measurement, result))]
-    parts += [f"  {line}" for line in goal_lines(measurement, result)]
+    parts += [f"  {line}" for line in verdicts(measurement, result)]
     parts += [f"  left out: {peer}: {why}" for peer, why in result.left_out.items()]
     return "\n".join(parts)

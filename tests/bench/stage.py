@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.bench.host import Cores, core_times, free_port
+from tests.bench.host import Cores, core_busy, free_port
 from tests.bench.peers import Peer, Running, Wiring, start
 from tests.bench.upstreams import Upstreams
 
@@ -27,24 +27,28 @@ class Pace:
     warm_s: int = 1
     run_s: int = 4
     latency_s: float = 10.0
-    bulk_s: float = 3.0
+    bulk_s: float = 2.0
     idle_connections: int = 10_000
     busy_connections: int = 1_000
     connection_steps: tuple[int, ...] = (1, 10, 100, 1_000, 5_000, 10_000)
     in_flight_steps: tuple[int, ...] = (1, 10, 100, 1_000, 5_000)
+    step_s: float = 2.5
+    settle_s: float = 1.0
     many_requests: int = 1_000_000
 
 
 FULL = Pace()
 SHORT = Pace(
-    warm_s=1,
+    warm_s=0,
     run_s=1,
-    latency_s=1.0,
-    bulk_s=0.5,
-    idle_connections=500,
-    busy_connections=100,
-    connection_steps=(10, 500),
+    latency_s=0.5,
+    bulk_s=0.2,
+    idle_connections=200,
+    busy_connections=50,
+    connection_steps=(10, 200),
     in_flight_steps=(10, 200),
+    step_s=0.5,
+    settle_s=0.3,
     many_requests=20_000,
 )
 
@@ -54,24 +58,20 @@ class Spent:
     """What passed on the proxy's core during a measured span. Seconds; `others_s`: busy for somebody else."""
 
     wall_s: float = 0.0
+    cpu_s: float = 0.0
     user_s: float = 0.0
-    system_s: float = 0.0
     others_s: float = 0.0
-
-    @property
-    def cpu_s(self) -> float:
-        return self.user_s + self.system_s
 
 
 class Stage:
-    """One run's surroundings. `disturbed` is the largest share of the proxy's core that others took in a span."""
+    """One run's surroundings. `disturbed`: which share of the proxy's core others took, in each measured span."""
 
     def __init__(self, directory: Path, cores: Cores, pace: Pace) -> None:
         self.directory = directory
         self.cores = cores
         self.pace = pace
         self.upstreams = Upstreams(directory, cores)
-        self.disturbed = 0.0
+        self.disturbed: list[float] = []
         self._made = 0
         self._certificate: tuple[Path, Path] | None = None
 
@@ -101,27 +101,23 @@ class Stage:
         if running.process is None:
             yield spent
             return
-        busy, steal = core_times(self.cores.proxy)
-        user, system = running.process.cpu()
-        started = time.monotonic()
+        core = self.cores.proxy
+        busy, user, cpu, started = core_busy(core), running.process.user_s(), running.process.cpu_s(), time.monotonic()
         yield spent
         spent.wall_s = time.monotonic() - started
-        user_after, system_after = running.process.cpu()
-        busy_after, steal_after = core_times(self.cores.proxy)
-        spent.user_s, spent.system_s = user_after - user, system_after - system
-        spent.others_s = max(0.0, busy_after - busy + steal_after - steal - spent.cpu_s)
+        spent.cpu_s = running.process.cpu_s() - cpu
+        spent.user_s = min(running.process.user_s() - user, spent.cpu_s)
+        spent.others_s = max(0.0, core_busy(core) - busy - spent.cpu_s)
         if spent.wall_s > 0.5 and not self.cores.shared:  # the kernel counts in steps of 10 ms
-            self.disturbed = max(self.disturbed, spent.others_s / spent.wall_s)
+            self.disturbed.append(spent.others_s / spent.wall_s)
 
     def certificate(self) -> tuple[Path, Path]:
         """A self-signed P-256 certificate and its key, made once by openssl."""
         if self._certificate is None:
             certificate, key = self.directory / "cert.pem", self.directory / "key.pem"
-            subprocess.run(
-                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-                 "-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate)],
-                check=True, capture_output=True,
-            )  # fmt: skip
+            make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+            argv = [*make.split(), "-keyout", str(key), "-out", str(certificate)]
+            subprocess.run(argv, check=True, capture_output=True)
             self._certificate = certificate, key
         return self._certificate
 

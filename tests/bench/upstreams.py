@@ -1,4 +1,4 @@
-"""What stands behind the proxies? One nginx with fast fixed answers and files, a Python app for what nginx cannot do."""
+"""What stands behind the proxies? An nginx with fast fixed answers and files, and Python apps for what it cannot do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tests.bench.host import Cores, Process, free_port, wait_until
-from tests.bench.wire import answers
+from tests.bench.wire import answers, body_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,9 +25,10 @@ http {{
     listen 127.0.0.1:{http1} backlog=4096; listen 127.0.0.1:{http2} http2 backlog=4096;
     location / {{
       add_header Cache-Control "private, max-age=60"; add_header ETag '"5f3a-61d2"'; add_header Vary Accept-Encoding;
-      return 200 '{{"id": 4711, "name": "a small answer", "tags": ["one", "two", "three"], "price": "12.50", "stock": 3}}';
+      return 200 '{{"id": 4711, "name": "a small answer", "tags": ["one", "two"], "price": "12.50", "stock": 3}}';
     }}
     location /file/ {{ root {dir}; }}
+    location = /count {{ stub_status; }}
   }}
 }}
 """
@@ -47,6 +48,11 @@ class Upstreams:
         if kind not in self.ports:
             {"http1": self._start_nginx, "http2": self._start_nginx}.get(kind, lambda: self._start_python(kind))()
         return self.ports[kind]
+
+    def requests(self, kind: str) -> int:
+        """How many requests `http1` or `app` has had. nginx says so in the third number of a line of three."""
+        numbers = [int(word) for word in body_of(self.port(kind), "/count").split() if word.isdigit()]
+        return numbers[3] if kind == "http1" else numbers[0]
 
     def stop(self) -> None:
         for process in self.started:

@@ -25,6 +25,19 @@ def status_of(port: int, path: str = "/", timeout_s: float = 5.0) -> int:
     return int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/1.") else 0
 
 
+def body_of(port: int, path: str) -> str:
+    """The body of one GET over HTTP/1.1 on a fresh connection. Raises OSError."""
+    with socket.create_connection(("127.0.0.1", port), 10.0) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
+        received = b""
+        while data := connection.recv(65536):
+            received += data
+            head, _, body = received.partition(b"\r\n\r\n")
+            if f"content-length: {len(body)}\r\n".encode() in head.lower() + b"\r\n":
+                break
+    return received.partition(b"\r\n\r\n")[2].decode()
+
+
 def serves_http2(port: int) -> bool:
     """True if the port answers an HTTP/2 preface (prior knowledge) with a SETTINGS frame."""
     try:

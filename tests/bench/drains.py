@@ -1,0 +1,88 @@
+"""How long does a drain take with many connections? Measured at the clients, and at the caller of /drain."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from tests.bench.client import client
+from tests.bench.host import BenchError
+from tests.bench.wire import status_of
+
+if TYPE_CHECKING:
+    from tests.bench.measurement import Figures
+    from tests.bench.peers import Peer, Running
+    from tests.bench.stage import Stage
+
+FLOOR_S = 1.0
+SLOW_MS = 3000
+FLAGS = (
+    f"--propagation-delay={FLOOR_S:g}s",
+    "--quiet-period=100ms",
+    "--close-spread=0",
+    "--grace-period=60s",
+    "--resume-after=never",
+)
+GIVE_UP_S = 50.0
+
+
+class DrainCall:
+    """One blocking GET /drain; times are monotonic seconds."""
+
+    def __init__(self, proxy: Running) -> None:
+        self.begun = time.monotonic()
+        self.answered = 0.0
+        self.status = 0
+        self._thread = threading.Thread(target=self._call, args=(proxy.admin,), daemon=True)
+        self._thread.start()
+
+    def _call(self, port: int) -> None:
+        self.status = status_of(port, "/drain", GIVE_UP_S)
+        self.answered = time.monotonic()
+
+    def wait(self) -> None:
+        """Until it was answered. Raises BenchError unless the drain was clean."""
+        self._thread.join(GIVE_UP_S)
+        if self.status != 200:
+            raise BenchError(f"/drain answered {self.status or 'nothing'}")
+
+
+def drain_idle(stage: Stage, peer: Peer) -> Figures:
+    count = stage.pace.idle_connections
+    with (
+        stage.proxy(peer, flags=FLAGS) as proxy,
+        client(stage, "hold", port=proxy.port, connections=count, slow_path="", timeout_s=20) as idle,
+    ):
+        idle.begin()
+        drain = DrainCall(proxy)
+        seen = idle.result()
+        drain.wait()
+        floor = drain.begun + FLOOR_S
+        if seen["first_end"] < floor - 0.02:
+            raise BenchError("idle connections were closed before the floor")
+        return {
+            "connections": count,
+            "closed_s": seen["last_end"] - floor,
+            "answer_s": drain.answered - floor,
+            "left_open": count - seen["ended"],
+        }
+
+
+def drain_busy(stage: Stage, peer: Peer) -> Figures:
+    count = stage.pace.busy_connections
+    path = f"/delay/{SLOW_MS}"
+    with (
+        stage.proxy(peer, "app", flags=FLAGS) as proxy,
+        client(stage, "hold", port=proxy.port, connections=count, slow_path=path, timeout_s=20) as busy,
+    ):
+        busy.begin()
+        drain = DrainCall(proxy)
+        seen = busy.result()
+        drain.wait()
+        return {
+            "connections": count,
+            "answered": seen["answered"],
+            "cut": count - seen["answered"],
+            "answer_s": drain.answered - seen["last_answer"],
+        }
