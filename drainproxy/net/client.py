@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import LATE
 from drainproxy.net.flow import ReadGate, has_news, reset
+from drainproxy.observer import UNREAD
 from drainproxy.protocol.http1 import Forwarding
 from drainproxy.session.ports import Hold, Wait
 
@@ -238,7 +239,7 @@ class ClientConnection(asyncio.Protocol):
         listener = self.listener
         now = listener.loop.time()
         listener.ledger.leave(work, completed=completed)
-        listener.observer.exchange(work, 0, now - work.started_at, completed=completed)
+        listener.observer.exchange(work, UNREAD if completed else 0, now - work.started_at, completed=completed)
         self._streams -= 1
         if not self._streams:
             self._waiting = Wait.IDLE
