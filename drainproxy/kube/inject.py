@@ -172,7 +172,7 @@ def _around(
 def _note_services(found: Sequence[Resource], wired: Sequence[_Wired], notes: list[str]) -> None:
     for each in wired:
         services = [one for one in found if service_selects(one, each.workload)]
-        targets = {port.get("targetPort") for one in services for port in mappings(one.spec.get("ports"))}
+        targets = {str(port.get("targetPort")) for one in services for port in mappings(one.spec.get("ports"))}
         names = [route.name for route in each.routes if route.name in targets]
         if each.native and names:
             notes.append(

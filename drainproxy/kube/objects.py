@@ -238,12 +238,13 @@ def label_selector_matches(selector: Any, labels: dict[str, Any]) -> bool:
 
 
 def _expression_matches(expression: dict[str, Any], labels: dict[str, Any]) -> bool:
-    key, values = expression.get("key"), expression.get("values") or []
+    key, written = str(expression.get("key")), expression.get("values")
+    values = written if isinstance(written, list) else []
     match expression.get("operator"):
         case "In":
-            return labels.get(str(key)) in values
+            return labels.get(key) in values
         case "NotIn":
-            return labels.get(str(key)) not in values
+            return labels.get(key) not in values
         case "Exists":
             return key in labels
         case "DoesNotExist":
@@ -265,6 +266,7 @@ def tcp_ports(container: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
         if isinstance(port, dict)
         and port.get("protocol", "TCP") == "TCP"
         and isinstance(port.get("containerPort"), int)
+        and isinstance(port.get("name", ""), str | None)
     ]
 
 

@@ -17,7 +17,7 @@ from drainproxy.errors import ManifestError
 from drainproxy.kube.edit import At, Named, Own, applied, plain
 from drainproxy.kube.hooks import Does, Hook, exec_hook, http_hook, pre_stop, read_hook
 from drainproxy.kube.memory import noted_version, read_memory
-from drainproxy.kube.objects import DEFAULT_GRACE_S, Resource, Workload, mapping, mappings, workloads
+from drainproxy.kube.objects import DEFAULT_GRACE_S, Resource, Workload, mapping, mappings, tcp_ports, workloads
 from drainproxy.kube.sidecar import (
     NAME,
     WIRING_ENV,
@@ -269,7 +269,7 @@ def _is_rewired(
     wiring = set(route_env(routes, admin)) | {"DRAINPROXY_GRACE_PERIOD"}
     token = env.get("DRAINPROXY_DRAIN_TOKEN")
     planned = token_entry[0] if token_entry else None
-    ports = {port.get("containerPort") for port in mappings(there.container.get("ports"))}
+    ports = {port["containerPort"] for _, port in tcp_ports(there.container)}
     return (
         there.in_init != native
         or any(f"DRAINPROXY_{name}" in env and f"DRAINPROXY_{name}" not in wiring for name in WIRING_ENV[:-1])
@@ -334,9 +334,9 @@ def _app_overlay(
 def _by_number(handler: dict[str, Any], moved: Mapping[str, AppPort]) -> dict[str, Any]:
     """A probe or hook that named a moved port goes on meaning the app: by number."""
     return {
-        how: {"port": moved[handler[how]["port"]].number}
+        how: {"port": moved[str(handler[how]["port"])].number}
         for how in ("httpGet", "tcpSocket")
-        if mapping(handler.get(how)).get("port") in moved
+        if str(mapping(handler.get(how)).get("port")) in moved
     }
 
 
@@ -382,6 +382,6 @@ def _note_wiring(base: Workload, routes: Iterable[PlannedRoute], notes: list[str
     notes += [
         f"{base}: hostPort {port['hostPort']} still leads straight to the app, past drainproxy"
         for each in base.containers
-        for port in mappings(each.get("ports"))
-        if port.get("hostPort") and port.get("containerPort") in upstreams
+        for _, port in tcp_ports(each)
+        if port.get("hostPort") and port["containerPort"] in upstreams
     ]

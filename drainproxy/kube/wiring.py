@@ -131,8 +131,9 @@ def _named_choice(workload: Workload, pool: list[dict[str, Any]], spec: str) -> 
 def _app_ports(container: dict[str, Any]) -> list[AppPort]:
     name = str(container.get("name"))
     return [
-        AppPort(name, int(port["containerPort"]), str(port.get("name") or ""), index, protocol_of(port.get("name", "")))
+        AppPort(name, int(port["containerPort"]), called, index, protocol_of(called))
         for index, port in tcp_ports(container)
+        for called in [str(port.get("name") or "")]
     ]
 
 

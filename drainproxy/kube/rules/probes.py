@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.config import Config
-from drainproxy.kube.objects import mapping, mappings
+from drainproxy.kube.objects import mapping, mappings, tcp_ports
 from drainproxy.kube.rules.base import Hit, Severity, World, rule
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ initContainers:
 def _probes_admin(sidecar: Sidecar, probe: dict[str, Any], *paths: str) -> bool:
     """Whether a probe asks one of these paths on drainproxy's admin port, by number or by the port's name."""
     http = mapping(probe.get("httpGet"))
-    names = {port.get("name"): port.get("containerPort") for port in mappings(sidecar.container.get("ports"))}
-    port = names.get(http.get("port"), http.get("port"))
+    names = {port.get("name"): port["containerPort"] for _, port in tcp_ports(sidecar.container)}
+    port = http.get("port")
+    port = names.get(port, port) if isinstance(port, str) else port
     return port == sidecar.admin_port and str(http.get("path", "/")).split("?")[0] in paths
 
 

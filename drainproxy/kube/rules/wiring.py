@@ -171,7 +171,7 @@ spec:
 def policy_blocks_proxy(world: World) -> Iterator[Hit]:
     wired = []
     for pods, sidecar in world.proxied():
-        names = {p.get("containerPort"): str(p.get("name", "")) for p in mappings(sidecar.container.get("ports"))}
+        names = {port["containerPort"]: str(port.get("name") or "") for _, port in tcp_ports(sidecar.container)}
         routes = tuple(
             PlannedRoute(names.get(each.listen.port, ""), each.listen.port, each.upstream.port, each.protocol)
             for each in sidecar.settings.config.routes
