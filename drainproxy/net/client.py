@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from drainproxy.drain.ledger import Kind, Work
-from drainproxy.drain.phase import LATE
+from drainproxy.drain.phase import LATE, Phase
 from drainproxy.net.flow import ReadGate, has_news, reset
 from drainproxy.observer import UNREAD
 from drainproxy.protocol.http1 import Forwarding
@@ -140,7 +140,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._to_session = _drop
         self._lingering = True
-        self.gate.unhold(~Hold.NONE)
+        self.gate.open()
         self.transport.write_eof()
         self.listener.loop.call_later(LINGER_S, self._end_linger)
 
@@ -293,7 +293,7 @@ class ClientConnection(asyncio.Protocol):
         self._since = now
         if self.bucket is None and self.listener.limits[Wait.IDLE]:
             self._watch(now)
-        if self.listener.phase in LATE and self.session.idle:
+        if self.listener.phase is not Phase.SERVING and self.listener.phase in LATE and self.session.idle:
             self.listener.loop.call_later(ASK_AGAIN_S, self.wind_down)
 
     def _watch(self, now: float) -> None:

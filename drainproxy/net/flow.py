@@ -8,11 +8,11 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from drainproxy.session.ports import Hold
-
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
+
+    from drainproxy.session.ports import Hold
 
 
 class ReadGate:
@@ -22,7 +22,7 @@ class ReadGate:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._held = Hold.NONE
+        self._held = 0
 
     def hold(self, why: Hold) -> None:
         """Stop reading."""
@@ -37,6 +37,12 @@ class ReadGate:
         self._held &= ~why
         if not self._held and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    def open(self) -> None:
+        """No reason counts any more."""
+        if self._held and not self._transport.is_closing():
+            self._transport.resume_reading()
+        self._held = 0
 
 
 def last_words(transport: asyncio.Transport) -> Iterator[bytes]:

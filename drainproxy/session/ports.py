@@ -6,7 +6,7 @@ awaits; tests put scripted stand-ins in place of both.
 
 from __future__ import annotations
 
-from enum import Enum, IntFlag
+from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from drainproxy.drain.phase import Phase
 
 
-class Wait(Enum):
-    """What a session waits for, as far as time limits care."""
+class Wait(IntEnum):
+    """What a session waits for, as far as time limits care. An index: hashing an Enum costs 0.15 µs, each time."""
 
-    IDLE = "idle"
-    HEADER = "header"
-    RESPONSE = "response"
-    STREAM = "stream"
+    IDLE = 0
+    HEADER = 1
+    RESPONSE = 2
+    STREAM = 3
 
 
-class Hold(IntFlag):
-    """Why reading from a socket is held. Reading goes on when no reason is left."""
+class Hold(IntEnum):
+    """Why reading from a socket is held: bits of an int. Reading goes on when none is left."""
 
     NONE = 0
     PEER_FULL = 1

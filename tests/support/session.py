@@ -121,7 +121,7 @@ class ScriptedClient:
         self.state = "open"
         self.got = b""
         self.half_closed = False
-        self.held = Hold.NONE
+        self.held: int = Hold.NONE
         self.waiting: Wait | None = Wait.IDLE
         self.waits: list[Wait] = []
         self.exchange: tuple[bytes, bytes, bool] | None = None
