@@ -40,6 +40,13 @@ TOKEN_BYTES = 16
 @click.option("--only", multiple=True, metavar="KIND/NAME", help="Only this workload. Repeatable.")
 @click.option("--container", "containers", multiple=True, metavar="NAME", help="The app container. Repeatable.")
 @click.option(
+    "--hold",
+    multiple=True,
+    metavar="NAME",
+    help="A container without traffic that the app needs to the end (a cache, a database proxy): it waits for the "
+    "drain too. Repeatable.",
+)
+@click.option(
     "--port",
     "ports",
     multiple=True,
@@ -139,6 +146,7 @@ def _options(**asked: Any) -> Any:
     return Options(
         kind=asked["kind"],
         containers=asked["containers"],
+        hold=asked["hold"],
         ports=asked["ports"],
         only=asked["only"],
         image=asked["image"],

@@ -46,6 +46,8 @@ class Options:
 
     kind: Literal["native", "classic"] | None = None
     containers: tuple[str, ...] = ()
+    hold: tuple[str, ...] = ()
+    """Containers without traffic that the app needs until the drain is over."""
     ports: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     image: str | None = None
@@ -93,23 +95,18 @@ def plan(
     before = {r.upstream.port: r.listen.port for r in there.settings.config.routes} if there is not None else {}
     routes, admin = assign(base, ports, before, there.admin_port if there is not None else None)
     apps = list(dict.fromkeys(port.container for port in ports))
-    hooks = {name: read_hook(_container(base, name)) for name in apps}
+    held = _held(base, current, apps, there, options, notes)
+    hooks = {name: read_hook(_container(base, name)) for name in [*apps, *held]}
     settings = _settings(base, hooks, there, options, notes)
     grace_s = _grace(base, current, settings, options, notes)
     token_entry, token = _token(there, options, everything)
-    config = load({**settings, "grace-period": f"{grace_s}"}, {}, {})
-    assert config.budget_s > 0, "load refuses a budget without room"
-    preset = [
-        {"name": _env_name(key), "value": value} for key, value in settings.items() if _is_new(key, there, options)
-    ]
-    wiring = [{"name": name, "value": value} for name, value in route_env(routes, admin).items()]
-    env = [*wiring, grace_env(grace_s), *preset, *token_entry]
+    load({**settings, "grace-period": f"{grace_s}"}, {}, {})  # BudgetError: nothing is written that cannot start
     item = container(
         image=_image(there, current, options, notes),
         native=native,
         routes=routes,
         admin=admin,
-        env=env,
+        env=[*_environment(routes, admin, grace_s, settings, there, options), *token_entry],
         pod_runs_as_root=mapping(base.pod.get("securityContext")).get("runAsUser") == 0,
     )
     if there is not None and _is_rewired(there, native, routes, admin, token_entry):
@@ -117,23 +114,75 @@ def plan(
     hook_kind = options.hook or _hook_kind(current, apps)
     if hook_kind == "http" and token == "" and token_entry:
         raise ManifestError(_secret_hook_advice(base, token_entry))
-    containers = [
-        _app_overlay(
-            base, name, [p for p in ports if p.container == name], hooks[name], admin, token, hook_kind, options
-        )
-        for name in apps
-    ]
+    containers = []
+    for name, hook in hooks.items():
+        decided = options.replace_hook or (there is not None and _drains(current, name))
+        pre_stop = _new_hook(base, _container(base, name), hook, admin, token, hook_kind, replace=decided)
+        containers.append(_app_overlay(base, name, [port for port in ports if port.container == name], pre_stop))
     _note_wiring(base, routes, notes)
-    spec: dict[str, Any] = {"containers": Named("name", tuple(containers))}
+    overlay = _template_overlay(containers, item, native, grace_s)
+    wants_scrape = options.scrape and (there is None or any(key in current.annotations for key in _SCRAPE))
+    overlay["metadata"] = {"annotations": _scrape(base, admin, notes) if wants_scrape else {}}
+    return overlay, routes
+
+
+def _template_overlay(
+    containers: list[dict[str, Any]], item: dict[str, Any], native: bool, grace_s: float
+) -> dict[str, Any]:
+    spec: dict[str, Any] = {"containers": Named("name", tuple(containers if native else [*containers, item]))}
     if native:
         spec["initContainers"] = Named("name", (item,))
-    else:
-        spec["containers"] = Named("name", (*containers, item))
     spec["terminationGracePeriodSeconds"] = int(grace_s)
-    overlay: dict[str, Any] = {"spec": spec}
-    annotations = _scrape(base, admin, notes) if options.scrape else {}
-    overlay["metadata"] = {"annotations": annotations}
-    return overlay, routes
+    return {"spec": spec}
+
+
+def _environment(
+    routes: tuple[PlannedRoute, ...],
+    admin: int,
+    grace_s: float,
+    settings: Mapping[str, str],
+    there: Sidecar | None,
+    options: Options,
+) -> list[dict[str, Any]]:
+    """Wiring anew each time; settings when asked for, or at first: afterwards they are the user's to tune."""
+    wiring = [{"name": name, "value": value} for name, value in route_env(routes, admin).items()]
+    tuned = [
+        {"name": _env_name(key), "value": value}
+        for key, value in settings.items()
+        if key in options.settings or there is None
+    ]
+    return [*wiring, grace_env(grace_s), *tuned]
+
+
+def _held(
+    base: Workload,
+    current: Workload,
+    apps: Sequence[str],
+    there: Sidecar | None,
+    options: Options,
+    notes: list[str],
+) -> list[str]:
+    """Containers without traffic of their own that wait for the drain too: asked for, or waiting already."""
+    names = [str(each.get("name")) for each in base.containers]
+    missing = [name for name in options.hold if name not in names]
+    if missing:
+        raise ManifestError(f"{base}: no container named {missing[0]!r} to hold; there are: {', '.join(names)}")
+    waiting = [name for name in names if there is not None and _drains(current, name)]
+    held = [name for name in names if name not in apps and (name in options.hold or name in waiting)]
+    others = [
+        str(each.get("name"))
+        for each in base.containers
+        if each.get("name") not in [*apps, *held] and read_hook(each).does is Does.NOTHING
+    ]
+    if others:
+        notes.append(
+            f"{base}: {', '.join(others)} gets SIGTERM at once, while the drain goes on: if the app needs it, --hold it"
+        )
+    return held
+
+
+def _drains(workload: Workload, name: str) -> bool:
+    return read_hook(_container(workload, name)).does is Does.DRAIN
 
 
 def _container(workload: Workload, name: str) -> dict[str, Any]:
@@ -151,14 +200,9 @@ def _choices(current: Workload, there: Sidecar | None, options: Options) -> tupl
     """Containers and ports as asked for; else those of the sidecar that is there."""
     if options.containers or options.ports or there is None:
         return options.containers, options.ports
-    apps = [str(each.get("name")) for each in current.containers if read_hook(each).does is Does.DRAIN]
+    waiting = [str(each.get("name")) for each in current.containers if read_hook(each).does is Does.DRAIN]
     routes = there.settings.config.routes
-    return apps, [f"{route.upstream.port},protocol={route.protocol}" for route in routes]
-
-
-def _is_new(key: str, there: Sidecar | None, options: Options) -> bool:
-    """Settings are written when asked for, or at first; afterwards they are the user's to tune."""
-    return key in options.settings or there is None
+    return waiting, [f"{route.upstream.port},protocol={route.protocol}" for route in routes]
 
 
 def _env_name(option: str) -> str:
@@ -297,16 +341,7 @@ def _hook_kind(current: Workload, apps: Sequence[str]) -> str:
     return "http"
 
 
-def _app_overlay(
-    base: Workload,
-    name: str,
-    ports: Sequence[AppPort],
-    hook: Hook,
-    admin: int,
-    token: str,
-    hook_kind: str,
-    options: Options,
-) -> dict[str, Any]:
+def _app_overlay(base: Workload, name: str, ports: Sequence[AppPort], pre_stop: dict[str, Any]) -> dict[str, Any]:
     """The hook; the moved names; the probes that meant them."""
     app = _container(base, name)
     overlay: dict[str, Any] = {"name": name}
@@ -324,7 +359,7 @@ def _app_overlay(
         by_number = _by_number(mapping(app.get(probe)), moved)
         if by_number:
             overlay[probe] = by_number
-    overlay["lifecycle"] = {"preStop": Own(_new_hook(base, app, hook, admin, token, hook_kind, options))}
+    overlay["lifecycle"] = {"preStop": Own(pre_stop)}
     post_start = _by_number(mapping(mapping(app.get("lifecycle")).get("postStart")), moved)
     if post_start:
         overlay["lifecycle"]["postStart"] = post_start
@@ -341,16 +376,16 @@ def _by_number(handler: dict[str, Any], moved: Mapping[str, AppPort]) -> dict[st
 
 
 def _new_hook(
-    base: Workload, app: dict[str, Any], hook: Hook, admin: int, token: str, kind: str, options: Options
+    base: Workload, app: dict[str, Any], hook: Hook, admin: int, token: str, kind: str, *, replace: bool
 ) -> dict[str, Any]:
     """The preStop that waits for drainproxy; an existing one is kept behind it or refused, never dropped silently."""
     ours = http_hook(admin, token or None) if kind == "http" else exec_hook(kind, admin)
     if hook.does in (Does.NOTHING, Does.SLEEP) and not (hook.does is Does.NOTHING and pre_stop(app)):
         return ours
-    if options.replace_hook:
-        return ours
     if hook.does is Does.EXEC and kind != "http":
         return exec_hook(kind, admin, hook.argv)
+    if replace:
+        return ours
     what = f"{hook.does.value}: {' '.join(hook.argv)}" if hook.argv else hook.does.value
     keep = (
         "--hook curl (or wget), if the image has it and /bin/sh, runs it after the drain; "

@@ -361,3 +361,28 @@ def open_drain(world: World) -> Iterator[Hit]:
         known = settings.knows("drain-access", "drain-token", "drain-token-file")
         if settings.config.access == "any" and known:
             yield Hit(pods.resource, pods.at_sidecar(), "drain-access is any")
+
+
+@rule(
+    "DP215",
+    "helper-stops-first",
+    Severity.INFO,
+    "another container of the Pod is stopped while the app still drains",
+    why="Every container without a preStop of its own gets SIGTERM when the Pod is deleted. A cache or database proxy "
+    "beside the app is gone while requests that need it are still served.",
+    fix="If the app needs it, give it the same hook (`drainproxy inject --hold NAME`), or make it a native sidecar.",
+    example=f"""
+containers:
+- name: cache
+  lifecycle:
+    preStop:
+      httpGet: {{path: "/drain?event=1", port: {_ADMIN}}}
+""",
+)
+def helper_stops_first(world: World) -> Iterator[Hit]:
+    for pods, _ in world.proxied():
+        with_traffic = [index for index, _ in pods.traffic]
+        for index, each in pods.apps:
+            if with_traffic and index not in with_traffic and read_hook(each).does is Does.NOTHING:
+                where = pods.at("spec", "containers", index)
+                yield Hit(pods.resource, where, f"container {each.get('name')!r} gets SIGTERM at once")

@@ -366,6 +366,23 @@ def test_scrape_annotations_are_written_and_the_apps_own_are_kept() -> None:
     assert "prometheus.io/port" not in the_workload(run(pod(), scrape=False)).annotations
 
 
+def test_a_container_that_the_app_needs_waits_for_the_drain_too() -> None:
+    text = pod() + "      - name: cache\n        image: c\n"
+    assert "cache gets SIGTERM at once" in notes(text)
+    held = run(text, hold=("cache",))
+    first, second = the_workload(held).containers
+    assert first["lifecycle"] == second["lifecycle"]
+    assert run(held) == held
+    assert back(held) == text
+    with pytest.raises(ManifestError, match="no container named 'x' to hold"):
+        run(text, hold=("x",))
+
+
+def test_no_scrape_annotations_stay_away_at_the_next_run() -> None:
+    without = run(pod(), scrape=False)
+    assert run(without) == without
+
+
 # --- existing hooks ---------------------------------------------------------------------------------------------------
 
 
@@ -396,7 +413,7 @@ def test_a_command_that_cannot_be_kept_is_refused_with_the_ways_out() -> None:
 def test_replace_hook_puts_ours_there_and_remove_brings_it_back() -> None:
     injected = run(pod(more=QUIT), replace_hook=True)
     assert "httpGet" in the_workload(injected).containers[0]["lifecycle"]["preStop"]
-    assert run(injected, replace_hook=True) == injected
+    assert run(injected) == injected, "it was decided at the first run"
     assert back(injected) == pod(more=QUIT)
 
 

@@ -237,6 +237,7 @@ BROKEN: dict[str, list[tuple[str, str, str]]] = {
             "",
         )
     ],
+    "DP215": [(PROXIED, "      containers:\n", "      containers:\n      - {name: cache, image: cache:1}\n")],
     "DP301": [(BARE, "        readinessProbe: {httpGet: {path: /ready, port: 8080}}\n", "")],
     "DP302": [
         (PROXIED, "        readinessProbe: {httpGet: {path: /readyz, port: drain-admin}}\n", ""),
