@@ -113,7 +113,9 @@ class Pool:
         """One connection for whoever has waited longest."""
         reason = await self._attempt()
         self._dialling -= 1
-        if reason is not None and not self._holding and self._wanting:
+        if reason is None:
+            self._dial_for_all()  # for who came between the handing over and here, and counted on this attempt
+        elif not self._holding and self._wanting:
             self._holding = True
             self._tasks.spawn(self._hold_and_retry(reason), f"hold for {self._address}")
 
