@@ -13,7 +13,13 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    UntypedMetricFamily,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
@@ -395,45 +401,50 @@ METRICS = (
 class _Current(Collector):
     """Reads everything when prometheus_client collects."""
 
-    def __init__(self, process: Process, meter: Meter) -> None:
+    def __init__(self, process: Process, meter: Meter, *, openmetrics: bool) -> None:
         self._process = process
         self._meter = meter
+        self._openmetrics = openmetrics
 
     def collect(self) -> Iterator[Family]:
         """See prometheus_client."""
         now = Snapshot.of(self._process, self._meter)
-        return (_family(metric, now) for metric in METRICS)
+        return (_family(metric, now, openmetrics=self._openmetrics) for metric in METRICS)
 
 
-def _family(metric: Metric, now: Snapshot) -> Family:
+def _family(metric: Metric, now: Snapshot, *, openmetrics: bool) -> Family:
     samples = metric.read(now)
-    match metric.type:
-        case "histogram":
-            buckets = [(labels[0], count) for labels, count in samples]
-            return HistogramMetricFamily(metric.name, metric.help, buckets, now.meter.duration_s)
-        case "info":
-            info = InfoMetricFamily(metric.name.removesuffix("_info"), metric.help)
-            for labels, _ in samples:
-                info.add_metric([], dict(zip(metric.labels, labels, strict=True)))
-            return info
-        case "counter":
-            family: Family = CounterMetricFamily(metric.name, metric.help, labels=tuple(metric.labels))
-        case "gauge":
-            family = GaugeMetricFamily(metric.name, metric.help, labels=tuple(metric.labels))
+    if metric.type == "histogram":
+        buckets = [(labels[0], count) for labels, count in samples]
+        return HistogramMetricFamily(metric.name, metric.help, buckets, now.meter.duration_s)
+    if metric.type == "info":
+        info = InfoMetricFamily(metric.name.removesuffix("_info"), metric.help)
+        for labels, _ in samples:
+            info.add_metric([], dict(zip(metric.labels, labels, strict=True)))
+        return info
+    clash = openmetrics and metric.type == "counter" and metric.name.removesuffix("_total") in _GAUGES
+    make = UntypedMetricFamily if clash else CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
+    family = make(metric.name, metric.help, labels=tuple(metric.labels))
     for labels, value in samples:
-        family.add_metric(labels, value)  # type: ignore[attr-defined]  # both families have it, their base has not
+        family.add_metric(labels, value)
     return family
+
+
+_GAUGES = frozenset(metric.name for metric in METRICS if metric.type == "gauge")
+"""OpenMetrics calls a counter by its name without `_total`, which must not be a gauge's: such a counter has no type."""
 
 
 class Exposition:
     """`/metrics`: ours, and the process's own (CPU, memory, file descriptors)."""
 
     def __init__(self, process: Process, meter: Meter) -> None:
-        self._registry = CollectorRegistry()
-        self._registry.register(_Current(process, meter))
-        ProcessCollector(registry=self._registry)
+        self._registries = {}
+        for openmetrics in (False, True):
+            registry = self._registries[openmetrics] = CollectorRegistry()
+            registry.register(_Current(process, meter, openmetrics=openmetrics))
+            ProcessCollector(registry=registry)
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The body and its content type: OpenMetrics if `accept` asks for it, else Prometheus text."""
         encode, content_type = choose_encoder(accept)
-        return encode(self._registry), content_type
+        return encode(self._registries["openmetrics" in content_type]), content_type
