@@ -118,6 +118,8 @@ def command(
 
     files = read_files(paths)
     outcome = remove(files) if take_out else inject(files, _options(**asked))
+    if take_out and not outcome.done:
+        click.echo("drainproxy: nothing in the input was written by inject", err=True)
     for note in outcome.notes:
         click.echo(f"drainproxy: {note}", err=True)
     if as_diff:

@@ -114,6 +114,12 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
         run("-f", str(tmp_path / "twice.yaml"), "-f", str(tmp_path / "twice.yaml"))
 
 
+def test_remove_says_when_there_is_nothing_to_take_out() -> None:
+    result = run("--remove", "-f", "-", given=INPUT)
+    assert result.stdout == INPUT
+    assert "nothing in the input was written by inject" in result.stderr
+
+
 def test_help_teaches() -> None:
     text = run("--help").stdout
     for word in ("kubectl apply", "--remove", "--drain-token-secret", "A second run changes nothing"):
