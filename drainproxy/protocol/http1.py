@@ -16,12 +16,14 @@ from drainproxy.protocol.fields import SECTION, TOKEN, VALUE, content_length, ex
 from drainproxy.protocol.framing import Chunked, Framing, Length, UntilClose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Cut = tuple[int, int]
 """Start and end of a field line that is not sent on."""
 
-_REQUEST = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e\x80-\xff]++) HTTP/1\.([01])\r\n" + SECTION + rb"\r\n")
+_TARGET = rb"[\x21\x22\x24-\x7e\x80-\xff]"
+"""A byte of a request's target. No `#`: a fragment is never sent, and parsers differ on where it ends the path."""
+_REQUEST = re.compile(rb"(" + TOKEN + rb") (" + _TARGET + rb"++) HTTP/1\.([01])\r\n" + SECTION + rb"\r\n")
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n" + SECTION + rb"\r\n")
 _ODD_REQUEST = (
     rb"(?:[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding|e)|[Uu](?i:pgrade)|[Ee](?i:xpect)"
@@ -29,7 +31,7 @@ _ODD_REQUEST = (
     rb"|[Uu](?i:ser-agent:[ \t]*+(?:kube-probe/|googlehc/|elb-healthchecker/|envoy/hc)))"
 )
 _PLAIN_REQUEST = re.compile(
-    rb"(" + TOKEN + rb") ([/*][\x21-\x7e\x80-\xff]*+) HTTP/1\.1\r\n(?:"
+    rb"(" + TOKEN + rb") (/" + _TARGET + rb"*+) HTTP/1\.1\r\n(?:"
     rb"[Hh](?i:ost)(?(3)(?!)):[ \t]*+([A-Za-z0-9.\-]++(?::[0-9]++)?)\r\n"
     rb"|[Cc](?i:ontent-length)(?(4)(?!)):[ \t]*+([0-9]{1,18})\r\n"
     rb"|[Cc](?i:onnection)(?(5)(?!)):([ \t]*+(?i:keep-alive)\r\n)"
@@ -59,8 +61,12 @@ _REQUEST_FIELDS = re.compile(
 _RESPONSE_FIELDS = re.compile(
     rb"\n(content-length|transfer-encoding|connection|te|upgrade|keep-alive|proxy-connection" + _VALUE
 )
+_ANY_FIELD = re.compile(rb"\n([^:\r\n]++):[^\r]*+\r")
 _HOST = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%\x80-\xff]*|\[[0-9a-f:.v%]+\])(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(?:[/?#]|$)")
+
+_TO_HTTP = re.compile(rb"(?:^|[, \t])(?:h2|http/)")
+"""An Upgrade (in lower case) to HTTP itself. It is not relayed: requests would pass that nobody reads and counts."""
 
 _NOT_BY_NAME = frozenset(
     b"host content-length transfer-encoding content-type authorization cookie x-request-id x-forwarded-for "
@@ -111,8 +117,9 @@ class RequestHead:
     _host: bytes = b""
     _cuts: list[Cut] | tuple[Cut, ...] = ()
     _for_end: int = 0
-    _proto_line: Cut | None = None
-    _host_line: Cut | None = None
+    _proto_lines: Sequence[Cut] = ()
+    _host_lines: Sequence[Cut] = ()
+    _has_host: bool = True
     _has_id: bool = False
     _takes_trailers: bool = False
 
@@ -132,9 +139,9 @@ class RequestHead:
         """
         data, end = self._data, self.end
         added = [] if self._for_end else [b"X-Forwarded-For: ", to.address, b"\r\n"]
-        if self._proto_line is None or not to.trusted:
+        if not self._proto_lines or not to.trusted:
             added += (b"X-Forwarded-Proto: ", to.proto, b"\r\n")
-        if self._host_line is None or not to.trusted:
+        if self._host and (not self._host_lines or not to.trusted):
             added += (b"X-Forwarded-Host: ", self._host, b"\r\n")
         if not self._has_id:
             added += (b"X-Request-Id: ", to.new_id(), b"\r\n")
@@ -154,13 +161,14 @@ class RequestHead:
     def _edits(self, to: Forwarding) -> list[tuple[int, int, bytes]]:
         edits = [(start, stop, b"") for start, stop in self._cuts]
         if self._for_end:
-            edits.append((self._for_end, self._for_end, b", " + to.address))
+            empty = self._data[self._for_end - 1] in b": \t"
+            edits.append((self._for_end, self._for_end, to.address if empty else b", " + to.address))
         if not to.trusted:
-            edits += [(*line, b"") for line in (self._proto_line, self._host_line) if line is not None]
+            edits += [(*line, b"") for lines in (self._proto_lines, self._host_lines) for line in lines]
         if not self.minor:
             version_end = self._data.index(b"\r\n")
             # HTTP/1.0 knows no Host and HTTP/1.1 must have one: an empty value says that none is known (RFC 9110 §7.2).
-            edits.append((version_end - 1, version_end, b"1" if self._host else b"1\r\nHost:"))
+            edits.append((version_end - 1, version_end, b"1" if self._has_host else b"1\r\nHost: " + self._host))
         return edits
 
 
@@ -201,10 +209,10 @@ def _plain_request(plain: re.Match[bytes], data: bytes) -> RequestHead:
         head._for_end = plain.start(6) + len(forwarded_for.rstrip())
     if proto is not None:
         start, stop = plain.span(7)
-        head._proto_line = start - len(b"x-forwarded-proto:"), stop + 2
+        head._proto_lines = ((start - len(b"x-forwarded-proto:"), stop + 2),)
     if host is not None:
         start, stop = plain.span(8)
-        head._host_line = start - len(b"x-forwarded-host:"), stop + 2
+        head._host_lines = ((start - len(b"x-forwarded-host:"), stop + 2),)
     return head
 
 
@@ -212,8 +220,10 @@ def _read_request_fields(head: RequestHead, lowered: bytes) -> None:  # noqa: C9
     hosts = 0
     options: list[bytes] = []
     cuts: list[Cut] = []
-    upgrade_line = None
-    upgrade = b""
+    proto_lines: list[Cut] = []
+    host_lines: list[Cut] = []
+    upgrades: list[bytes] = []
+    upgrade_lines: list[Cut] = []
     for field in _REQUEST_FIELDS.finditer(lowered):
         name, value = field.groups()
         match name:
@@ -233,15 +243,16 @@ def _read_request_fields(head: RequestHead, lowered: bytes) -> None:  # noqa: C9
             case b"x-forwarded-for":
                 head._for_end = field.start(2) + len(value.rstrip())
             case b"x-forwarded-proto":
-                head._proto_line = _line(field)
+                proto_lines.append(_line(field))
             case b"x-forwarded-host":
-                head._host_line = _line(field)
+                host_lines.append(_line(field))
             case b"x-request-id":
                 head._has_id = True
             case b"expect":
                 head.expects_continue = value.rstrip() == b"100-continue"
             case b"upgrade":
-                upgrade, upgrade_line = value.rstrip(), _line(field)
+                upgrades.append(value.rstrip())
+                upgrade_lines.append(_line(field))
             case _:
                 if name == b"connection":
                     options += [option.strip() for option in value.split(b",")]
@@ -255,14 +266,13 @@ def _read_request_fields(head: RequestHead, lowered: bytes) -> None:  # noqa: C9
     if options:
         head.close = head.close or b"close" in options
         cuts += _named_by_connection(lowered, options)
-    if upgrade_line is not None:
-        # h2c is not relayed: the app would speak HTTP/2 on a connection that is read as HTTP/1.
-        if b"upgrade" in options and head.minor and upgrade != b"h2c":
+    if upgrade_lines:
+        upgrade = b", ".join(upgrades)
+        if b"upgrade" in options and head.minor and not _TO_HTTP.search(upgrade):
             head.upgrade = upgrade
-        else:
-            cuts.append(upgrade_line)
-    if cuts:
-        head._cuts = cuts
+        if not head.upgrade:
+            cuts += upgrade_lines
+    head._cuts, head._proto_lines, head._host_lines = cuts, proto_lines, host_lines
 
 
 def _line(field: re.Match[bytes]) -> Cut:
@@ -281,10 +291,11 @@ def _check_host(head: RequestHead, hosts: int) -> None:
     """RFC 9112 §3.2: exactly one Host in HTTP/1.1, well-formed, and not another than an absolute target names."""
     if hosts != 1 and (hosts or head.minor):
         raise BadMessage("several-hosts" if hosts else "no-host")
+    head._has_host = hosts > 0
     host = head._host.lower()
     if not _HOST.fullmatch(host):
         raise BadMessage("bad-host")
-    if head.target[:1] in (b"/", b"*") or head.method == b"CONNECT":
+    if head.target[:1] == b"/" or head.method == b"CONNECT" or (head.target == b"*" and head.method == b"OPTIONS"):
         return
     absolute = _ABSOLUTE.match(head.target.lower())
     if absolute is None or not _HOST.fullmatch(absolute[1]):
@@ -292,15 +303,13 @@ def _check_host(head: RequestHead, hosts: int) -> None:
     if hosts and host != absolute[1]:
         # §3.2.2 lets a proxy replace Host by the target's; two names for one request are refused instead.
         raise BadMessage("two-hosts")
+    head._host = head.target[absolute.start(1) : absolute.end(1)]
 
 
 def _named_by_connection(lowered: bytes, options: list[bytes]) -> list[Cut]:
     """The lines of the fields that Connection names (RFC 9110 §7.6.1)."""
-    cuts = []
-    for option in set(options) - _NOT_BY_NAME:
-        line = re.compile(rb"\n" + re.escape(option) + rb":[^\r]*+\r")
-        cuts += [_line(match) for match in line.finditer(lowered)]
-    return cuts
+    names = set(options) - _NOT_BY_NAME
+    return [_line(match) for match in _ANY_FIELD.finditer(lowered) if match[1] in names] if names else []
 
 
 class ResponseHead:
