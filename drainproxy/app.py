@@ -11,6 +11,7 @@ import gc
 import resource
 import signal
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from drainproxy import __version__
@@ -25,9 +26,13 @@ from drainproxy.net.pool import Pool
 from drainproxy.net.sockets import bind
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.timers import Timers
+from drainproxy.net.tls import Tls
+from drainproxy.process.child import Child
 from drainproxy.supervisor import Supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from drainproxy.config import Config, Route
     from drainproxy.log import Log
 
@@ -40,19 +45,23 @@ SPARE_FILES = 64
 """File descriptors for everything that is no proxied connection: log, admin port, health checks."""
 
 
-def run(config: Config, warnings: list[str]) -> int:
-    """Serve until the process is told to end. Returns its exit code. Raises BindError, ConfigError."""
+def run(config: Config, warnings: list[str], command: Sequence[str] = ()) -> int:
+    """Serve until the process is told to end; with `command`, its process is the app, and our child.
+
+    Returns the exit code. Raises BindError, ConfigError, ChildError.
+    """
     log = configure(config)
     for warning in warnings:
         log.warning(warning)
     with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
-        return runner.run(_serve(config, log))
+        return runner.run(_serve(config, log, command))
 
 
-async def _serve(config: Config, log: Log) -> int:
+async def _serve(config: Config, log: Log, command: Sequence[str]) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: log.failure(context))
     most_connections = _files_for_connections(config, log)
+    tls = _tls(config)
     meter, ledger, timers, tasks = Meter(), Ledger(), Timers(loop), Tasks(loop)
     observer = log.with_access_log(meter)
     supervisor = Supervisor(loop, config, ledger=ledger, meter=meter, log=log)
@@ -69,6 +78,7 @@ async def _serve(config: Config, log: Log) -> int:
             observer=observer,
             tasks=tasks,
             max_connections=most_connections,
+            tls=tls,
         )
 
     async with AsyncExitStack() as stop:
@@ -85,9 +95,17 @@ async def _serve(config: Config, log: Log) -> int:
             await listener.start(sockets)
             log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
             supervisor.listeners.append(listener)
-            supervisor.monitors.append(HealthMonitor(route.upstream, config, supervisor.saw))
+            supervisor.monitors.append(HealthMonitor(route, config, supervisor.saw))
+        if command:
+            child = Child(command, loop)
+            child.start()
+            supervisor.stop_app = child.stop
+            child.exited.add_done_callback(lambda exited: supervisor.app_ended(exited.result()))
+            stop.push_async_callback(child.end, config.app_stop_time_s)
         for monitor in supervisor.monitors:
             tasks.spawn(monitor.run(), "health check")
+        if tls is not None:
+            tasks.spawn(tls.watch(partial(_certificate_read, log)), "watch the certificate")
         for number, handler in (
             (signal.SIGTERM, supervisor.terminate),
             (signal.SIGINT, supervisor.interrupt),
@@ -108,6 +126,22 @@ async def _serve(config: Config, log: Log) -> int:
 
 async def _close(listener: Listener, supervisor: Supervisor) -> None:
     await listener.close(supervisor.patience_s())
+
+
+def _tls(config: Config) -> Tls | None:
+    """The certificate, read. Raises ConfigError."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    tls = Tls(config.tls_cert, config.tls_key)
+    tls.load()
+    return tls
+
+
+def _certificate_read(log: Log, refused: str | None) -> None:
+    if refused is None:
+        log.info("certificate read again")
+    else:
+        log.error("certificate not usable: the old one stays", reason=refused)
 
 
 def _files_for_connections(config: Config, log: Log) -> int:

@@ -31,6 +31,14 @@ class BindError(DrainproxyError):
     """A listening address that cannot be bound."""
 
 
+class ChildError(DrainproxyError):
+    """The app's command cannot be run. Exit codes are those of a shell: 127 not found, 126 not allowed."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class AdminError(DrainproxyError):
     """The admin port of a running drainproxy did not give the answer that was asked for."""
 

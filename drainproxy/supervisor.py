@@ -18,6 +18,8 @@ from drainproxy.net.health import HealthMonitor, gate_reason
 from drainproxy.status import ConnectionCounts, UpstreamView, drain_summary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drainproxy.config import Config
     from drainproxy.drain.ledger import Ledger
     from drainproxy.drain.machine import Directive
@@ -48,6 +50,7 @@ class Supervisor:
         self.monitors: list[HealthMonitor] = []
         self.since = self.wall()
         self.last_drain: Summary | None = None
+        self.stop_app: Callable[[], None] = _the_kubelet_does_it
         self.exit_code: asyncio.Future[int] = loop.create_future()
         self._loop = loop
         self._meter = meter
@@ -121,6 +124,12 @@ class Supervisor:
                 monitor.calm()
         self._advance()
 
+    def app_ended(self, code: int) -> None:
+        """The app was our child, and has ended. Unless it was told to, so do we, with its exit code."""
+        self._log.info("app ended", exit_code=code)
+        if not self.machine.app_may_stop and not self.exit_code.done():
+            self.exit_code.set_result(code)
+
     # --- for the admin port -------------------------------------------------------------------------------------------
 
     async def finished(self) -> Finish:
@@ -173,6 +182,8 @@ class Supervisor:
                 self._carry_out(directive)
             if isinstance(directives[-1], Exit):
                 return
+        if self.machine.app_may_stop:
+            self.stop_app()
         self._note_state()
         self._arm()
 
@@ -243,3 +254,7 @@ class Supervisor:
         wake_at = self.machine.wake_at()
         if wake_at is not None:
             self._timer = self._loop.call_at(wake_at, self._advance)
+
+
+def _the_kubelet_does_it() -> None:
+    """Who stops the app when it is not our child."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONFIG_ENV = ENV_PREFIX + "CONFIG"
 
 
-class _Serve(click.Command):
+class ServeCommand(click.Command):
     """Help by group, as the table in docs/configuration.md."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,7 +82,7 @@ def _serve(**flags: Any) -> None:
     sys.exit(run(config, misspelt(os.environ)))
 
 
-command = _Serve(
+command = ServeCommand(
     "serve",
     params=serve_options(),
     callback=_serve,

@@ -157,6 +157,11 @@ class DrainMachine:
             return State.READY
         return State.UNREADY if self.answered_once else State.STARTING
 
+    @property
+    def app_may_stop(self) -> bool:
+        """SIGTERM was received, and nothing is in flight any more."""
+        return self.phase is Phase.DRAINED and self.terminating_at is not None
+
     def advance(self, now: float) -> list[Directive]:
         """Everything that is due. Carry the directives out in order, then call again until none come."""
         if self._exit_code is not None:
