@@ -1,8 +1,7 @@
 """How does an app live as our child? Started, told to stop, waited for, and its orphans with it.
 
 As PID 1 of a container a process gets the zombies of every process whose parent has died. One thread waits for any
-child
-to end: ours is reported, every other one is only reaped.
+child to end: ours is reported, every other one is only reaped.
 """
 
 from __future__ import annotations
