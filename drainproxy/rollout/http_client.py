@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """RFC 9110 section 9.2.2: a client may send these again by itself."""
 
+_TELLING = 200
+"""So much of an error's body is kept for the report. Bytes."""
+
 KEEP_IDLE_S = 300.0
 """Our end never closes an idle keep-alive connection first: the point is to see what the server does with it."""
 
@@ -108,14 +111,15 @@ class HttpClient:
         async with session.request(
             self._method, url, headers=self._traffic.headers, data=body, allow_redirects=False, trace_request_ctx=trace
         ) as response:
-            size, fault, detail = 0, "", ""
+            size, fault, detail, start = 0, "", "", b""
             try:
                 async for chunk in response.content.iter_any():
                     size += len(chunk)
+                    start += chunk[: _TELLING - len(start)]
             except (aiohttp.ClientError, OSError) as error:
                 fault, detail = verdict.CUT, f"status {response.status}, then the body ended early: {_text(error)}"
             if not fault and not self._ok(response.status):
-                fault, detail = str(response.status), f"{response.status} {response.reason or ''}".rstrip()
+                fault, detail = str(response.status), _told(response, start)
             return Reply(
                 fault,
                 detail,
@@ -177,6 +181,13 @@ def _ends_with_the_connection(method: str, response: aiohttp.ClientResponse) -> 
     bodyless = method == "HEAD" or response.status in (204, 304)
     chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
     return not bodyless and not chunked and "Content-Length" not in response.headers
+
+
+def _told(response: aiohttp.ClientResponse, start: bytes) -> str:
+    """The status line and, if the body is text, its first line: a proxy's reason mostly stands there."""
+    status = f"{response.status} {response.reason or ''}".rstrip()
+    first = start.decode(errors="replace").strip().partition("\n")[0].strip()
+    return f"{status}: {first}" if first and first.isprintable() and not first.startswith("<") else status
 
 
 def _text(error: BaseException) -> str:

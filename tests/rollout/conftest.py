@@ -1,4 +1,4 @@
-"""The rig: one network for all scenarios, skipped with the reason where it cannot be made."""
+"""The rig: a network for each scenario, skipped with the reason where it cannot be made."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def network() -> Iterator[Namespaces]:
+def possible() -> None:
+    """Skips every scenario, with the reason, where there can be no network of our own."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
+
+
+@pytest.fixture
+def network(possible: None) -> Iterator[Namespaces]:
+    """A new network for each scenario: the kernel remembers connections, and one scenario's must not meet another's."""
     network = Namespaces(NODES)
     try:
         network.build()

@@ -72,6 +72,7 @@ class Namespaces:
         for number, namespace in enumerate(self._nodes.values(), start=1):
             _sh(self._join(namespace, f"10.77.0.{number}", f"n{number}"))
             _sh(f"ip -n {namespace} route add 10.96.0.0/16 dev eth0")
+            _nft(namespace, CONNTRACK)
             _nft(namespace, service_rules(()))
 
     def close(self) -> None:
@@ -149,6 +150,16 @@ class Namespaces:
                 f"ip -n {namespace} link set eth0 up",
             )
         )
+
+
+CONNTRACK = """
+    table ip keep {
+        chain nat { type nat hook output priority -90; ip daddr 192.0.2.1 dnat to 192.0.2.2; }
+        chain track { type filter hook output priority -10; ct state invalid counter; }
+    }
+"""
+"""The kernel follows connections only while some rule needs it. On a real node one always does; here, when the Service
+has lost its last endpoint, this is the one: else established connections would lose their translation."""
 
 
 def service_rules(endpoints: Sequence[Endpoint]) -> str:

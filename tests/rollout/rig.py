@@ -49,7 +49,7 @@ class Rig:
             known = [asyncio.Event() for _ in NODES]
             for node, event in zip(NODES, known, strict=True):
                 cluster.watch(lag, _telling(self.network.kube_proxy(node), strategy.replicas, event))
-            await cluster.rolled_out(60)
+            await cluster.rolled_out(30)
             await asyncio.wait_for(asyncio.gather(*(event.wait() for event in known)), 30)
             yield cluster
 
@@ -60,11 +60,12 @@ class Rig:
         body_of: Callable[[int], AsyncIterator[bytes] | None] = lambda _: None,
         headers: tuple[tuple[str, str], ...] = (),
         node: str = NODES[0],
+        connections: int = 6,
         fresh: float = 0.5,
         timeout_s: float = 20.0,
     ) -> HttpClient:
         """A client on `node` that asks for `paths` in turn."""
-        traffic = Traffic(connections=6, fresh=fresh, timeout_s=timeout_s, headers=headers)
+        traffic = Traffic(connections=connections, fresh=fresh, timeout_s=timeout_s, headers=headers)
         return HttpClient(
             traffic,
             lambda number: URL + paths[number % len(paths)],

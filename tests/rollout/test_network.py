@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-import aiohttp
 import pytest
 
 from drainproxy.rollout.controller import Strategy
 from drainproxy.rollout.endpoints import Lag
 from drainproxy.rollout.variants import App, Times, bare, sleeping
-from tests.rollout.rig import MIXED, THREE, URL, Rig, enough, said
+from tests.rollout.rig import MIXED, THREE, Rig, enough, said
 
 pytestmark = [pytest.mark.root, pytest.mark.debian]
 
@@ -27,16 +26,15 @@ async def test_the_service_spreads_new_connections_over_all_pods(rig: Rig) -> No
 async def test_an_established_connection_stays_on_its_pod_when_the_endpoints_change(rig: Rig) -> None:
     async with rig.cluster(sleeping(App(), TIMES), Strategy(1), Lag()) as cluster:
         (old,) = cluster.pods.values()
-        async with aiohttp.ClientSession(connector=rig.network.client("node-1")(False)) as session:
-            async with session.get(URL) as first:
-                assert first.headers["X-Pod"] == old.name
-            cluster.roll_out()
-            await cluster.until(old.deleted.is_set)
-            async with session.get(URL) as again:
-                assert again.headers["X-Pod"] == old.name
-            other = rig.http("/", fresh=1.0)
-            assert (await other.send(0)).pod not in ("", old.name)
-            await other.close()
+        kept, fresh = rig.http("/", connections=1, fresh=0.0), rig.http("/", fresh=1.0)
+        assert (await kept.send(0)).pod == old.name
+        cluster.roll_out()
+        await cluster.until(old.deleted.is_set)
+        again, new = await kept.send(1), await fresh.send(0)
+        await kept.close()
+        await fresh.close()
+        assert (again.fault, again.pod, again.reused) == ("", old.name, True)
+        assert (new.fault, new.pod) == ("", next(name for name in cluster.pods if name != old.name))
         await cluster.rolled_out()
 
 

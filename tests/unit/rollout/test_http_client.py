@@ -91,6 +91,14 @@ async def test_each_way_to_fail_has_its_name(script: Script, fault: str) -> None
     assert reply.detail
 
 
+async def test_the_first_line_of_an_errors_body_is_in_the_example() -> None:
+    head = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 22\r\n\r\n"
+    (reply,) = await answered_by(saying(head, b"no endpoints\nsome more"))
+    assert reply.detail == "503 Service Unavailable: no endpoints"
+    (reply,) = await answered_by(saying(head, b"<html>503 and so on</>"))
+    assert reply.detail == "503 Service Unavailable"
+
+
 async def test_a_closed_port_is_refused() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can take it meanwhile
