@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from drainproxy.cli.inject import read_files
+from drainproxy.cli.inject import need_tools, read_files
 
 if TYPE_CHECKING:
     from drainproxy.kube.rules import Finding, Report, Rule
@@ -60,6 +60,7 @@ def command(
 
     An object's annotation drainproxy.io/ignore lists rules that do not apply to it.
     """
+    need_tools()
     from drainproxy.kube import report as write  # noqa: PLC0415 - ruamel.yaml is loaded only when it is needed
     from drainproxy.kube.rules import check  # noqa: PLC0415 - as above
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import secrets
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,7 @@ def command(
 
     In a pipeline that injects anew at each run pass --drain-token: a token made anew each time is a rollout each time.
     """
+    need_tools()
     from drainproxy.kube.inject import inject, remove  # noqa: PLC0415 - ruamel.yaml is loaded only when it is needed
 
     files = read_files(paths)
@@ -177,6 +179,12 @@ def _seconds(text: str | None) -> float | None:
         return parse_duration(text)
     except ValueError:
         raise click.UsageError(f"--grace-period {text}: expected a duration such as 45s or 2m") from None
+
+
+def need_tools() -> None:
+    """Raises ManifestError where the YAML reader is missing: the sidecar's image goes without it."""
+    if find_spec("ruamel") is None or find_spec("ruamel.yaml") is None:
+        raise ManifestError("ruamel.yaml is not installed; it comes with the extra: pip install 'drainproxy[tools]'")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

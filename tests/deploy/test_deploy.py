@@ -100,10 +100,7 @@ def test_each_promised_pattern_is_there() -> None:
     there = {each.name for each in DEPLOY.iterdir() if each.is_dir()}
     assert promised <= there
     readme = (DEPLOY / "README.md").read_text()
-    assert [each for each in there if f"({each}/" not in readme and f"[{each}]" not in readme] in (
-        [],
-        ["with-component-classic"],
-    )
+    assert [each for each in there if f"({each}/" not in readme] == []
 
 
 def test_the_standard_pattern_is_whole() -> None:

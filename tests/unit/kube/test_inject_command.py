@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from drainproxy.cli import cli
 from drainproxy.cli.inject import command
 from drainproxy.errors import ManifestError
 
@@ -118,6 +119,13 @@ def test_remove_says_when_there_is_nothing_to_take_out() -> None:
     result = run("--remove", "-f", "-", given=INPUT)
     assert result.stdout == INPUT
     assert "nothing in the input was written by inject" in result.stderr
+
+
+@pytest.mark.parametrize("verb", ["inject", "check"])
+def test_without_the_tools_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    monkeypatch.setattr("drainproxy.cli.inject.find_spec", lambda name: None)
+    with pytest.raises(ManifestError, match=r"drainproxy\[tools\]"):
+        cli.main([verb, "-f", "-"], standalone_mode=False)
 
 
 def test_help_teaches() -> None:
