@@ -9,10 +9,6 @@ if TYPE_CHECKING:
     from drainproxy.drain.ledger import Work
 
 
-UNREAD = 1
-"""The `status` of what was answered, in a protocol whose answers are relayed unread: HTTP/2, TCP."""
-
-
 class Side(Enum):
     """Whose connection. Label values: API."""
 
@@ -24,7 +20,7 @@ class Observer(Protocol):
     """Called from the data path: each is plain integer work, or nothing."""
 
     def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
-        """A request was answered with `status` (0: not at all; or UNREAD)."""
+        """A request was answered with `status` (0: not at all; or session.ports.UNREAD)."""
 
     def opened(self, side: Side) -> None:
         """A connection."""

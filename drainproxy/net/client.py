@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, cast
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import LATE, Phase
 from drainproxy.net.flow import ReadGate, has_news, reset
-from drainproxy.observer import UNREAD
 from drainproxy.protocol.http1 import Forwarding
-from drainproxy.session.ports import Hold, Wait
+from drainproxy.session.ports import UNREAD, Hold, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,7 +82,7 @@ class ClientConnection(asyncio.Protocol):
         address = peer_address(transport.get_extra_info("peername"))
         self.work = Work(Kind.HTTP, address)
         self.session = listener.session_for(
-            self, Forwarding(address.encode(), b"http", is_near(address), new_request_id)
+            self, Forwarding(address.encode(), listener.scheme, is_near(address), new_request_id)
         )
         self._to_session = self.session.client_bytes
         listener.opened(self)
@@ -100,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         if self._lingering:
             return False
         self.session.client_eof()
-        return True
+        return not self.listener.tls  # TLS knows no half-closed connection in asyncio: there the connection ends
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
@@ -130,8 +129,12 @@ class ClientConnection(asyncio.Protocol):
 
     def write_eof(self) -> None:
         """See Client."""
-        if self.transport.can_write_eof() and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self.transport.can_write_eof():
             self.transport.write_eof()
+        else:
+            self.transport.close()  # TLS: what comes from the client after our end has nowhere to go
 
     def finish(self) -> None:
         """See Client."""
@@ -254,6 +257,8 @@ class ClientConnection(asyncio.Protocol):
     def upgraded(self, kind: Kind) -> None:
         """See Client."""
         self.work.kind = kind
+        if self.listener.phase in LATE:
+            self.listener.loop.call_later(ASK_AGAIN_S, self.wind_down)
 
     def switch(self, session: Session) -> None:
         """See Client."""

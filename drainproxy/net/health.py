@@ -13,7 +13,7 @@ from drainproxy.protocol.http1 import parse_response
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drainproxy.config import Address, Config
+    from drainproxy.config import Config, Route
 
 FAST_S = 0.1
 """Between two looks while it matters most: until the app has answered, and once it may be stopped."""
@@ -34,8 +34,10 @@ class Health:
 class HealthMonitor:
     """Looks at one upstream and tells every result. `hurry` makes it look at once and often from then on."""
 
-    def __init__(self, address: Address, config: Config, tell: Callable[[Health], None]) -> None:
+    def __init__(self, route: Route, config: Config, tell: Callable[[Health], None]) -> None:
+        address = route.upstream
         self._address = address
+        self._path = config.ready_path if route.protocol in ("auto", "http1") else None  # it is asked in HTTP/1
         self._config = config
         self._tell = tell
         self._wake = asyncio.Event()
@@ -75,9 +77,9 @@ class HealthMonitor:
         try:
             async with asyncio.timeout(self._config.ready_timeout_s):
                 reader, writer = await self._connect()
-                if self._config.ready_path is None:
+                if self._path is None:
                     return Health(reachable=True, healthy=True, reason="accepts connections")
-                return await self._ask(reader, writer, self._config.ready_path)
+                return await self._ask(reader, writer, self._path)
         except TimeoutError:
             return Health(writer is not None, healthy=False, reason=f"{self._address} did not answer in time")
         except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drainproxy.config import Address
 from drainproxy.drain.phase import Phase
@@ -14,6 +14,7 @@ from drainproxy.observer import Side
 from drainproxy.session.detect import DetectSession
 from drainproxy.session.http1 import Http1Session
 from drainproxy.session.ports import Wait
+from drainproxy.session.tunnel import TunnelSession
 
 if TYPE_CHECKING:
     from drainproxy.config import Config, Route
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     from drainproxy.net.pool import Pool
     from drainproxy.net.tasks import Tasks
     from drainproxy.net.timers import Timers
+    from drainproxy.net.tls import Tls
     from drainproxy.observer import Observer
     from drainproxy.protocol.http1 import Forwarding
     from drainproxy.session.ports import Session
 
 BACKLOG = 4096
+GOODBYE_S = 2.0
+"""A TLS client that does not answer our goodbye is not waited for longer."""
 LAST_S = 0.3
 """At the very end, open exchanges and clients that have just connected get this long."""
 
@@ -45,6 +49,7 @@ class Listener:
         observer: Observer,
         tasks: Tasks,
         max_connections: int,
+        tls: Tls | None = None,
     ) -> None:
         self.loop = loop
         self.route = route
@@ -62,6 +67,8 @@ class Listener:
             Wait.RESPONSE: min(filter(None, (config.response_timeout_s, config.stream_idle_timeout_s)), default=0.0),
             Wait.STREAM: config.stream_idle_timeout_s,
         }
+        self.tls = tls.context(route.protocol) if tls is not None else None
+        self.scheme = b"https" if tls is not None else b"http"
         self._tasks = tasks
         self._max_connections = max_connections
         self._sockets: list[socket.socket] = []
@@ -75,6 +82,8 @@ class Listener:
         match self.route.protocol:
             case "http1":
                 return Http1Session(client, self.config, forwarding, self.phase)
+            case "tcp":
+                return TunnelSession(client, None)
             case "http2":
                 return DetectSession(client, self.config, forwarding, self.phase, only_http2=True)
             case _:
@@ -135,8 +144,14 @@ class Listener:
             for sock in self._sockets:
                 duplicate = sock.dup()
                 serve = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
-                server = await serve(lambda: ClientConnection(self), sock=duplicate, backlog=BACKLOG)
+                server = await serve(lambda: ClientConnection(self), sock=duplicate, backlog=BACKLOG, **self._secured())
                 self._servers.append(server)
+
+    def _secured(self) -> dict[str, Any]:
+        if self.tls is None:
+            return {}
+        handshake_s = self.config.header_timeout_s or None
+        return {"ssl": self.tls, "ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": GOODBYE_S}
 
     async def _pause(self) -> None:
         async with self._changing:

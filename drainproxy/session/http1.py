@@ -22,12 +22,13 @@ from drainproxy.protocol.http1 import SWITCHING_PROTOCOLS, parse_request, parse_
 from drainproxy.protocol.replies import reply
 from drainproxy.session.ports import Hold, Wait
 from drainproxy.session.tunnel import TunnelSession
+from drainproxy.session.websocket import WebSocketSession
 
 if TYPE_CHECKING:
     from drainproxy.config import Config
     from drainproxy.protocol.framing import Framing
     from drainproxy.protocol.http1 import Forwarding, RequestHead, ResponseHead
-    from drainproxy.session.ports import Client, Upstream
+    from drainproxy.session.ports import Client, Session, Upstream
 
 MAX_PENDING = 64 * 1024
 """Bytes of further requests that are kept while one is being answered; then reading is held."""
@@ -391,7 +392,11 @@ class Http1Session:
         kind = Kind.WEBSOCKET if request.upgrade == b"websocket" else Kind.TCP
         client = self._client
         client.upgraded(kind)
-        tunnel = TunnelSession(client, upstream, self._phase, kind)
+        if kind is Kind.WEBSOCKET:
+            patient = self._config.websocket_drain == "wait"
+            tunnel: Session = WebSocketSession(client, upstream, patient=patient)
+        else:
+            tunnel = TunnelSession(client, upstream)
         client.switch(tunnel)
         client.wait(Wait.STREAM)
         client.write(head.forward(_UPGRADE, head.end))

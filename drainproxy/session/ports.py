@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from drainproxy.drain.phase import Phase
 
 
+UNREAD = 1
+"""The status of what was answered, in a protocol whose answers are relayed unread: HTTP/2, TCP."""
+
+
 class Wait(IntEnum):
     """What a session waits for, as far as time limits care. An index: hashing an Enum costs 0.15 µs, each time."""
 
@@ -94,7 +98,7 @@ class Client(Protocol):
         """A request's head is complete. Health checks are no work: they are counted, but never hold a drain."""
 
     def end(self, status: int, *, completed: bool) -> None:
-        """The exchange is over. `status` 0: no response was sent."""
+        """The exchange is over. `status` 0: no response was sent; or UNREAD."""
 
     def stream_begun(self) -> Work:
         """One of several pieces of work at a time, an HTTP/2 stream, begins."""

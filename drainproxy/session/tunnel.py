@@ -1,46 +1,72 @@
-"""What follows an upgrade? Bytes both ways, each direction ended on its own, until both have ended."""
+"""How are bytes relayed that nobody reads? Both ways, each direction ended on its own, until both have ended.
+
+What follows an upgrade, and every connection of a `tcp` route. The app may speak first: a `tcp` route dials on accept.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Phase
+from drainproxy.session.ports import UNREAD, Hold, Wait
 
 if TYPE_CHECKING:
-    from drainproxy.drain.ledger import Kind
-    from drainproxy.session.ports import Client, Upstream, Wait
+    from drainproxy.session.ports import Client, Upstream
 
 SWITCHED = 101
 
 
 class TunnelSession:
-    """Both directions of a tunnel. See Session for the contract."""
+    """Both directions of a tunnel. Without an `upstream`, `start` asks for one. See Session for the contract."""
 
-    __slots__ = ("_client", "_client_done", "_kind", "_open", "_phase", "_upstream", "_upstream_done")
+    __slots__ = ("_client", "_client_done", "_open", "_outgoing", "_status", "_upstream", "_upstream_done")
 
     half_closes = True
 
-    def __init__(self, client: Client, upstream: Upstream, phase: Phase, kind: Kind) -> None:
+    def __init__(self, client: Client, upstream: Upstream | None) -> None:
         self._client = client
         self._upstream = upstream
-        self._phase = phase
-        self._kind = kind
+        self._status = UNREAD if upstream is None else SWITCHED
+        self._outgoing = b""
         self._client_done = False
         self._upstream_done = False
         self._open = True
+
+    def __repr__(self) -> str:
+        ended = [name for name, done in (("client", self._client_done), ("app", self._upstream_done)) if done]
+        return f"<TunnelSession {'open' if self._open else 'over'}, ended by {' and '.join(ended) or 'nobody'}>"
 
     @property
     def idle(self) -> bool:
         """See Session."""
         return not self._open
 
+    @property
+    def writable(self) -> bool:
+        """The client's direction is open: something of our own may still be said."""
+        return self._open and not self._upstream_done
+
     def start(self) -> None:
         """See Session."""
+        client = self._client
+        client.begin(b"", b"", is_work=True)
+        client.upgraded(Kind.TCP)
+        client.wait(Wait.STREAM)
+        upstream = client.connect(fresh=True, careful=False)
+        if upstream is not None:
+            self._upstream = upstream
+        else:
+            client.hold(Hold.DIALLING)
+
+    # --- from the client ----------------------------------------------------------------------------------------------
 
     def client_bytes(self, data: bytes) -> None:
         """See Session."""
-        if self._open:
+        if self._upstream is not None:
             self._upstream.write(data)
+        elif self._open:
+            self._outgoing += data
 
     def client_eof(self) -> None:
         """See Session."""
@@ -49,20 +75,36 @@ class TunnelSession:
         self._client_done = True
         if self._upstream_done:
             self._end(completed=True)
-        else:
+            self._client.close()
+        elif self._upstream is not None:
             self._upstream.write_eof()
 
     def client_gone(self) -> None:
         """See Session."""
-        self._end(completed=self._client_done)
+        self._end(completed=self._client_done or self._upstream_done)
+
+    def leave(self) -> None:
+        """The client is gone, as it was asked to."""
+        self._end(completed=True)
+
+    # --- from the app -------------------------------------------------------------------------------------------------
 
     def upstream_ready(self, upstream: Upstream) -> None:
         """See Session."""
-        raise AssertionError("a tunnel asks for no connection")
+        self._upstream = upstream
+        self._client.unhold(Hold.DIALLING)
+        if self._outgoing:
+            upstream.write(self._outgoing)
+            self._outgoing = b""
+        if self._client_done:
+            upstream.write_eof()
 
     def upstream_refused(self, reason: str) -> None:
-        """See Session."""
-        raise AssertionError("a tunnel asks for no connection")
+        """See Session. The client sees what it would see without us: a connection that is refused or reset."""
+        self._client.upstream_error(reason)
+        self._client.unhold(Hold.DIALLING)
+        self._end(completed=False)
+        self._client.abort()
 
     def upstream_bytes(self, data: bytes) -> None:
         """See Session."""
@@ -75,33 +117,49 @@ class TunnelSession:
             return
         self._upstream_done = True
         if not clean:
+            self._upstream = None
             self._end(completed=False)
             self._client.abort()
         elif self._client_done:
             self._end(completed=True)
+            self._client.close()
         else:
             self._client.write_eof()
 
+    # --- time and drain -----------------------------------------------------------------------------------------------
+
     def timed_out(self, what: Wait) -> None:
         """See Session."""
-        self._end(completed=False)
-        self._client.close()
+        self.cut()
 
     def enter(self, phase: Phase) -> None:
         """See Session."""
-        self._phase = phase
-        if phase is Phase.FORCING and self._open:
-            self._end(completed=False)
-            self._client.close()
+        if phase is Phase.FORCING:
+            self.cut()
+
+    def cut(self, *, told: bool = False) -> None:
+        """End it here so that both ends notice: by a reset, unless the client was told in its protocol."""
+        if not self._open:
+            return
+        self._end(completed=False)
+        if told:
+            self._client.finish()
+        else:
+            self._client.abort()
 
     def wind_down(self) -> None:
-        """See Session."""
+        """See Session. Nobody can be asked to go in a protocol that is not known."""
 
     def _end(self, *, completed: bool) -> None:
         if not self._open:
             return
         self._open = False
-        self._upstream.discard()
-        self._client.end(SWITCHED, completed=completed)
-        if completed:
-            self._client.close()
+        upstream = self._upstream
+        self._upstream = None
+        if upstream is None:
+            self._client.stop_connecting()
+        elif completed:
+            upstream.discard()
+        else:
+            upstream.abort()
+        self._client.end(self._status if completed or self._status == SWITCHED else 0, completed=completed)

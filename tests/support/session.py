@@ -430,6 +430,11 @@ class Dialogue:
         self.check(self.app.state == state, f"{self.app.name} is {self.app.state}, not {state}")
         return self
 
+    def app_half_closed(self) -> Dialogue:
+        """The app was told that nothing more comes."""
+        self.check(self.app.half_closed, f"{self.app.name} was not told that nothing more comes")
+        return self
+
     def ended(self, *exchanges: tuple[int, bool]) -> Dialogue:
         """Every exchange so far, (status, completed), and none is open."""
         self.check(self.client.exchange is None, f"{self.client.exchange} is open")

@@ -87,7 +87,7 @@ def still_open(dialogue: Dialogue, count: int) -> Dialogue:
 def test_frames_are_held_for_a_connection_of_their_own_and_then_relayed() -> None:
     dialogue = begin().send(EMPTY_SETTINGS + request(1))
     assert dialogue.client.asked == [(True, False)]
-    assert dialogue.client.held is Hold.DIALLING
+    assert dialogue.client.held == Hold.DIALLING
     still_open(dialogue, 1)
     dialogue.connects().app_got(PREFACE + EMPTY_SETTINGS + request(1))
     assert not dialogue.client.held

@@ -1,0 +1,123 @@
+"""How does a WebSocket end politely? With Close 1001 where a frame may stand; its client's answer goes to the app.
+
+    NONE ─our turn▶ DUE ─between two frames▶ SENT          (nothing of the app's may follow a Close: RFC 6455 §5.5.1)
+
+The app sees a client that says Close 1001, answers it and closes; what the client sent before its Close arrives.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from drainproxy.drain.phase import Phase
+from drainproxy.protocol.websocket import GOING_AWAY, Frames, close_frame
+from drainproxy.session.tunnel import TunnelSession
+
+if TYPE_CHECKING:
+    from drainproxy.session.ports import Client, Upstream, Wait
+
+CLOSE = close_frame(GOING_AWAY, "restarting, connect again")
+CUT = close_frame(GOING_AWAY, "out of time, connect again")
+
+
+class Farewell(Enum):
+    """How far our Close is."""
+
+    NONE = "not our turn"
+    DUE = "at the end of the frame that is under way"
+    SENT = "sent: the client's answer is awaited"
+
+
+class WebSocketSession:
+    """A tunnel whose frames from the app are followed. See Session for the contract."""
+
+    __slots__ = ("_client", "_farewell", "_frames", "_patient", "_tunnel")
+
+    half_closes = True
+
+    def __init__(self, client: Client, upstream: Upstream, *, patient: bool) -> None:
+        self._client = client
+        self._tunnel = TunnelSession(client, upstream)
+        self._frames = Frames()
+        self._farewell = Farewell.NONE
+        self._patient = patient  # left alone until the deadline
+
+    def __repr__(self) -> str:
+        return f"<WebSocketSession {self._farewell.name} {self._tunnel!r}>"
+
+    @property
+    def idle(self) -> bool:
+        """See Session."""
+        return self._tunnel.idle
+
+    def start(self) -> None:
+        """See Session."""
+
+    def client_bytes(self, data: bytes) -> None:
+        """See Session."""
+        self._tunnel.client_bytes(data)
+
+    def client_eof(self) -> None:
+        """See Session."""
+        self._tunnel.client_eof()
+
+    def client_gone(self) -> None:
+        """See Session."""
+        if self._farewell is Farewell.SENT:
+            self._tunnel.leave()
+        else:
+            self._tunnel.client_gone()
+
+    def upstream_ready(self, upstream: Upstream) -> None:
+        """See Session."""
+        raise AssertionError("an upgraded connection asks for no other")
+
+    def upstream_refused(self, reason: str) -> None:
+        """See Session."""
+        raise AssertionError("an upgraded connection asks for no other")
+
+    def upstream_bytes(self, data: bytes) -> None:
+        """See Session."""
+        if self._farewell is Farewell.NONE:
+            self._frames.follow(data)
+            self._tunnel.upstream_bytes(data)
+        elif self._farewell is Farewell.DUE:
+            end = self._frames.end_of_frame(data)
+            self._tunnel.upstream_bytes(data[:end])
+            self._say_farewell()
+
+    def upstream_closed(self, *, clean: bool) -> None:
+        """See Session."""
+        self._tunnel.upstream_closed(clean=clean)
+
+    def timed_out(self, what: Wait) -> None:
+        """See Session."""
+        self._cut()
+
+    def enter(self, phase: Phase) -> None:
+        """See Session."""
+        if phase is Phase.FORCING:
+            self._cut()
+
+    def wind_down(self) -> None:
+        """See Session."""
+        if self._farewell is Farewell.NONE and not self._patient and self._may_close:
+            self._farewell = Farewell.DUE
+            self._say_farewell()
+
+    @property
+    def _may_close(self) -> bool:
+        return self._tunnel.writable and not self._frames.closing
+
+    def _say_farewell(self) -> None:
+        if self._frames.at_boundary:
+            self._farewell = Farewell.SENT
+            self._client.write(CLOSE)
+
+    def _cut(self) -> None:
+        told = self._farewell is Farewell.SENT or self._frames.closing
+        if not told and self._may_close and self._frames.at_boundary:
+            self._client.write(CUT)
+            told = True
+        self._tunnel.cut(told=told)
