@@ -10,20 +10,23 @@ from enum import Enum
 from typing import Protocol
 
 from drainproxy.errors import BadMessage
-from drainproxy.protocol.fields import SECTION
+from drainproxy.protocol.fields import TOKEN, VALUE
 
 MAX_LINE = 1024
 """Bytes a chunk-size line may have: sixteen digits and some extensions."""
 MAX_EXTENSIONS = 16 * 1024
 """Bytes all chunk extensions of one body may have: they carry nothing, and cost as much as data."""
 
-_EXTENSION = rb"(?:;[\t\x20-\x7e\x80-\xff]*+)?"
-_SIZE_LINE = re.compile(rb"([0-9a-fA-F]{1,16})(" + _EXTENSION + rb")\r\n")
-_SIZE_LINE_START = re.compile(rb"[0-9a-fA-F]{0,16}" + _EXTENSION + rb"\r?")
-_TRAILERS = re.compile(SECTION + rb"\r\n")
-_FORBIDDEN_TRAILER = re.compile(
-    rb"(?:^|\n)(?:content-length|transfer-encoding|host|connection|trailer|upgrade)[ \t]*:", re.I
+_QUOTED = rb"\"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+\""
+_EXTENSIONS = rb"(?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?)*+"
+_SIZE_LINE = re.compile(rb"([0-7]?[0-9a-fA-F]{1,15})(" + _EXTENSIONS + rb")\r\n")
+"""Without the white space that RFC 9112 §7.1.1 tolerates, and below 2^63: neighbours count with a sign."""
+_SIZE_LINE_START = re.compile(rb"[0-9a-fA-F]{0,16}(?:;[\t\x20-\x7e\x80-\xff]*+)?\r?")
+_TRAILER = re.compile(
+    rb"(?!(?:content-length|transfer-encoding|host|connection|trailer|upgrade):)" + TOKEN + rb":" + VALUE + rb"\r\n",
+    re.I,
 )
+"""A trailer line: none that would say where a message ends or goes (RFC 9110 §6.5.1)."""
 
 
 class Framing(Protocol):
@@ -91,7 +94,9 @@ class _At(Enum):
 class Chunked:
     """Chunks, then trailers. With `decode`, `spans` collects the data of what was fed last, for HTTP/1.0 clients."""
 
-    __slots__ = ("_at", "_extensions", "_left", "_max_trailers", "_partial", "decoding", "done", "payload", "spans")
+    __slots__ = (
+        "_at", "_extensions", "_left", "_partial", "_trailer", "_trailers_left", "decoding", "done", "payload", "spans",
+    )  # fmt: skip
 
     def __init__(self, max_trailers: int, *, decode: bool = False) -> None:
         self.payload = 0
@@ -102,7 +107,8 @@ class Chunked:
         self._left = 0
         self._extensions = 0
         self._partial = b""
-        self._max_trailers = max_trailers
+        self._trailer = bytearray()
+        self._trailers_left = max_trailers
 
     def feed(self, data: bytes, start: int) -> int:
         """See Framing."""
@@ -176,23 +182,18 @@ class Chunked:
         return min(len(data), start + need)
 
     def _trailers(self, data: bytes, start: int) -> int:
-        """The trailer section and the empty line; mostly just the empty line."""
-        before = len(self._partial)
-        section = self._partial + data[start:]
-        if section.startswith(b"\r\n"):
-            end = 2
-        else:
-            at = section.find(b"\r\n\r\n", max(0, before - 3))
-            end = at + 4 if at >= 0 else -1
-        if max(end, len(section) if end < 0 else 0) > self._max_trailers:
+        """One line of the trailer section, or as much of it as has come. The empty line is its end."""
+        newline = data.find(b"\n", start)
+        end = len(data) if newline < 0 else newline + 1
+        self._trailers_left -= end - start
+        if self._trailers_left < 0:
             raise BadMessage("trailers-too-long", 431)
-        if end < 0:
-            if b"\n" in section.replace(b"\r\n", b"") or section[:1] in (b"\n", b" ", b"\t", b"\0"):
+        line = self._trailer
+        line += data[start:end]
+        if newline >= 0:
+            if line == b"\r\n":
+                self.done = True
+            elif not _TRAILER.fullmatch(line):
                 raise BadMessage("bad-trailer")
-            self._partial = section
-            return len(data)
-        if not _TRAILERS.fullmatch(section, 0, end) or _FORBIDDEN_TRAILER.search(section, 0, end):
-            raise BadMessage("bad-trailer")
-        self._partial = b""
-        self.done = True
-        return start + end - before
+            line.clear()
+        return end
