@@ -32,8 +32,8 @@ def explain(head: bytes) -> str:
         if line[:1] in (b" ", b"\t"):
             return "obs-fold"
         if line and not _LINE.fullmatch(line):
-            name = line.partition(b":")[0]
-            return "space-before-colon" if name.rstrip() != name else "bad-field"
+            name, colon, _ = line.partition(b":")
+            return "space-before-colon" if colon and name[-1:] in (b" ", b"\t") else "bad-field"
     return "bad-start-line"
 
 

@@ -14,6 +14,7 @@ EXPLANATIONS = {
     "upstream-bad-response": "the app's answer is not valid HTTP",
     "response-timeout": "the app did not answer in time",
     "header-timeout": "the request's head did not arrive in time",
+    "body-timeout": "the request's body did not arrive in time",
     "connect-refused": "CONNECT is not served here",
     "not-http2": "only HTTP/2 with prior knowledge is served here",
     "body-too-large": "the request's body is larger than allowed",
