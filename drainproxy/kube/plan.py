@@ -118,6 +118,8 @@ def plan(
     for name, hook in hooks.items():
         decided = options.replace_hook or (there is not None and _drains(current, name))
         pre_stop = _new_hook(base, _container(base, name), hook, admin, token, hook_kind, replace=decided)
+        if options.replace_hook and hook.does in (Does.EXEC, Does.HTTP, Does.TCP) and hook_kind == "http":
+            notes.append(f"{base}: container {name!r}: /drain takes the place of a preStop that {hook.does.value}")
         containers.append(_app_overlay(base, name, [port for port in ports if port.container == name], pre_stop))
     _note_wiring(base, routes, notes)
     overlay = _template_overlay(containers, item, native, grace_s)

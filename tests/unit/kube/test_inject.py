@@ -19,6 +19,7 @@ from drainproxy.kube.inject import inject, remove
 from drainproxy.kube.memory import MEMORY
 from drainproxy.kube.objects import Workload, at_path, resources, workloads
 from drainproxy.kube.plan import Options
+from drainproxy.kube.rules import Severity, check
 from drainproxy.kube.sidecar import Sidecar, find
 from drainproxy.kube.source import File, data_of, parse
 
@@ -154,6 +155,12 @@ def test_output_is_valid_in_every_kubernetes_version(path: Path, version: str) -
             # Written by hand for the text's sake; the sidecar is what is tested.
             data["spec"].setdefault("selector", {"matchLabels": {}})
         kubernetes_validate.validate(data, version, strict=True)
+
+
+@pytest.mark.parametrize("path", INPUTS, ids=lambda path: path.name)
+def test_check_finds_no_error_in_what_inject_wrote(path: Path) -> None:
+    findings = check([File("out", run(read(path)))]).findings
+    assert [f"{each.rule.id} {each.message}" for each in findings if each.rule.severity is Severity.ERROR] == []
 
 
 @pytest.mark.parametrize("path", INPUTS, ids=lambda path: path.name)
@@ -446,6 +453,7 @@ def test_a_command_that_cannot_be_kept_is_refused_with_the_ways_out() -> None:
 
 def test_replace_hook_puts_ours_there_and_remove_brings_it_back() -> None:
     injected = run(pod(more=QUIT), replace_hook=True)
+    assert "takes the place of a preStop that runs a command" in notes(pod(more=QUIT), replace_hook=True)
     assert "httpGet" in the_workload(injected).containers[0]["lifecycle"]["preStop"]
     assert run(injected) == injected, "it was decided at the first run"
     assert back(injected) == pod(more=QUIT)
