@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import signal
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from tests.bench.host import BenchError, describe, pick_cores, raise_file_limit
+from tests.bench.install import NEEDED, install_missing, still_missing
 from tests.bench.measurement import Measurement, Result
 from tests.bench.measures import MEASUREMENTS
-from tests.bench.peers import DIRECT, PEERS, Peer, available, custom
+from tests.bench.page import page
+from tests.bench.peers import DIRECT, DRAINPROXY, PEERS, Peer, available, custom, revision, version_of
+from tests.bench.plots import draw
 from tests.bench.report import show
-from tests.bench.stage import FULL, SHORT, Stage, set_up
+from tests.bench.stage import FULL, SHORT, Pace, Stage, set_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,12 +48,25 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="one more proxy to measure; COMMAND has {listen}, {admin} and {upstream} in place of the ports",
     )
     parser.add_argument(
+        "--revision", action="append", default=[], metavar="REV", help="drainproxy as of a commit as one more proxy"
+    )
+    parser.add_argument("--no-install", action="store_true", help="install nothing; leave out what is missing")
+    parser.add_argument(
+        "--docs", type=Path, default=Path("docs"), metavar="DIR", help="where a full run writes its page"
+    )
+    parser.add_argument(
+        "--render", type=Path, metavar="FILE", help="measure nothing: write the page from stored samples"
+    )
+    parser.add_argument(
         "--json", type=Path, default=Path("build/bench.json"), metavar="FILE", help="where all samples go"
     )
     given = parser.parse_args(argv)
     unknown = set(given.only or ()) - {each.name for each in MEASUREMENTS}
     if unknown:
         parser.error(f"no such measurement: {', '.join(sorted(unknown))}; there are {names}")
+    strangers = set((given.peers or "").split(",")) - {"", *(peer.name for peer in PEERS)}
+    if strangers:
+        parser.error(f"no such proxy: {', '.join(sorted(strangers))}; there are {', '.join(p.name for p in PEERS)}")
     given.rounds = given.rounds or (1 if given.short else 5)
     return given
 
@@ -84,44 +101,100 @@ def progress(text: str) -> None:
         print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
-def select_peers(given: argparse.Namespace) -> tuple[list[Peer], dict[str, str]]:
-    also = tuple(custom(name, command) for name, _, command in (each.partition("=") for each in given.also))
-    wanted = given.peers.split(",") if given.peers else None
-    return available(tuple(peer for peer in (*PEERS, *also) if wanted is None or peer.name in wanted or peer in also))
+def select_peers(given: argparse.Namespace) -> list[Peer]:
+    """The proxies that were asked for and can run here; says of the others why not."""
+    wanted = given.peers.split(",") if given.peers else [peer.name for peer in PEERS]
+    here, missing = available(tuple(peer for peer in PEERS if peer.name in wanted))
+    for name, why in missing.items():
+        print(f"{name} is left out: {why}")
+    return here
+
+
+def takes_part(given: argparse.Namespace, measurement: Measurement, peer: Peer, more: list[Peer]) -> bool:
+    """A short run of everything has the others in its first measurement only: it proves that all of it runs."""
+    if peer in more:
+        return True
+    if given.short and not (given.only or given.peers) and peer is not DRAINPROXY:
+        return measurement is MEASUREMENTS[0]
+    return peer.name in measurement.peers
+
+
+def pace(given: argparse.Namespace) -> Pace:
+    """Who looks at one thing in a hurry still wants it warm."""
+    if not given.short:
+        return FULL
+    return replace(SHORT, warm_s=1) if given.only else SHORT
+
+
+def run(given: argparse.Namespace, argv: Sequence[str]) -> tuple[list[Result], dict[str, str]]:
+    """Measure what was chosen, and print each table as soon as it is there."""
+    cores = pick_cores()
+    results: list[Result] = []
+    started = time.monotonic()
+    with set_up(cores, pace(given)) as stage:
+        more = [custom(name, command) for name, _, command in (each.partition("=") for each in given.also)]
+        more += [revision(name, stage.directory / f"revision-{at}") for at, name in enumerate(given.revision)]
+        peers = select_peers(given) + more
+        for measurement in chosen(given):
+            here = [peer for peer in peers if takes_part(given, measurement, peer, more)]
+            if "direct" in measurement.peers:
+                here.append(DIRECT)
+            if here:
+                results.append(measure(stage, measurement, here, given.rounds))
+                print(show(measurement, results[-1]), end="\n\n", flush=True)
+        others = stage.disturbed or [0.0]
+    facts = {
+        "command": shlex.join(["python", "-m", "tests.bench", *argv]),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "rounds": str(given.rounds),
+        "took": f"{(time.monotonic() - started) / 60:.1f} minutes",
+        **describe(),
+        "cores": f"the proxy on {cores.proxy}, load and app on {cores.load}" + (" (shared!)" if cores.shared else ""),
+        "proxy's core taken by others": f"median {median(others):.0%}, at most {max(others):.0%} of a measured span",
+        **{peer.name: peer.version() for peer in peers},
+        **{
+            program: version_of(*words) for program, *words in (("wrk", "wrk", "-v"), ("h2load", "h2load", "--version"))
+        },
+    }
+    return results, facts
 
 
 def main(argv: Sequence[str]) -> int:
     given = arguments(argv)
+    if given.render:
+        stored = json.loads(given.render.read_text())
+        write_page(given.docs, [Result(**each) for each in stored["results"]], stored["facts"])
+        return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every `finally` runs
     raise_file_limit()
-    cores = pick_cores()
-    peers, missing = select_peers(given)
-    for name, why in missing.items():
-        print(f"{name} is left out: {why}")
-    results: list[Result] = []
-    started = time.monotonic()
-    with set_up(cores, SHORT if given.short else FULL) as stage:
-        for measurement in chosen(given):
-            also = [peer for peer in peers if peer.name in measurement.peers or peer not in PEERS]
-            here = also + ([DIRECT] if "direct" in measurement.peers else [])
-            if not here:
-                continue
-            results.append(measure(stage, measurement, here, given.rounds))
-            print(show(measurement, results[-1]), end="\n\n", flush=True)
-        others = stage.disturbed or [0.0]
-    facts = {
-        **describe(),
-        "proxy on core": str(cores.proxy),
-        "load and upstream on core": str(cores.load),
-        "most of the proxy's core taken by others": f"{max(others):.0%}, median {median(others):.0%}",
-        "command": shlex.join(["python", "-m", "tests.bench", *argv]),
-        "took": f"{time.monotonic() - started:.0f} s",
-        **{peer.name: peer.version() for peer in peers},
-    }
+    for line in still_missing() if given.no_install else install_missing():
+        print(line)
+    if any(shutil.which(program) is None for program in NEEDED):
+        print(f"nothing can be measured without {' and '.join(NEEDED)}", file=sys.stderr)
+        return 2
+    try:
+        results, facts = run(given, argv)
+    except BenchError as why:
+        print(f"bench: {why}", file=sys.stderr)
+        return 1
     print("\n".join(f"{key}: {value}" for key, value in facts.items()))
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps({"facts": facts, "results": [asdict(each) for each in results]}, indent=1))
-    return 0
+    if not (given.short or given.only or given.peers):
+        write_page(given.docs, results, facts)
+    return 1 if any("drainproxy" in each.left_out for each in results) else 0
+
+
+def write_page(docs: Path, results: list[Result], facts: dict[str, str]) -> None:
+    """docs/benchmarks.md and its pictures; without matplotlib, the page alone."""
+    by_name = {each.name: each for each in results}
+    try:
+        plots = draw(docs, MEASUREMENTS, by_name)
+    except ImportError:
+        print("no pictures: matplotlib is missing (pip install matplotlib)")
+        plots = []
+    (docs / "benchmarks.md").write_text(page(MEASUREMENTS, by_name, facts, plots))
+    print(f"written: {docs / 'benchmarks.md'}")
 
 
 if __name__ == "__main__":

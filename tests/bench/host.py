@@ -164,5 +164,6 @@ def describe() -> dict[str, str]:
         "memory": f"{memory_kib / 1024**2:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "TCP": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
         "open files": str(resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
     }

@@ -45,6 +45,11 @@ def install_missing() -> list[str]:
     modules = sorted(missing_modules().values())
     if modules and importlib.util.find_spec("pip"):
         _try([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *modules], None)
+    return still_missing()
+
+
+def still_missing() -> list[str]:
+    """A line for each thing that is not there."""
     return [
         *(f"{program} is missing: apt-get install {package}" for program, package in missing_programs().items()),
         *(f"{package} is missing: pip install {package}" for package in missing_modules().values()),

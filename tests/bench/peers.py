@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tests.bench.host import Process, wait_until
+from tests.bench.host import BenchError, Process, wait_until
 from tests.bench.wire import answers, serves_http2, status_of
 
 if TYPE_CHECKING:
@@ -92,6 +92,22 @@ def custom(name: str, template: str) -> Peer:
         return template.format(listen=wiring.listen, admin=wiring.admin, upstream=wiring.upstream).split()
 
     return Peer(name, command, lambda: template, lambda: "")
+
+
+def revision(name: str, directory: Path) -> Peer:
+    """drainproxy as it was committed: `name` is what git calls the commit, `directory` a place for its files."""
+    packed = subprocess.run(["git", "archive", name, "drainproxy"], capture_output=True, check=False)
+    if packed.returncode:
+        raise BenchError(f"git has no {name}: {packed.stderr.decode().strip()}")
+    directory.mkdir()
+    subprocess.run(["tar", "-x", "-C", str(directory)], input=packed.stdout, check=True)
+    python = ["env", f"PYTHONPATH={directory}", sys.executable, "-P"]  # -P: not the package in the working directory
+
+    def command(wiring: Wiring) -> list[str]:
+        return [*python, "-m", "drainproxy", "serve", *drainproxy_flags(wiring)]
+
+    commit = version_of("git", "rev-parse", "--short", name)
+    return Peer(f"drainproxy@{name}", command, lambda: f"commit {commit}", lambda: "", "/readyz")
 
 
 # --- nginx --------------------------------------------------------------------------------------------------------
@@ -279,8 +295,10 @@ def envoy_command(wiring: Wiring) -> list[str]:
 # --- all of them --------------------------------------------------------------------------------------------------
 
 
-def _line(*argv: str) -> str:
-    """The line of a program's output that has its version."""
+def version_of(*argv: str) -> str:
+    """The line of a program's output that has its version; `unknown` if the program is not there."""
+    if not shutil.which(argv[0]):
+        return "unknown"
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).strip().splitlines()
     return next((line.strip() for line in lines if any(c.isdigit() for c in line)), "unknown")
@@ -296,10 +314,12 @@ def _need_envoy() -> str:
 
 DIRECT = Peer("direct", lambda _: [], lambda: "no proxy", lambda: "")
 DRAINPROXY = Peer("drainproxy", drainproxy_command, drainproxy_version, lambda: "", "/readyz")
-NGINX_PEER = Peer("nginx", nginx_command, lambda: _line("nginx", "-v"), lambda: _need("nginx", "nginx-light"))
-HAPROXY_PEER = Peer("haproxy", haproxy_command, lambda: _line("haproxy", "-v"), lambda: _need("haproxy", "haproxy"))
+NGINX_PEER = Peer("nginx", nginx_command, lambda: version_of("nginx", "-v"), lambda: _need("nginx", "nginx-light"))
+HAPROXY_PEER = Peer(
+    "haproxy", haproxy_command, lambda: version_of("haproxy", "-v"), lambda: _need("haproxy", "haproxy")
+)
 ENVOY_PEER = Peer(
-    "envoy", envoy_command, lambda: _line(envoy_path(), "--version").rpartition(" ")[2], _need_envoy, "/ready"
+    "envoy", envoy_command, lambda: version_of(envoy_path(), "--version").rpartition(" ")[2], _need_envoy, "/ready"
 )
 PEERS = (DRAINPROXY, ENVOY_PEER, HAPROXY_PEER, NGINX_PEER)
 

@@ -1,0 +1,78 @@
+"""What does docs/benchmarks.md say? Written whole from the results of one run, nothing by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.bench.report import rows, verdicts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tests.bench.measurement import Measurement, Result
+
+TOP = """# What drainproxy costs
+
+A sidecar runs next to every Pod, so its cost counts as often as there are Pods. These are figures of one run on one
+machine: compare the columns, not the numbers with those of another machine. `make bench` makes this page.
+
+Each proxy is a reverse proxy with one worker in front of the same app, without an access log, with keep-alive
+connections to the app, forwarded headers, request ids and timeouts. It has one core for itself; the load and the app
+share another one. For each figure a new process is started and warmed up. The proxies take turns within each round, and
+the first turn goes round, too.
+
+- **CPU** is the user and system time of the proxy's own process, all threads, over the answers it gave. It says what a
+  sidecar takes away from the app next to it. Time the kernel spends on network interrupts counts for whoever runs then.
+- **x envoy**, **x haproxy**, **x nginx**: the first figure of the row over that peer's, round by round, so that what
+  disturbs a whole round cancels out. Less than 1 is better.
+- Figures are medians; least and most of all rounds stand in brackets.
+- *core busy* below 90 % means that the load or the app was the limit, and requests/s says nothing about the proxy.
+- nginx, HAProxy and Envoy keep their defaults for buffers. nginx hands HTTP/2 to the app as `grpc_pass`.
+"""
+
+GOALS = """
+## Goals
+
+| measured | goal | result | |
+|---|---|---|---|
+"""
+
+
+def page(
+    measurements: Sequence[Measurement], results: Mapping[str, Result], facts: Mapping[str, str], plots: Iterable[str]
+) -> str:
+    """The page. `plots`: names of the picture files next to it."""
+    shown = [each for each in measurements if each.name in results]
+    parts = [TOP]
+    parts += [f"![{name.removesuffix('.svg').replace('-', ' ')}]({name})\n" for name in plots]
+    goals = [f"| {each.title} | {line} |" for each in shown for line in _goals(each, results[each.name])]
+    if goals:
+        parts.append(GOALS.strip("\n") + "\n" + "\n".join(goals) + "\n")
+    parts += [_section(each, results[each.name]) for each in shown]
+    parts.append("## The run\n\n| | |\n|---|---|\n" + "".join(_line(pair) for pair in facts.items()))
+    return "\n".join(parts)
+
+
+def _goals(measurement: Measurement, result: Result) -> Iterable[str]:
+    for verdict in verdicts(measurement, result):
+        goal = verdict.goal
+        unit = f" of {goal.to.capitalize()}'s" if goal.to else ""
+        what = f"{verdict.title}: at most {goal.at_most:g}{unit}, aim {goal.aim:g}"
+        mark = "met" if verdict.met else "**missed**"
+        yield f"{what} | {verdict.figure.median:.2f} | {mark}"
+
+
+def _section(measurement: Measurement, result: Result) -> str:
+    header, lines = rows(measurement, result)
+    text = f"## {measurement.title}\n\n`{measurement.name}`: {measurement.how}.\n"
+    if lines:
+        text += "\n" + _line(header) + "|---|" + "---:|" * (len(header) - 1) + "\n" + "".join(map(_line, lines))
+    return text + "".join(f"\n{peer} is left out: {_cell(why)}.\n" for peer, why in result.left_out.items())
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
