@@ -27,6 +27,7 @@ from drainproxy import __version__
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import LATE, Outcome, Phase, State, Trigger
 from drainproxy.observer import Side
+from drainproxy.session.ports import UNREAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,6 +42,8 @@ OTHER = "other"
 """The label value for everything that is not in a closed set."""
 NO_ANSWER = "none"
 """`code` of a request that was not answered: the client left, or it was cut, before the response began."""
+RELAYED = "relayed"
+"""`code` where answers are relayed unread: HTTP/2 streams and TCP connections, counted when they have ended."""
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Upper bounds, seconds."""
 
@@ -180,6 +183,9 @@ class Snapshot:
         return Snapshot(process, meter, process.connections(), process.ledger.total())
 
 
+_NO_CODES = {0: NO_ANSWER, UNREAD: RELAYED}
+_CODES = range(100, 600)
+
 Sample = tuple[tuple[str, ...], float]
 
 
@@ -198,8 +204,14 @@ def _requests(now: Snapshot) -> Iterator[Sample]:
     for method, codes in now.meter.codes.items():
         shown: Counter[str] = Counter()
         for status, count in codes.items():
-            shown[NO_ANSWER if status == 0 else str(status) if 100 <= status < 600 else OTHER] += count  # noqa: PLR2004
+            shown[_code(status)] += count
         yield from (((method, code), float(count)) for code, count in shown.items())
+
+
+def _code(status: int) -> str:
+    if status in _NO_CODES:
+        return _NO_CODES[status]
+    return str(status) if status in _CODES else OTHER
 
 
 def _durations(now: Snapshot) -> Iterator[Sample]:

@@ -36,6 +36,8 @@ class AdminServer:
     def __init__(self, control: Control, meter: Meter) -> None:
         self._control = control
         self._meter = meter
+        self._access = Access(control.config)
+        self._guards = Guards()
         self._http: web.Server | None = None
         self._servers: list[asyncio.Server] = []
         self.address = control.config.admin
@@ -43,13 +45,11 @@ class AdminServer:
 
     async def start(self) -> None:
         """Listen. Raises BindError; ConfigError if the token cannot be read."""
-        access = Access(self._control.config)
-        access.load()
+        self._access.load()
         folder = Path(__file__).parent
         assets = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in PAGE.items()}
-        guards = Guards()
         exposition = Exposition(self._control, self._meter)
-        endpoints = Endpoints(self._control, self._meter, exposition, access, guards, assets)
+        endpoints = Endpoints(self._control, self._meter, exposition, self._access, self._guards, assets)
         sockets = bind(self._control.config.admin, BACKLOG)
         self.address = _bound(self.address, sockets[0])
         self._http = web.Server(
@@ -61,7 +61,7 @@ class AdminServer:
         loop = asyncio.get_running_loop()
         for sock in sockets:
             serve = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-            self._servers.append(await serve(guarding(guards, self._http), sock=sock, backlog=BACKLOG))
+            self._servers.append(await serve(guarding(self._guards, self._http), sock=sock, backlog=BACKLOG))
 
     async def stop(self) -> None:
         """Accept nobody any more, let answers out, end."""

@@ -19,6 +19,7 @@ from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import Trigger
 from drainproxy.metrics import METHODS, METRICS, OTHER, REJECTED, UPSTREAM_ERRORS, Exposition
 from drainproxy.observer import Side
+from drainproxy.session.ports import UNREAD
 from drainproxy.status import ConnectionCounts
 from tests.support.control import ScriptedControl
 
@@ -100,7 +101,7 @@ def test_what_is_known_beforehand_is_there_as_zero() -> None:
     st.lists(
         st.tuples(
             st.sampled_from([*METHODS, "", "PROPFIND", "get", "G\xcbT"]),
-            st.sampled_from([0, 101, 200, 204, 404, 431, 500, 599, 600, 999]),
+            st.sampled_from([0, UNREAD, 7, 101, 200, 204, 404, 431, 500, 599, 600, 999]),
             st.floats(0, 1000),
         )
     )
@@ -112,7 +113,7 @@ def test_requests_add_up_exactly(exchanges: list[tuple[str, int, float]]) -> Non
     samples = scrape(control)
     expected: Counter[tuple[str, str]] = Counter()
     for method, status, _ in exchanges:
-        code = "none" if status == 0 else str(status) if status < 600 else OTHER
+        code = {0: "none", UNREAD: "relayed", 7: OTHER, 600: OTHER, 999: OTHER}.get(status, str(status))
         expected[method if method in METHODS else OTHER, code] += 1
     counted = {
         (dict(labels)["method"], dict(labels)["code"]): found

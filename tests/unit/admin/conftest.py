@@ -1,0 +1,16 @@
+"""The admin port is served on uvloop and on the stock loop: every test here runs on both."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import uvloop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """See pytest-asyncio."""
+    return {"stock": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
