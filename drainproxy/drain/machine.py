@@ -97,7 +97,7 @@ class DrainMachine:
 
     def drain(self, trigger: Trigger, now: float) -> None:
         """Begin the drain, or join the one that runs."""
-        if self.phase is not Phase.SERVING:
+        if self.schedule is not None:
             return
         self.trigger = trigger
         self.schedule = Schedule.of(self._config, now)
@@ -110,6 +110,7 @@ class DrainMachine:
             self._hurry(now)
             return
         self.terminating_at = now
+        self._calling_off = None
         self.drain(Trigger.SIGTERM, now)
 
     def interrupt(self, now: float) -> None:
@@ -120,6 +121,7 @@ class DrainMachine:
         self._interrupted = True
         if self.terminating_at is None:
             self.terminating_at = now
+            self._calling_off = None
         self.drain(Trigger.SIGINT, now)
         self._hurry(now)
 
@@ -136,7 +138,7 @@ class DrainMachine:
         """Call the drain off by hand. False: SIGTERM was received, the process will end."""
         if self.terminating_at is not None:
             return False
-        if self.phase is not Phase.SERVING:
+        if self.schedule is not None:
             self._calling_off = "asked to resume"
         return True
 
@@ -166,7 +168,7 @@ class DrainMachine:
         """Everything that is due. Carry the directives out in order, then call again until none come."""
         if self._exit_code is not None:
             return [Exit(self._exit_code)]
-        if self._calling_off is not None:
+        if self._calling_off is not None and Phase.SERVING in NEXT[self.phase]:
             return self._call_off(now)
         if self.schedule is None:
             return []
@@ -223,7 +225,8 @@ class DrainMachine:
     def _finish(self, outcome: Outcome, now: float) -> list[Directive]:
         self.outcome = outcome
         self.drained_at = now
-        self._left_since_drained = self._scraped = False
+        self._left_since_drained = not self.reachable
+        self._scraped = False
         return [*self._enter(Phase.DRAINED), self._ended(outcome, END[outcome], now)]
 
     def _ended(self, outcome: Outcome, why: str, now: float) -> Finish:
@@ -234,8 +237,6 @@ class DrainMachine:
     def _call_off(self, now: float) -> list[Directive]:
         why, self._calling_off = self._calling_off, None
         assert why is not None, "a drain is called off for a reason"
-        if self.phase is Phase.SERVING:
-            return []
         directives = [*self._enter(Phase.SERVING), self._ended(Outcome.RESUMED, why, now)]
         self.outcome = Outcome.RESUMED
         self.schedule = self.trigger = self.drained_at = None
