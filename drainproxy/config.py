@@ -75,29 +75,34 @@ _DURATION = re.compile(rf"(?:{_N}h)?(?:{_N}m(?!s))?(?:{_N}s)?(?:{_N}ms)?", re.AS
 _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)?", re.ASCII)
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]|([\w.-]*)):(\d{1,5})", re.ASCII)
+_URL_PATH = re.compile(r"/[\x21-\x7e]*")
 _MAX_PORT = 65535
+_MIN_HEADER_SIZE = 1024
 
 
 def parse_duration(text: str) -> float:
     """Seconds, from `500ms`, `5s`, `1m30s`, `1h` or a bare number of seconds. Raises ValueError."""
     text = text.strip()
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    match = _DURATION.fullmatch(text)
+    match = _DURATION.fullmatch(text + "s" if _NUMBER.fullmatch(text) else text)
     if match is None or not text:
         raise ValueError(text)
     units = (3600.0, 60.0, 1.0, 0.001)
-    return sum(float(n) * unit for n, unit in zip(match.groups(), units, strict=True) if n is not None)
+    seconds = round(sum(float(n) * unit for n, unit in zip(match.groups(), units, strict=True) if n is not None), 9)
+    if seconds == HOLD:
+        raise ValueError(text)  # more digits than a float holds: it would mean "never"
+    return seconds
 
 
 def show_duration(seconds: float) -> str:
     """The shortest spelling that `parse_duration` reads back."""
     if seconds == HOLD:
         return "hold"
-    whole_ms = round(seconds * 1000)
-    if whole_ms % 1000:
-        return f"{whole_ms}ms" if whole_ms < 1000 else f"{whole_ms / 1000:g}s"  # noqa: PLR2004 - milliseconds in a second
-    minutes, secs = divmod(whole_ms // 1000, 60)
+    exact = f"{seconds:.9f}".rstrip("0").removesuffix(".")
+    if "." in exact:
+        ms = f"{seconds * 1000:.6f}".rstrip("0").removesuffix(".")
+        return f"{ms}ms" if seconds < 1 and "." not in ms else f"{exact}s"
+    minutes, secs = divmod(int(exact), 60)
     return (f"{minutes}m" if minutes else "") + (f"{secs}s" if secs or not minutes else "")
 
 
@@ -120,18 +125,12 @@ def show_size(size: int) -> str:
 def parse_address(text: str) -> Address:
     """`host:port`, `:port`, `[v6]:port` or `unix:/path`. Raises ValueError."""
     text = text.strip()
-    if text.startswith("unix:"):
-        if len(text) == len("unix:"):
-            raise ValueError(text)
+    if text.startswith("unix:/"):
         return Address(path=text[len("unix:") :])
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or int(match[3]) > _MAX_PORT:
         raise ValueError(text)
-    if not colon or not (port.isascii() and port.isdigit()) or not 0 <= int(port) <= _MAX_PORT:
-        raise ValueError(text)
-    return Address(host=host, port=int(port))
+    return Address(host=match[1] or match[2] or "", port=int(match[3]))
 
 
 def parse_upstream(text: str) -> Address:
@@ -198,7 +197,11 @@ ROUTE = Kind(
 )
 TEXT = Kind("TEXT", "text", str)
 PATH = Kind("FILE", "a file's path", str)
-URL_PATH = Kind("PATH", "a path that begins with /", lambda text: text if text.startswith("/") else _refuse(text))
+URL_PATH = Kind(
+    "PATH",
+    "a path that begins with /, white space and others percent-encoded",
+    lambda text: text if _URL_PATH.fullmatch(text) else _refuse(text),
+)
 READINESS = Kind(
     "WHEN",
     "fail, hold or a duration",
@@ -249,7 +252,7 @@ def option(
     """A field of `Config` that is an option. Without a default the field is None (or empty) until someone sets it."""
     declared = Option(kind, default, help, why, group, unset, repeatable, secret)
     value: object = kind.parse(default) if default else (() if repeatable else None)
-    return field(default=value, metadata={"option": declared})
+    return field(default=value, repr=not secret, metadata={"option": declared})
 
 
 ADDRESSES, BUDGET, DRAIN, APP, TIMEOUTS, LIMITS, SECURITY, OUTPUT = (
@@ -452,7 +455,7 @@ class Config:
 
     @property
     def _drain_room_s(self) -> float:
-        return self.grace_period_s - self.app_stop_time_s - MARGIN_S
+        return _whole_us(self.grace_period_s - self.app_stop_time_s - MARGIN_S)
 
     @property
     def access(self) -> str:
@@ -497,7 +500,7 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str
             values[each.name] = value
     config = Config(**values)
     if config.route and ("listen" in values or "upstream" in values):
-        raise ConfigError("--route", config.route[0], "either --route or --listen and --upstream, not both")
+        raise ConfigError("--route", str(config.route[0]), "either --route or --listen and --upstream, not both")
     _validate(config)
     return config
 
@@ -524,12 +527,13 @@ def _chosen(
 
 
 def _read(source: str, raw: object, opt: Option) -> object:
+    shown = "…" if opt.secret else raw
     if isinstance(raw, bool) or not isinstance(raw, str | int | float):
-        raise ConfigError(source, raw, opt.kind.expected)
+        raise ConfigError(source, shown, opt.kind.expected)
     try:
         return opt.kind.parse(str(raw))
     except ValueError:
-        raise ConfigError(source, "…" if opt.secret else raw, opt.kind.expected) from None
+        raise ConfigError(source, shown, opt.kind.expected) from None
 
 
 def _validate(config: Config) -> None:
@@ -545,16 +549,25 @@ def _validate(config: Config) -> None:
     for name in ("ready_interval_s", "ready_timeout_s", "connect_timeout_s"):
         if getattr(config, name) <= 0:
             raise ConfigError("--" + name.removesuffix("_s").replace("_", "-"), "0", "a duration above 0")
+    if config.max_header_size < _MIN_HEADER_SIZE:
+        raise ConfigError(
+            "--max-header-size", show_size(config.max_header_size), f"at least {show_size(_MIN_HEADER_SIZE)}"
+        )
     listens = [route.listen for route in config.routes] + [config.admin]
     for address in listens:
         if listens.count(address) > 1 and (address.path or address.port):
             raise ConfigError("--listen, --route, --admin", str(address), "a different address for each")
 
 
+def _whole_us(seconds: float) -> float:
+    """Sums of durations without what binary fractions leave: 0.1 + 0.2 fits into 0.3."""
+    return round(seconds, 6)
+
+
 def _validate_budget(config: Config) -> None:
     """Refuse durations that cannot all fit into the grace period; the message shows the sum."""
     show = show_duration
-    room = config.grace_period_s - config.app_stop_time_s - MARGIN_S
+    room = config._drain_room_s
     split = (
         f"grace-period {show(config.grace_period_s)} - app-stop-time {show(config.app_stop_time_s)} "
         f"- {show(MARGIN_S)} margin"
@@ -565,7 +578,7 @@ def _validate_budget(config: Config) -> None:
         )
     if config.budget_s > room:
         raise BudgetError(f"--drain-timeout {show(config.budget_s)} is more than {split} = {show(room)} allows")
-    need = config.propagation_delay_s + config.quiet_period_s
+    need = _whole_us(config.propagation_delay_s + config.quiet_period_s)
     if need > config.budget_s:
         raise BudgetError(
             f"propagation-delay {show(config.propagation_delay_s)} + quiet-period {show(config.quiet_period_s)} "
