@@ -22,7 +22,7 @@ from tests.bench.page import page
 from tests.bench.peers import DIRECT, DRAINPROXY, PEERS, Peer, available, custom, revision, version_of
 from tests.bench.plots import draw
 from tests.bench.report import show
-from tests.bench.stage import FULL, SHORT, Pace, Stage, set_up
+from tests.bench.stage import FULL, SHORT, Pace, Stage, set_up, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,9 +121,8 @@ def takes_part(given: argparse.Namespace, measurement: Measurement, peer: Peer, 
 
 def pace(given: argparse.Namespace) -> Pace:
     """Who looks at one thing in a hurry still wants it warm."""
-    if not given.short:
-        return FULL
-    return replace(SHORT, warm_s=1) if given.only else SHORT
+    chosen = FULL if not given.short else replace(SHORT, warm_s=1) if given.only else SHORT
+    return within(chosen, raise_file_limit())
 
 
 def run(given: argparse.Namespace, argv: Sequence[str]) -> tuple[list[Result], dict[str, str]]:
@@ -166,7 +165,6 @@ def main(argv: Sequence[str]) -> int:
         write_page(given.docs, [Result(**each) for each in stored["results"]], stored["facts"])
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every `finally` runs
-    raise_file_limit()
     for line in still_missing() if given.no_install else install_missing():
         print(line)
     if any(shutil.which(program) is None for program in NEEDED):

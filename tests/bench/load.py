@@ -26,7 +26,7 @@ def wrk(stage: Stage, port: int, *, seconds: int, connections: int = 32, tls: bo
     url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/"
     script = ["-s", str(SCRIPTS / "small.lua"), url, "--", "close" if close else "keep"]
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", *script]
-    return wrk_result(on_load_core(stage, argv, seconds + 20))
+    return wrk_result(on_load_core(stage, argv, seconds + 20))[0]
 
 
 def wrk_in_background(stage: Stage, port: int, *, seconds: int, connections: int, path: str) -> Process:
@@ -36,16 +36,21 @@ def wrk_in_background(stage: Stage, port: int, *, seconds: int, connections: int
     return Process("wrk", argv, stage.cores.load, stage.directory / "wrk.log")
 
 
-def wrk_result(said: str) -> int:
-    """The number of answers from wrk's output. Raises BenchError if there are none, or errors."""
+def wrk_result(said: str, *, allowed: int = 0) -> tuple[int, int]:
+    """The numbers of answers and of errors in wrk's output.
+
+    Raises BenchError if there are no answers, or more errors than `allowed` and one in a thousand.
+    """
     line = next((line for line in said.splitlines() if line.startswith("JSON ")), "")
     if not line:
         raise BenchError(f"wrk gave no figures: {said.strip()[-200:]}")
-    result = json.loads(line.removeprefix("JSON "))
-    requests, errors = int(result["requests"]), int(result["errors"])
-    if not requests or errors > ERRORS_ALLOWED * requests:
-        raise BenchError(f"wrk: {errors} errors, {requests} answers")
-    return requests
+    kinds: dict[str, int] = json.loads(line.removeprefix("JSON "))
+    requests = kinds.pop("requests")
+    errors = sum(kinds.values())
+    if not requests or errors > allowed + ERRORS_ALLOWED * requests:
+        shown = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count)
+        raise BenchError(f"wrk: {requests} answers, but errors: {shown or 'none'}")
+    return requests, errors
 
 
 def on_load_core(stage: Stage, argv: Sequence[str], timeout_s: float) -> str:

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,13 @@ SHORT = Pace(
     settle_s=0.3,
     many_requests=20_000,
 )
+
+
+def within(pace: Pace, open_files: int) -> Pace:
+    """No more connections than a proxy has files for: two for each, and some to spare."""
+    most = (open_files - 200) // 2
+    steps = tuple(sorted({min(step, most) for step in pace.connection_steps}))
+    return replace(pace, idle_connections=min(pace.idle_connections, most), connection_steps=steps)
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ function request()
 end
 
 function done(summary, latency, requests)
-  local errors = summary.errors
-  io.write(string.format('\nJSON {"requests": %d, "duration_s": %f, "errors": %d}\n', summary.requests, summary.duration / 1e6,
-    errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+  local e = summary.errors
+  io.write(string.format('\nJSON {"requests": %d, "connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d}\n',
+    summary.requests, e.connect, e.read, e.write, e.status, e.timeout))
 end
