@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from drainproxy.config import Option, env_of, flag_of, options
+from drainproxy.kube import report
 from drainproxy.metrics import METRICS, Metric
 
 MADE = "<!-- Made by `python -m drainproxy.docs` from the declarations. Edits here are lost. -->\n"
@@ -85,7 +86,7 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-PAGES = {"configuration.md": configuration, "metrics.md": metrics}
+PAGES = {"configuration.md": configuration, "metrics.md": metrics, "check.md": report.page}
 
 
 def write(folder: Path) -> None:

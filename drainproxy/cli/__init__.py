@@ -55,9 +55,7 @@ def cli() -> None:
 def main() -> NoReturn:
     """The console script: expected failures are one line on stderr and an exit code of their own."""
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        result = cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -66,4 +64,4 @@ def main() -> NoReturn:
     except DrainproxyError as error:
         print(f"drainproxy: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    sys.exit(0)
+    sys.exit(result if isinstance(result, int) else 0)  # an int: what a verb gave to ctx.exit

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.config import Address
@@ -144,14 +145,22 @@ class Listener:
             for sock in self._sockets:
                 duplicate = sock.dup()
                 serve = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
-                server = await serve(lambda: ClientConnection(self), sock=duplicate, backlog=BACKLOG, **self._secured())
+                options = self._server_options(sock)
+                server = await serve(lambda: ClientConnection(self), sock=duplicate, backlog=BACKLOG, **options)
                 self._servers.append(server)
 
-    def _secured(self) -> dict[str, Any]:
-        if self.tls is None:
-            return {}
-        handshake_s = self.config.header_timeout_s or None
-        return {"ssl": self.tls, "ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": GOODBYE_S}
+    def _server_options(self, sock: socket.socket) -> dict[str, Any]:
+        options: dict[str, Any] = {}
+        if self.tls is not None:
+            handshake_s = self.config.header_timeout_s or None
+            options |= {"ssl": self.tls, "ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": GOODBYE_S}
+        if (
+            sock.family == socket.AF_UNIX
+            and sys.version_info >= (3, 13)
+            and isinstance(self.loop, asyncio.BaseEventLoop)
+        ):
+            options["cleanup_socket"] = False  # the stock loop would delete the path when accepting pauses
+        return options
 
     async def _pause(self) -> None:
         async with self._changing:
