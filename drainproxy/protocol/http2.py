@@ -99,6 +99,19 @@ def max_frame_size(payload: bytes) -> int | None:
     return found
 
 
+def ends_at_goaway(payload: bytes) -> bool:
+    """Whether these are the first SETTINGS of a client that takes every GOAWAY for the end of the connection.
+
+    Python's h2, and with it httpx, does: it fails streams that are open and every later frame (python-hyper/h2#1181).
+    It is known by four settings at the beginning, in this order, two of which only repeat the default. Another client
+    that is taken for it loses nothing: it is told to go when nothing is open.
+    """
+    settings = list(_SETTING.iter_unpack(payload))[:4]
+    return (
+        [identifier for identifier, _ in settings] == [1, 2, 4, 5] and (1, 4096) in settings and (5, 16384) in settings
+    )
+
+
 class Allowance:
     """How often may something happen? `burst` times at once, `per_s` times a second in the long run."""
 

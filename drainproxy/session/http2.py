@@ -78,9 +78,9 @@ class Http2Session:
     """
 
     __slots__ = (
-        "_accepted", "_answered", "_asking", "_awaiting", "_client", "_client_done", "_departure", "_down", "_last",
-        "_last_pushed", "_new_id", "_on_arrival", "_outgoing", "_phase", "_ping", "_resets", "_up",
-        "_upstream",
+        "_accepted", "_answered", "_asking", "_awaiting", "_client", "_client_done", "_departure", "_down",
+        "_ends_at_goaway", "_last", "_last_pushed", "_new_id", "_on_arrival", "_outgoing", "_phase", "_ping", "_resets",
+        "_up", "_upstream",
     )  # fmt: skip
 
     half_closes = False
@@ -101,6 +101,7 @@ class Http2Session:
         self._accepted = MAX_STREAM_ID  # the app serves no stream above this (its own GOAWAY)
         self._departure = _STAYING
         self._on_arrival = phase in LATE  # come late: its first stream is served, then it is asked to go
+        self._ends_at_goaway = False
         self._client_done = False
         self._ping = b""  # the eight bytes of our PING, until it is answered
         self._resets = Allowance(*RESETS)
@@ -404,6 +405,8 @@ class Http2Session:
                 return _WAIT
             if not lane.begun:
                 lane.begin()
+                if lane is self._up:
+                    self._ends_at_goaway = http2.ends_at_goaway(data[start + HEADER_SIZE : stop])
             other.allow(http2.max_frame_size(data[start + HEADER_SIZE : stop]) or DEFAULT_FRAME_SIZE)
         self._count_trifle(lane)
         return _RELAY
@@ -442,7 +445,11 @@ class Http2Session:
         if not self._down.at_boundary:
             return
         if self._departure is _DUE:
-            if self._accepted < MAX_STREAM_ID:  # the app's own GOAWAY is on its way: ours must not take it back
+            if self._ends_at_goaway:
+                # Its first GOAWAY must be the last. A stream that meets it is above `last`: it is sent again elsewhere.
+                if self.idle and self._last:
+                    self._leave(Code.NO_ERROR, "draining")
+            elif self._accepted < MAX_STREAM_ID:  # the app's own GOAWAY is on its way: ours must not take it back
                 self._departure = _TOLD
             else:
                 self._departure = _ASKED

@@ -270,6 +270,30 @@ def test_who_comes_late_has_its_first_stream_served_and_is_told_to_go() -> None:
     dialogue.answer(response(1)).send(ANSWER).client_got(response(1) + goaway(1, Code.NO_ERROR, "draining"))
 
 
+def of_python_h2() -> Dialogue:
+    """A client that fails what is open at any GOAWAY, known by its SETTINGS (those of httpx)."""
+    settings = ((1, 4096), (2, 0), (4, 65_535), (5, 16_384), (3, 100), (6, 65_536))
+    dialogue = begin().send(frame(SETTINGS, 0, 0, b"".join(struct.pack(">HI", *each) for each in settings)))
+    dialogue.connects().answer(EMPTY_SETTINGS).client_got(EMPTY_SETTINGS)
+    return dialogue
+
+
+def test_a_client_that_ends_at_any_goaway_gets_one_when_nothing_is_open() -> None:
+    dialogue = of_python_h2().send(request(1)).wind_down().client_got(b"")
+    dialogue.answer(response(1)).client_got(response(1) + goaway(1, Code.NO_ERROR, "draining")).client_is("finished")
+
+
+def test_a_client_that_ends_at_any_goaway_gets_one_at_once_if_nothing_is_open() -> None:
+    dialogue = of_python_h2().send(request(1)).answer(response(1)).client_got(response(1))
+    dialogue.wind_down().client_got(goaway(1, Code.NO_ERROR, "draining")).client_is("finished")
+
+
+def test_a_client_that_ends_at_any_goaway_is_let_begin_first() -> None:
+    """It takes a GOAWAY of stream 0 for an error, so it gets its first stream served."""
+    dialogue = of_python_h2().wind_down().client_got(b"").send(request(1)).answer(response(1))
+    dialogue.client_got(response(1) + goaway(1, Code.NO_ERROR, "draining"))
+
+
 def test_propagating_changes_nothing() -> None:
     dialogue = connected().enter(Phase.PROPAGATING).send(request(1)).answer(response(1)).client_got(response(1))
     dialogue.client_is("open")
