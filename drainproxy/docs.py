@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from drainproxy.config import Option, env_of, flag_of, options
+from drainproxy.drain import page as drain
 from drainproxy.kube import report
 from drainproxy.metrics import METRICS, Metric
 
@@ -86,7 +87,7 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-PAGES = {"configuration.md": configuration, "metrics.md": metrics, "check.md": report.page}
+PAGES = {"configuration.md": configuration, "drain.md": drain.page, "metrics.md": metrics, "check.md": report.page}
 
 
 def write(folder: Path) -> None:

@@ -1,0 +1,156 @@
+"""What is in flight, and what became of it? Admitting and counting are one step."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from drainproxy.drain.ledger import Kind, Ledger, Work
+from drainproxy.drain.phase import Phase
+
+
+def work(kind: Kind = Kind.HTTP) -> Work:
+    return Work(kind, "client")
+
+
+def test_work_is_open_from_enter_to_leave() -> None:
+    ledger = Ledger()
+    first, second = work(), work(Kind.TCP)
+    ledger.enter(first, 1.0)
+    ledger.enter(second, 2.0)
+    assert not ledger.idle
+    assert ledger.count() == {Kind.HTTP: 1, Kind.TCP: 1}
+    ledger.leave(first, completed=True)
+    assert ledger.count() == {Kind.TCP: 1}
+    ledger.leave(second, completed=False)
+    assert ledger.count() == {}
+
+
+def test_the_oldest_come_first_also_when_a_connection_s_work_comes_again() -> None:
+    ledger = Ledger()
+    keep_alive, other = work(), work()
+    ledger.enter(keep_alive, 1.0)
+    ledger.enter(other, 2.0)
+    ledger.leave(keep_alive, completed=True)
+    ledger.enter(keep_alive, 3.0)
+    assert list(ledger.oldest(20)) == [other, keep_alive]
+    assert [each.started_at for each in ledger.oldest(1)] == [2.0]
+    assert list(ledger.oldest(0)) == []
+
+
+def test_what_leaves_twice_is_a_bug_and_not_a_count() -> None:
+    ledger = Ledger()
+    once = work()
+    ledger.enter(once, 1.0)
+    ledger.leave(once, completed=True)
+    with pytest.raises(KeyError):
+        ledger.leave(once, completed=True)
+
+
+def test_without_a_drain_nothing_is_tallied_and_nobody_is_called() -> None:
+    ledger = Ledger()
+    calls: list[int] = []
+    ledger.on_idle = lambda: calls.append(1)
+    once = work()
+    ledger.enter(once, 1.0)
+    ledger.leave(once, completed=True)
+    assert ledger.tally is None
+    assert not calls
+    assert ledger.total().arrivals == 0
+
+
+def test_in_a_drain_the_last_to_leave_is_told_of() -> None:
+    ledger = Ledger()
+    calls: list[int] = []
+    ledger.on_idle = lambda: calls.append(1)
+    ledger.begin()
+    first, second = work(), work()
+    ledger.enter(first, 1.0)
+    ledger.enter(second, 1.0)
+    ledger.leave(first, completed=True)
+    assert calls == []
+    ledger.leave(second, completed=True)
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_an_arrival_is_late_once_the_floor_has_passed(phase: Phase) -> None:
+    ledger = Ledger()
+    ledger.begin()
+    ledger.phase = phase
+    ledger.enter(work(), 7.0)
+    assert ledger.tally is not None
+    late = phase in (Phase.FINISHING, Phase.FORCING, Phase.DRAINED)
+    assert ledger.tally.late == ({phase: 1} if late else {})
+    assert (ledger.tally.arrivals, ledger.tally.last_arrival_at) == (1, 7.0)
+
+
+def test_what_was_in_flight_at_the_trigger_counts_as_completed_and_not_as_arrival() -> None:
+    ledger = Ledger()
+    before = work()
+    ledger.enter(before, 1.0)
+    ledger.begin()
+    ledger.leave(before, completed=True)
+    assert ledger.tally is not None
+    assert (ledger.tally.arrivals, ledger.tally.last_arrival_at) == (0, None)
+    assert ledger.tally.completed == {Kind.HTTP: 1}
+
+
+def test_work_that_was_upgraded_leaves_as_what_it_became() -> None:
+    ledger = Ledger()
+    ledger.begin()
+    upgraded = work()
+    ledger.enter(upgraded, 1.0)
+    upgraded.kind = Kind.WEBSOCKET
+    assert ledger.count() == {Kind.WEBSOCKET: 1}
+    ledger.leave(upgraded, completed=False)
+    assert ledger.tally is not None
+    assert ledger.tally.aborted == {Kind.WEBSOCKET: 1}
+
+
+def test_the_end_of_a_drain_that_did_not_run_changes_nothing() -> None:
+    ledger = Ledger()
+    ledger.end()
+    assert ledger.total().arrivals == 0
+
+
+STEPS = st.lists(
+    st.sampled_from(["begin", "end", "arrive", "complete", "abort", *Phase]) | st.sampled_from(Kind), max_size=60
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(STEPS)
+def test_totals_are_what_happened_in_drains_and_never_go_down(steps: list[str | Phase | Kind]) -> None:
+    ledger = Ledger()
+    open_work: list[Work] = []
+    arrivals = completed = aborted = late = 0
+    before = (0, 0, 0, 0)
+    kind = Kind.HTTP
+    for now, step in enumerate(steps):
+        counting = ledger.tally is not None
+        if isinstance(step, Kind):
+            kind = step
+        elif isinstance(step, Phase):
+            ledger.phase = step
+        elif step == "begin" and not counting:
+            ledger.begin()
+        elif step == "end":
+            ledger.end()
+        elif step == "arrive":
+            open_work.append(work(kind))
+            ledger.enter(open_work[-1], float(now))
+            arrivals += counting
+            late += counting and ledger.phase in (Phase.FINISHING, Phase.FORCING, Phase.DRAINED)
+        elif open_work and step in ("complete", "abort"):
+            ledger.leave(open_work.pop(0), completed=step == "complete")
+            completed += counting and step == "complete"
+            aborted += counting and step == "abort"
+        total = ledger.total()
+        seen = (total.arrivals, total.late.total(), total.completed.total(), total.aborted.total())
+        assert seen == (arrivals, late, completed, aborted)
+        assert all(now >= then for now, then in zip(seen, before, strict=True))
+        assert ledger.idle is not bool(open_work)
+        assert ledger.count().total() == len(open_work)
+        before = seen
