@@ -9,12 +9,12 @@ import shutil
 import signal
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from drainproxy.errors import ConfigError, DrainproxyError
+from drainproxy.cli.probe import only_rich_is_missing, write_file
+from drainproxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,9 +54,7 @@ def command(**options: Any) -> None:
     except asyncio.CancelledError:
         sys.exit(_INTERRUPTED)
     except ImportError as error:
-        if error.name and error.name.partition(".")[0] == "rich":
-            raise DrainproxyError("the demo needs the rich package: pip install 'drainproxy[tools]'") from error
-        raise
+        raise only_rich_is_missing(error) from error
     sys.exit(0 if good else 1)
 
 
@@ -119,13 +117,6 @@ def _publish(out: Console, runs: list[Run], good: bool, sentence: str, options: 
     else:
         demo_view.print_result(out, runs, good, sentence)
     if options["html_file"]:
-        _write(options["html_file"], demo_view.page(runs, good, sentence))
+        write_file(options["html_file"], demo_view.page(runs, good, sentence))
     if options["svg_file"]:
-        _write(options["svg_file"], demo_view.svg(runs))
-
-
-def _write(name: str, text: str) -> None:
-    try:
-        Path(name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DrainproxyError(f"cannot write {name}: {error.strerror}") from error
+        write_file(options["svg_file"], demo_view.svg(runs))

@@ -150,7 +150,7 @@ def command(url: str, command_line: tuple[str, ...], **options: Any) -> None:
     try:
         code = asyncio.run(_probe(request, command_line, options))
     except ImportError as error:
-        raise _missing(error) from error
+        raise only_rich_is_missing(error) from error
     sys.exit(code)
 
 
@@ -202,10 +202,20 @@ def _check_command(command_line: tuple[str, ...]) -> None:
         raise ConfigError("CMD", command_line[0], "a program that can be found")
 
 
-def _missing(error: ImportError) -> DrainproxyError:
-    if error.name and error.name.partition(".")[0] == "rich":
-        return DrainproxyError("this command needs the rich package: pip install 'drainproxy[tools]'")
-    raise error
+class MissingPackageError(DrainproxyError):
+    """A package that only the laptop commands need is not installed. Not 1: no request was lost."""
+
+    exit_code = 2
+
+    def __init__(self) -> None:
+        super().__init__("this command needs the rich package: pip install 'drainproxy[tools]'")
+
+
+def only_rich_is_missing(error: ImportError) -> MissingPackageError:
+    """The expected failure for an import that failed for want of rich; any other is raised as it is."""
+    if error.name is None or error.name.partition(".")[0] != "rich":
+        raise error
+    return MissingPackageError()
 
 
 async def _probe(request: Request, command_line: tuple[str, ...], options: dict[str, Any]) -> int:

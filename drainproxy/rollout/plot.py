@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 WIDTH, LEFT, RIGHT = 960, 64, 16
 PLOT_HEIGHT, FAILURE_ROW, BAR = 170, 22, 12
 MAX_DOTS = 3000
+LEGEND = "dot: a request, by when it was due and how long it took; cross: a failed one; shaded: the rollout"
+POD_LEGEND = "bar: a Pod, grey while it starts, green while it is ready, amber while it terminates"
 _FASTEST_S = 0.001
 _TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 _MAX_TICKS = 12
@@ -73,6 +75,9 @@ def draw(panels: Sequence[Panel]) -> str:
         drawn, height = _panel(panel, axes, top)
         body += drawn
         top += height + 18
+    for line in (LEGEND, POD_LEGEND)[: 2 if any(panel.pods for panel in panels) else 1]:
+        body.append(f'<text class="soft" x="{LEFT}" y="{top:.0f}">{line}</text>')
+        top += 16
     label = escape("; ".join(f"{panel.title}: {panel.note}" for panel in panels), quote=True)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:.0f}" role="img" aria-label="{label}">'

@@ -92,6 +92,7 @@ class WebSocketClient:
         socket = await self._session.ws_connect(
             self._url, headers=dict(self._traffic.headers), autoping=True, max_msg_size=0
         )
+        # The handshake's headers have no public name.
         return _Lane(socket, socket._response.headers.get(self._traffic.pod_header, ""), on_end)
 
     def _ended(self, code: int, busy: bool) -> None:

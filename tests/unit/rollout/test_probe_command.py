@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import signal
 import socket
 import subprocess
 import sys
@@ -121,6 +124,60 @@ def test_posts_with_a_body_and_headers(url: str, tmp_path: Path) -> None:
     body.write_bytes(b"x" * 100_000)
     done = probe(url, "-X", "POST", "-d", f"@{body}", "-H", "Content-Type: text/plain", "--duration", "500ms")
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("command", [("probe", "http://127.0.0.1/"), ("demo",)], ids=["probe", "demo"])
+def test_without_rich_both_commands_say_what_to_install(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "rich.py").write_text("raise ImportError('not here', name='rich')\n")
+    path = os.pathsep.join((str(tmp_path), *sys.path))
+    done = subprocess.run(
+        [sys.executable, "-m", "drainproxy", *command],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == "drainproxy: this command needs the rich package: pip install 'drainproxy[tools]'"
+
+
+def test_on_a_terminal_the_view_is_live_and_ctrl_c_ends_with_the_report(url: str) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "drainproxy", "probe", url, "--rate", "50"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said, interrupted = b"", False
+    try:
+        while chunk := _read(ours):
+            said += chunk
+            if not interrupted and b"in flight" in said and b" ended, 0 failed" in said:
+                interrupted = True
+                process.send_signal(signal.SIGINT)
+        process.wait(20)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    text = said.decode()
+    assert process.returncode == 0, text
+    assert "Traceback" not in text
+    assert "No request was lost" in text
+    assert "ended early, on request" in text
+
+
+def _read(descriptor: int) -> bytes:
+    """What the terminal shows next; nothing once the other side is closed."""
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:
+        return b""
 
 
 def test_help_teaches() -> None:
