@@ -199,7 +199,7 @@ class Pod:
         env = {"POD_NAME": self.name, "POD_IP": self.place.ip, "NODE_NAME": self.place.node}
         for name, port in self.place.ports.items():
             env[f"{name.upper().replace('-', '_')}_PORT"] = str(port)
-        return {**env, **container.env}
+        return {**env, **{name: expand(value, env) for name, value in container.env.items()}}
 
     # --- probes --------------------------------------------------------------------------------------------------
 

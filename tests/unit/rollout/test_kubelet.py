@@ -442,6 +442,14 @@ async def test_a_pod_that_is_deleted_while_it_starts_goes_away(life: Life) -> No
     assert life.events[-1].what is What.GONE
 
 
+async def test_variables_are_expanded_in_the_environment_and_then_in_the_command(life: Life, tmp_path: Path) -> None:
+    command = ("sh", "-c", f"echo $(PORT) $PORT '$(NO)' > {tmp_path}/said; sleep 600")
+    pod = await life.begin(Container("app", command, ports={"app": 8080}, env={"PORT": "$(APP_PORT)"}))
+    await _written(tmp_path / "said")
+    port = pod.place.ports["app"]
+    assert (tmp_path / "said").read_text() == f"{port} {port} $(NO)\n"
+
+
 async def test_deleting_twice_is_deleting_once(life: Life) -> None:
     pod = await life.begin(Container("app", DIES, pre_stop=Sleep(0.1)))
     pod.delete()
