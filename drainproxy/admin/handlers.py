@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
+from drainproxy.admin.aiohttp_web import web
 from drainproxy.drain.phase import Outcome, Trigger
 from drainproxy.drain.readiness import readiness
 from drainproxy.status import drain_block, status

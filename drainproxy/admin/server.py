@@ -7,9 +7,8 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-
 from drainproxy.admin.access import Access
+from drainproxy.admin.aiohttp_web import web
 from drainproxy.admin.guard import Guards, guarding
 from drainproxy.admin.handlers import Endpoints
 from drainproxy.config import Address

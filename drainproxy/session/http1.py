@@ -445,8 +445,9 @@ class Http1Session:
             return
         if self._pending:
             data, self._pending = self._pending, b""
-            self._client.unhold(Hold.PIPELINE)
             self._read_head(data)
+            if self._ask is not _SENT or len(self._pending) <= MAX_PENDING:
+                self._client.unhold(Hold.PIPELINE)
         if self._eof and self._ask is not _SENT:
             self.client_eof()
 
