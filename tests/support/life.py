@@ -163,6 +163,10 @@ class Life:
         """Whether this is the state."""
         return self.machine.state is state
 
+    def outcome(self) -> Outcome | None:
+        """How the last drain ended; None while one runs, and before the first."""
+        return self.machine.outcome
+
     def ending(self) -> tuple[float, int] | None:
         """When the process has ended, and with what code."""
         return self.exited

@@ -373,6 +373,14 @@ def test_a_scrape_does_not_cut_the_app_s_own_time_short() -> None:
     assert life.after(60).ending() == (1000 + FLOOR_S + QUIET_S + APP_STOP_S, 0)
 
 
+def test_a_scrape_after_an_earlier_drain_does_not_count_for_this_one() -> None:
+    life = Life(final_scrape_wait_s=10).drain().after(7).scraped()
+    assert life.resume()
+    life.sigterm().app(up=False).after(10)
+    assert not life.has_exited()
+    assert life.scraped().has_exited()
+
+
 def test_who_is_in_a_hurry_does_not_wait_for_a_scrape() -> None:
     assert Life(final_scrape_wait_s=10).sigterm().sigterm().ending() == (1000, 0)
 
@@ -389,7 +397,9 @@ def test_resume_by_hand_goes_back_to_ready_from_any_phase(at: float) -> None:
     assert life.shows(State.READY)
     assert [finish.outcome for finish in life.finishes] == [Outcome.CLEAN] * drained + [Outcome.RESUMED]
     assert life.machine.wake_at() is None
-    life.drain().after(6)  # and the next drain is a drain of its own
+    assert life.outcome() is Outcome.RESUMED
+    assert life.drain().outcome() is None
+    life.after(6)  # and the next drain is a drain of its own
     assert life.finishes[-1].outcome is Outcome.CLEAN
     assert life.finishes[-1].duration_s == FLOOR_S + QUIET_S
 
@@ -461,6 +471,12 @@ def test_sigterm_that_comes_with_a_resume_wins() -> None:
         life.app(up=False).app(up=True)
 
     for call_off in (by_hand, by_restart):
+        life = Life().drain().after(6)
+        life.settling = False
+        call_off(life)
+        life.sigint()
+        life.settling = True
+        assert life.settle().ending() == (1006, 0)
         life = Life().drain().after(6)
         life.settling = False
         call_off(life)

@@ -249,7 +249,7 @@ class Seen:
         self.complete += 1
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=500, deadline=None, derandomize=True)
 @given(
     CHUNKS,
     EXTENSIONS,

@@ -821,7 +821,7 @@ def play(talk: Dialogue, event: str, value: object, phases: list[Phase]) -> None
             talk.enter(phases.pop(0))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, derandomize=True)
 @given(events=st.lists(EVENTS, max_size=25), pooled=st.integers(0, 3))
 def test_no_order_of_events_breaks_a_rule_or_leaves_an_exchange_open(
     events: list[tuple[str, object]], pooled: int
@@ -845,7 +845,7 @@ def test_no_order_of_events_breaks_a_rule_or_leaves_an_exchange_open(
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     uploads=st.lists(st.binary(max_size=60), min_size=1, max_size=4),
     chunked=st.booleans(),
