@@ -84,8 +84,9 @@ async def _demo(options: dict[str, Any]) -> bool:
 
     me = asyncio.current_task()
     assert me is not None, "a coroutine runs in a task"
-    # As Ctrl-C already does: SIGTERM unwinds, so that no Pod is left behind.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
+    # As Ctrl-C already does: SIGTERM, and a terminal that is closed, unwind, so that no Pod is left behind.
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(signum, me.cancel)
     scene = _scene(options)
     out = Console(highlight=False)
     progress = Console(stderr=True, highlight=False) if options["as_json"] else out

@@ -292,7 +292,7 @@ def write_file(name: str, text: str) -> None:
 
 
 def _stop_on_signals() -> asyncio.Event:
-    """Set by the first Ctrl-C or SIGTERM; a second Ctrl-C ends the process as usual."""
+    """Set by the first Ctrl-C, SIGTERM or SIGHUP; the second of a kind ends the process as usual."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -300,7 +300,7 @@ def _stop_on_signals() -> asyncio.Event:
         loop.remove_signal_handler(signum)
         stop.set()
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(signum, first, signum)
     return stop
 

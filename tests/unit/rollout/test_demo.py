@@ -94,7 +94,7 @@ def test_bare_loses_and_sleep_loses_less_in_a_real_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_demo_leaves_no_process_behind(signum: signal.Signals) -> None:
     marker = f"DEMO_TEST_{os.getpid()}_{signum}"
     demo = subprocess.Popen(
