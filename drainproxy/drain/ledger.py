@@ -60,10 +60,12 @@ class Tally:
 class Ledger:
     """All open work, oldest first. While a drain runs, `tally` counts what comes and goes."""
 
-    __slots__ = ("_open", "on_idle", "past", "phase", "tally")
+    __slots__ = ("_open", "arriving", "on_idle", "past", "phase", "tally")
 
     def __init__(self) -> None:
         self._open: dict[Work, None] = {}
+        self.arriving = 0
+        """Requests whose head has come in part: not work yet, but nobody should stop the app between two packets."""
         self.phase = Phase.SERVING
         self.tally: Tally | None = None
         self.past = Tally()
@@ -86,6 +88,16 @@ class Ledger:
             (self.tally.completed if completed else self.tally.aborted)[work.kind] += 1
             if not self._open:
                 self.on_idle()
+
+    def head_begun(self) -> None:
+        """Part of a request's head has arrived."""
+        self.arriving += 1
+
+    def head_ended(self) -> None:
+        """The rest has come, or never will."""
+        self.arriving -= 1
+        if self.tally is not None and not self.arriving:
+            self.on_idle()
 
     def begin(self) -> None:
         """A drain begins: count from here."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LINGER_S = 2.0
 """How long a connection that we end is still read from, so that our last bytes are not lost to a reset."""
 ASK_AGAIN_S = 1.0
-"""A connection that was busy at its turn to go, and is idle and still open afterwards, is asked again after this."""
+"""A connection that was busy or just made at its turn to go, and is idle afterwards, is asked again after this."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -106,6 +106,7 @@ class ClientConnection(asyncio.Protocol):
         self.listener.timers.forget(self)
         if not self._lingering:
             self.session.client_gone()
+        self._turn_to(Wait.IDLE)
         self.listener.closed(self)
 
     def pause_writing(self) -> None:
@@ -209,6 +210,8 @@ class ClientConnection(asyncio.Protocol):
         else:
             work.started_at = now
         self._since = now
+        if self._waiting is Wait.HEADER:
+            listener.ledger.head_ended()
         self._waiting = Wait.STREAM
         if listener.limits[Wait.STREAM]:
             self._watch(now)
@@ -231,7 +234,7 @@ class ClientConnection(asyncio.Protocol):
         listener.ledger.enter(work, now)
         self._streams += 1
         if self._streams == 1:
-            self._waiting = Wait.STREAM
+            self._turn_to(Wait.STREAM)
             self._since = now
             if listener.limits[Wait.STREAM]:
                 self._watch(now)
@@ -245,7 +248,7 @@ class ClientConnection(asyncio.Protocol):
         listener.observer.exchange(work, UNREAD if completed else 0, now - work.started_at, completed=completed)
         self._streams -= 1
         if not self._streams:
-            self._waiting = Wait.IDLE
+            self._turn_to(Wait.IDLE)
             self._since = now
             if self.bucket is None and listener.limits[Wait.IDLE]:
                 self._watch(now)
@@ -280,17 +283,28 @@ class ClientConnection(asyncio.Protocol):
         self.listener.observer.retried()
 
     def wind_down(self) -> None:
-        """It is this connection's turn to be asked to go."""
-        self.session.wind_down()
+        """It is this connection's turn to be asked to go. One that was only just made is about to say something."""
+        if not self.received and self.listener.loop.time() - self._since < ASK_AGAIN_S:
+            self.listener.loop.call_later(ASK_AGAIN_S, self.wind_down)
+        else:
+            self.session.wind_down()
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
     def wait(self, what: Wait) -> None:
         """See Client."""
-        self._waiting = what
+        self._turn_to(what)
         self._since = self.listener.loop.time()
         if self.listener.limits[what]:
             self._watch(self._since)
+
+    def _turn_to(self, what: Wait) -> None:
+        """Wait for this from now on. While part of a head has come, the ledger knows of it."""
+        if what is Wait.HEADER and self._waiting is not Wait.HEADER:
+            self.listener.ledger.head_begun()
+        elif what is not Wait.HEADER and self._waiting is Wait.HEADER:
+            self.listener.ledger.head_ended()
+        self._waiting = what
 
     def _rest(self, now: float) -> None:
         """Between exchanges."""

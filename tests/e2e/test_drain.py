@@ -395,3 +395,27 @@ def test_impossible_options_stop_the_start_with_one_line(options: dict[str, str]
     with pytest.raises(AssertionError, match="ended with 2") as failure, serve("127.0.0.1:1", *flags):
         pass
     assert says in str(failure.value)
+
+
+def test_a_request_that_has_arrived_in_part_is_waited_for(proxy: Proxy, callers: ThreadPoolExecutor) -> None:
+    with Wire(proxy.address) as wire:
+        wire.send(b"GET /bytes/1 HTTP/1.1\r\nHo")
+        drain = callers.submit(proxy.ask, "/drain")
+        proxy.await_state("draining")
+        wait_for(
+            lambda: (proxy.status()["drain"] or {}).get("elapsed_s", 0) > FLOOR_S + QUIET_S + 0.3, "more than quiet"
+        )
+        assert not drain.done()
+        wire.send(b"st: a\r\n\r\n")
+        assert wire.response()[0] == 200
+        assert drain.result().json["outcome"] == "clean"
+
+
+def test_a_connection_that_is_just_being_made_is_not_closed_in_its_face(app: str) -> None:
+    with serve(app, close_spread="0", quiet_period="3s", drain_timeout="10s") as proxy:
+        proxy.await_ready()
+        proxy.ask("/drain?wait=0")
+        wait_for(lambda: proxy.status()["drain"]["floor_in_s"] < 0.1, "the floor to be near")
+        with Wire(proxy.address) as wire:
+            wait_for(lambda: proxy.status()["phase"] == "finishing", "the floor")
+            assert wire.get("/bytes/1").response()[0] == 200
