@@ -23,7 +23,7 @@ from tests.support.apps import free_port
 from tests.support.proxy import Proxy, serve, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
 
 LATE_S = 0.2
 """The balancer learns this late that a replica ends: less than the floor, as it should be."""
@@ -153,7 +153,7 @@ class Replicas:
             await asyncio.to_thread(app.close)
 
 
-async def roll(drive: Callable[[str, threading.Event, Tally], Awaitable[None]], channels: int = 2) -> Tally:
+async def roll(drive: Callable[[str, threading.Event, Tally], Coroutine[Any, Any, None]], channels: int = 2) -> Tally:
     """Replace both replicas while `drive` calls; what became of the calls."""
     balancer = Balancer(random.Random(7))
     port = await balancer.start("127.0.0.1")
