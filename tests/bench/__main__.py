@@ -143,6 +143,7 @@ def run(given: argparse.Namespace, argv: Sequence[str]) -> tuple[list[Result], d
                 print(show(measurement, results[-1]), end="\n\n", flush=True)
         others = stage.disturbed or [0.0]
     facts = {
+        "beware": beware(given.rounds, median(others)),
         "command": shlex.join(["python", "-m", "tests.bench", *argv]),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "rounds": str(given.rounds),
@@ -156,6 +157,13 @@ def run(given: argparse.Namespace, argv: Sequence[str]) -> tuple[list[Result], d
         },
     }
     return results, facts
+
+
+def beware(rounds: int, taken: float) -> str:
+    """Why the figures of this run are not to be leaned on, if so."""
+    few = f"each figure is from {rounds} round{'s' * (rounds > 1)} only" if rounds < 3 else ""
+    busy = f"other work took {taken:.0%} of the proxy's core (median of all measured spans)" if taken > 0.05 else ""
+    return ", and ".join(filter(None, (few, busy)))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -175,7 +183,7 @@ def main(argv: Sequence[str]) -> int:
     except BenchError as why:
         print(f"bench: {why}", file=sys.stderr)
         return 1
-    print("\n".join(f"{key}: {value}" for key, value in facts.items()))
+    print("\n".join(f"{key}: {value}" for key, value in facts.items() if value))
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps({"facts": facts, "results": [asdict(each) for each in results]}, indent=1))
     if not (given.short or given.only or given.peers):

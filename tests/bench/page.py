@@ -30,6 +30,11 @@ the first turn goes round, too.
 - nginx, HAProxy and Envoy keep their defaults for buffers. nginx hands HTTP/2 to the app as `grpc_pass`.
 """
 
+BEWARE = """
+**Beware:** {why}. Take the ratios as a rough guide; a run of five rounds on a machine without other work is needed for
+more.
+"""
+
 GOALS = """
 ## Goals
 
@@ -44,13 +49,20 @@ def page(
     """The page. `plots`: names of the picture files next to it."""
     shown = [each for each in measurements if each.name in results]
     parts = [TOP]
-    parts += [f"![{name.removesuffix('.svg').replace('-', ' ')}]({name})\n" for name in plots]
+    if facts.get("beware"):
+        parts.append(BEWARE.lstrip("\n").format(why=facts["beware"]))
+    parts += [f"![{_what(name)}]({name})\n" for name in plots]
     goals = [f"| {each.title} | {line} |" for each in shown for line in _goals(each, results[each.name])]
     if goals:
         parts.append(GOALS.strip("\n") + "\n" + "\n".join(goals) + "\n")
     parts += [_section(each, results[each.name]) for each in shown]
-    parts.append("## The run\n\n| | |\n|---|---|\n" + "".join(_line(pair) for pair in facts.items()))
+    parts.append("## The run\n\n| | |\n|---|---|\n" + "".join(_line(pair) for pair in facts.items() if all(pair)))
     return "\n".join(parts)
+
+
+def _what(picture: str) -> str:
+    """For those who do not see it: `benchmarks-in-flight.svg` is a chart of in flight."""
+    return "chart: " + picture.removeprefix("benchmarks-").removesuffix(".svg").replace("-", " ")
 
 
 def _goals(measurement: Measurement, result: Result) -> Iterable[str]:

@@ -115,6 +115,8 @@ def _curve(measurement: Measurement, result: Result) -> Any:
             linewidth=0,
         )
     axes.set_xscale("log")
+    axes.set_xticks(steps, [f"{step:,}".replace(",", " ") for step in steps])
+    axes.minorticks_off()
     axes.set_ylim(bottom=0)
     axes.set_xlabel(measurement.curve)
     axes.set_ylabel(measurement.metrics[0].unit)
