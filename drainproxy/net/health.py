@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from drainproxy.config import Config, Route
 
 FAST_S = 0.1
-"""Between two looks while it matters most: until the app has answered, and once it may be stopped."""
+"""Between two looks until the app has answered."""
+WATCH_S = 0.03
+"""Between two looks once the app may be stopped: shorter than any app takes to start, so no restart goes unseen."""
 MAX_GATE_BYTES = 64
 HEALTHY = range(200, 400)
 """As the kubelet takes a probe's status."""
@@ -42,17 +44,17 @@ class HealthMonitor:
         self._tell = tell
         self._wake = asyncio.Event()
         self._failures = 0
-        self._fast = True
+        self._pace_s = min(FAST_S, config.ready_interval_s)
         self.health = Health(reachable=False, healthy=False, reason=f"no answer from {address} yet")
 
     def hurry(self) -> None:
-        """Look now, and every FAST_S from now on."""
-        self._fast = True
+        """Look now, and every WATCH_S from now on."""
+        self._pace_s = min(WATCH_S, self._config.ready_interval_s)
         self._wake.set()
 
     def calm(self) -> None:
         """Back to the usual interval once the app has answered."""
-        self._fast = False
+        self._pace_s = self._config.ready_interval_s
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -62,11 +64,9 @@ class HealthMonitor:
             patient = self.health.healthy and seen.reachable and self._failures < self._config.ready_failures
             self.health = Health(seen.reachable, healthy=True, reason=seen.reason) if patient else seen
             self._tell(self.health)
-            interval_s = self._config.ready_interval_s
-            if self._fast or not seen.reachable:
-                interval_s = min(FAST_S, interval_s)
+            pace_s = self._pace_s if seen.reachable else min(FAST_S, self._pace_s)
             try:
-                async with asyncio.timeout(interval_s):
+                async with asyncio.timeout(pace_s):
                     await self._wake.wait()
             except TimeoutError:
                 pass

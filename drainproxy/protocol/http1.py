@@ -34,8 +34,8 @@ _PLAIN_REQUEST = re.compile(
     rb"(" + TOKEN + rb") (/" + _TARGET + rb"*+) HTTP/1\.1\r\n(?:"
     rb"[Hh](?i:ost)(?(3)(?!)):[ \t]*+([A-Za-z0-9.\-]++(?::[0-9]++)?)\r\n"
     rb"|[Cc](?i:ontent-length)(?(4)(?!)):[ \t]*+([0-9]{1,18})\r\n"
-    rb"|[Cc](?i:onnection)(?(5)(?!)):([ \t]*+(?i:keep-alive)\r\n)"
-    rb"|[Xx]-(?:(?i:forwarded-)(?:(?i:for)(?(6)(?!)):([\t\x20-\x7e]++)|(?i:proto)(?(7)(?!)):([\t\x20-\x7e]++)"
+    rb"|[Cc](?i:onnection)(?(5)(?!)):([ \t]*+(?i:keep-alive|close)\r\n)"
+    rb"|[Xx]-(?:(?i:forwarded-)(?:(?i:for)(?(6)(?!)):([ \t]*+[\x21-\x7e][\t\x20-\x7e]*+)|(?i:proto)(?(7)(?!)):([\t\x20-\x7e]++)"
     rb"|(?i:host)(?(8)(?!)):([\t\x20-\x7e]++))|(?i:request-id)(?(9)(?!)):([\t\x20-\x7e]++))\r\n"
     rb"|(?!" + _ODD_REQUEST + rb")" + TOKEN + rb":" + VALUE + rb"\r\n)*+\r\n"
 )
@@ -46,7 +46,7 @@ Each field that counts may stand once (`(?(n)(?!))`); whatever is unusual does n
 _PLAIN_RESPONSE = re.compile(
     rb"HTTP/1\.1 ((?!204)[2-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n(?:"
     rb"[Cc](?i:ontent-length)(?(2)(?!)):[ \t]*+([0-9]{1,18})\r\n"
-    rb"|[Cc](?i:onnection)(?(3)(?!)):([ \t]*+(?i:keep-alive)\r\n)"
+    rb"|[Cc](?i:onnection)(?(3)(?!)):([ \t]*+(?i:keep-alive|close)\r\n)"
     rb"|(?!(?:[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding|e)|[Uu](?i:pgrade)|[Kk](?i:eep-alive)"
     rb"|[Pp](?i:roxy-connection))[ \t]*+:)" + TOKEN + rb":" + VALUE + rb"\r\n)*+\r\n"
 )
@@ -192,17 +192,22 @@ def parse_request(data: bytes, max_size: int) -> RequestHead | None:
     return head
 
 
+def _says_close(connection: bytes) -> bool:
+    return connection.strip().lower() == b"close"
+
+
 def _plain_request(plain: re.Match[bytes], data: bytes) -> RequestHead:
     head = RequestHead()
-    head.method, head.target, head._host, length, keep_alive, forwarded_for, proto, host, request_id = plain.groups()
+    head.method, head.target, head._host, length, connection, forwarded_for, proto, host, request_id = plain.groups()
     head.minor = 1
     head.end = plain.end()
     head._data = data
     if length is not None:
         head.length = int(length)
-    if keep_alive is not None:
+    if connection is not None:
         start, stop = plain.span(5)
         head._cuts = [(start - len(b"connection:"), stop)]
+        head.close = _says_close(connection)
     if request_id is not None:
         head._has_id = True
     if forwarded_for is not None:
@@ -380,15 +385,16 @@ def parse_response(data: bytes, max_size: int) -> ResponseHead | None:
 
 def _plain_response(plain: re.Match[bytes], data: bytes) -> ResponseHead:
     head = ResponseHead()
-    status, length, keep_alive = plain.groups()
+    status, length, connection = plain.groups()
     head.status = int(status)
     head.end = plain.end()
     head._data = data
     if length is not None:
         head.length = int(length)
-    if keep_alive is not None:
+    if connection is not None:
         start, stop = plain.span(3)
         head._cuts = [(start - len(b"connection:"), stop)]
+        head.close = _says_close(connection)
     return head
 
 

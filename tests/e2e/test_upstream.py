@@ -95,7 +95,7 @@ def test_requests_are_refused_when_the_app_stays_away() -> None:
     with serve(f"127.0.0.1:{free_port()}", connect_wait="300ms") as proxy:
         began = time.monotonic()
         answer = httpx.get(f"{proxy.url}/x")
-        assert 0.3 <= time.monotonic() - began < 1
+        assert 0.3 <= time.monotonic() - began < 3
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert answer.headers["x-drainproxy"] == "app-unavailable"
         assert answer.text.count("\n") == 1
@@ -239,7 +239,7 @@ def test_response_timeout_is_504_and_closes_the_upstream_connection() -> None:
         began = time.monotonic()
         answer = httpx.get(f"{proxy.await_ready().url}/x", timeout=10)
         assert (answer.status_code, answer.headers["x-drainproxy"]) == (504, "response-timeout")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 5
         assert ended.wait(5)
 
 

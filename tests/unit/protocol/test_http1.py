@@ -459,7 +459,7 @@ def test_the_way_here_is_appended_to_x_forwarded_for(to: Forwarding) -> None:
     assert of(b"x-forwarded-FOR: 1.2.3.4") == [b"x-forwarded-FOR: 1.2.3.4, " + to.address]
     assert of(b"X-Forwarded-For: 1.2.3.4 \t") == [b"X-Forwarded-For: 1.2.3.4, " + to.address + b" \t"]
     assert of(b"X-Forwarded-For:") == [b"X-Forwarded-For:" + to.address]
-    assert of(b"X-Forwarded-For: \t") == [b"X-Forwarded-For:" + to.address + b" \t"]
+    assert of(b"X-Forwarded-For: \t") == [b"X-Forwarded-For: \t" + to.address]
     assert of(b"X-Forwarded-For: 1", b"X-Forwarded-For: 2") == [
         b"X-Forwarded-For: 1",
         b"X-Forwarded-For: 2, " + to.address,
@@ -832,8 +832,8 @@ def test_whatever_we_accept_llhttp_accepts_and_sees_the_same_request(
         head = parse_request(data, LIMIT)
     except BadMessage:
         return
-    if head is None or head.method not in METHODS:
-        return
+    if head is None or head.method not in METHODS or not head.target.isascii():
+        return  # llhttp knows its methods only, and takes no raw UTF-8 in a target, which curl sends and most apps read
     seen = llhttp_request(data[: head.end])
     assert (seen.url, seen.fields) == (head.target, fields_of(data[: head.end]))
     # and it sees what we send on as one request, too, with the framing that we follow

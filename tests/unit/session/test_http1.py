@@ -803,7 +803,7 @@ def play(talk: Dialogue, event: str, value: object, phases: list[Phase]) -> None
     match event:
         case "send" if client.state == "open" and not client.held and not talk.ended_reading:
             talk.send(cast(bytes, value))
-        case "answer" if lent:
+        case "answer" if lent and not talk.app_ended:
             talk.answer(cast(bytes, value))
         case "half_close" if client.state == "open" and not talk.ended_reading:
             talk.half_close()
