@@ -35,8 +35,8 @@ _PLAIN_REQUEST = re.compile(
     rb"[Hh](?i:ost)(?(3)(?!)):[ \t]*+([A-Za-z0-9.\-]++(?::[0-9]++)?)\r\n"
     rb"|[Cc](?i:ontent-length)(?(4)(?!)):[ \t]*+([0-9]{1,18})\r\n"
     rb"|[Cc](?i:onnection)(?(5)(?!)):([ \t]*+(?i:keep-alive|close)\r\n)"
-    rb"|[Xx]-(?:(?i:forwarded-)(?:(?i:for)(?(6)(?!)):([ \t]*+[\x21-\x7e][\t\x20-\x7e]*+)|(?i:proto)(?(7)(?!)):([\t\x20-\x7e]++)"
-    rb"|(?i:host)(?(8)(?!)):([\t\x20-\x7e]++))|(?i:request-id)(?(9)(?!)):([\t\x20-\x7e]++))\r\n"
+    rb"|[Xx]-(?:(?i:forwarded-)(?:(?i:for)(?(6)(?!)):([ \t]*+[\x21-\x7e][\t\x20-\x7e]*+)"
+    rb"|(?i:proto)(?(7)(?!)):([\t\x20-\x7e]++)|(?i:host)(?(8)(?!)):([\t\x20-\x7e]++))|(?i:request-id)(?(9)(?!)):([\t\x20-\x7e]++))\r\n"
     rb"|(?!" + _ODD_REQUEST + rb")" + TOKEN + rb":" + VALUE + rb"\r\n)*+\r\n"
 )
 """A request as nearly all are: one pass checks it and finds the fields (2.7 µs instead of 3.8 with ten of them).
