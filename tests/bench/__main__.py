@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -172,6 +173,7 @@ def main(argv: Sequence[str]) -> int:
         stored = json.loads(given.render.read_text())
         write_page(given.docs, [Result(**each) for each in stored["results"]], stored["facts"])
         return 0
+    os.environ["PATH"] += ":/usr/sbin:/sbin"  # where Debian keeps nginx and haproxy, and users do not look
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every `finally` runs
     for line in still_missing() if given.no_install else install_missing():
         print(line)
