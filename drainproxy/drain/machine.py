@@ -186,9 +186,8 @@ class DrainMachine:
             case Phase.PROPAGATING:
                 return self.schedule.floor_at
             case Phase.FINISHING:
-                quiet_at = self._quiet_at(self.schedule)
-                waits_for_quiet = self._ledger.idle and not self._ledger.arriving
-                return min(quiet_at, self.schedule.deadline_at) if waits_for_quiet else self.schedule.deadline_at
+                deadline_at = self.schedule.deadline_at
+                return min(self._quiet_at(self.schedule), deadline_at) if self._ledger.idle else deadline_at
             case Phase.DRAINED:
                 if self.terminating_at is not None:
                     return self._exit_at(self.schedule)
@@ -200,7 +199,7 @@ class DrainMachine:
                 return self._enter(Phase.PROPAGATING)
             case Phase.PROPAGATING if now >= schedule.floor_at:
                 return self._enter(Phase.FINISHING)
-            case Phase.FINISHING if self._ledger.idle and self._may_stop(schedule, now):
+            case Phase.FINISHING if self._ledger.idle and now >= min(self._quiet_at(schedule), schedule.deadline_at):
                 return self._finish(Outcome.CLEAN, now)
             case Phase.FINISHING if now >= schedule.deadline_at:
                 return self._enter(Phase.FORCING)
@@ -248,15 +247,11 @@ class DrainMachine:
         if self.schedule is not None:
             self.schedule = self.schedule.hurry(now)
 
-    def _may_stop(self, schedule: Schedule, now: float) -> bool:
-        """With nothing in flight: the traffic has stopped, or nobody waits for that any more."""
-        if now >= schedule.deadline_at:
-            return True
-        return not self._ledger.arriving and now >= self._quiet_at(schedule)
-
     def _quiet_at(self, schedule: Schedule) -> float:
         tally = self._ledger.tally
         assert tally is not None, "a drain counts from its trigger on"
+        if self._ledger.arriving:
+            return schedule.quiet_limit_at  # between two packets of a head it is not quiet
         return schedule.quiet_at(tally.last_arrival_at)
 
     @property

@@ -37,6 +37,7 @@ class Life:
         self.happened: list[Happened] = []
         self.exited: tuple[float, int] | None = None
         self.open: list[Work] = []
+        self.heads = 0
         self.deadline_at: float | None = None
         self.settling = True
         if up:
@@ -91,6 +92,18 @@ class Life:
         """Work ends."""
         self.open.remove(work)
         self.ledger.leave(work, completed=completed)
+        return self.settle()
+
+    def half_a_head(self) -> Life:
+        """Part of a request's head has come."""
+        self.heads += 1
+        self.ledger.head_begun()
+        return self.settle()
+
+    def rest_of_a_head(self) -> Life:
+        """The rest has come, or never will."""
+        self.heads -= 1
+        self.ledger.head_ended()
         return self.settle()
 
     def visit(self) -> Life:

@@ -140,6 +140,20 @@ def test_work_that_ends_after_the_quiet_limit_needs_no_further_quiet() -> None:
     assert life.is_in(Phase.DRAINED)
 
 
+def test_between_two_packets_of_a_head_it_is_not_quiet() -> None:
+    life = Life().drain().after(4).half_a_head().after(4)
+    assert life.is_in(Phase.FINISHING)
+    life.rest_of_a_head()
+    assert life.is_in(Phase.DRAINED)
+
+
+def test_a_head_that_never_comes_is_waited_for_only_until_the_quiet_limit_and_by_nobody_in_a_hurry() -> None:
+    life = Life().half_a_head().drain().after(FLOOR_S + QUIET_LIMIT_S)
+    assert life.is_in(Phase.DRAINED)
+    assert life.finishes[0].duration_s == FLOOR_S + QUIET_LIMIT_S
+    assert Life().half_a_head().sigterm().after(1).sigterm().ending() == (1001, 0)
+
+
 def test_idle_at_the_deadline_is_clean_even_without_quiet() -> None:
     life = Life(quiet_limit_s=100).drain()
     while not life.is_in(Phase.DRAINED):
@@ -640,6 +654,16 @@ class AnyLife(RuleBasedStateMachine):
     def leave(self, completed: bool, which: int) -> None:
         work: Work = self.life.open[which % len(self.life.open)]
         self.life.end(work, completed=completed)
+
+    @precondition(lambda self: self.life.exited is None)
+    @rule()
+    def half_a_head(self) -> None:
+        self.life.half_a_head()
+
+    @precondition(lambda self: self.life.exited is None and self.life.heads)
+    @rule()
+    def rest_of_a_head(self) -> None:
+        self.life.rest_of_a_head()
 
     @precondition(lambda self: self.life.exited is None)
     @rule(seconds=st.sampled_from([0.0, 0.001, 0.3, 1.0, 4.0, 12.0, 40.0]))
