@@ -42,11 +42,11 @@ def rpc() -> Iterator[Proxy]:
         yield proxy.await_ready()
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    """A ready proxy in front of nghttpd, which serves `small` (100 bytes) and `large` (4 MiB)."""
+@pytest.fixture(scope="module", params=["uvloop", "stock"])
+def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """A ready proxy in front of nghttpd, which serves `small` (100 bytes) and `large` (4 MiB). On both loops."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "small").write_bytes(b"x" * 100)
     (folder / "large").write_bytes(bytes(range(256)) * (1 << 14))
-    with nghttpd(folder) as address, serve(address) as proxy:
+    with nghttpd(folder) as address, serve(address, stock_loop=request.param == "stock") as proxy:
         yield proxy.await_ready()

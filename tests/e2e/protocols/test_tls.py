@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import http.client
 import json
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+import websockets
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -22,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.e2e.protocols.calls import KINDS, call, methods
 from tests.e2e.protocols.conftest import grpc_app, nghttpd
+from tests.e2e.protocols.test_websocket import ws_app
 from tests.support.apps import http_server, need
 from tests.support.proxy import Proxy, serve, wait_for
 
@@ -271,3 +274,18 @@ def test_a_drain_with_tls_loses_nothing(https: Proxy) -> None:
             got += more
     assert got.startswith(b"HTTP/1.1 200")
     assert b"Connection: close" in got
+
+
+async def test_a_websocket_over_tls_is_closed_with_1001_and_so_is_its_app(secret: Secret, tmp_path: Path) -> None:
+    context = ssl.create_default_context(cadata=secret.cert.read_text())
+    with ws_app(tmp_path) as app, serve(app.address, **secret.options) as proxy:
+        host, port = proxy.await_ready().address
+        async with websockets.connect("wss://localhost/", host=host, port=port, ssl=context) as client:
+            await client.send("x" * 100_000)
+            assert await client.recv() == "x" * 100_000
+            answer = await asyncio.to_thread(proxy.ask, "/drain")
+            assert answer.status == 200
+            await client.wait_closed()
+            assert client.close_code == 1001
+        await asyncio.to_thread(wait_for, lambda: app.ends == ["1001 client"], "the app to see the end")
+        assert proxy.metric("drainproxy_drain_aborted_total", kind="websocket") == 0
