@@ -514,6 +514,10 @@ class Http2Session:
         self._phase = phase
         if phase is Phase.FORCING and not self.idle:
             self._leave(Code.NO_ERROR, "drain-deadline")
+        elif phase is Phase.SERVING:  # the drain was called off: who has not been told need not go
+            self._on_arrival = False
+            if self._departure is _DUE:
+                self._departure = _STAYING
 
     def wind_down(self) -> None:
         """See Session."""

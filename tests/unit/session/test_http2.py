@@ -294,6 +294,15 @@ def test_a_client_that_ends_at_any_goaway_is_let_begin_first() -> None:
     dialogue.client_got(response(1) + goaway(1, Code.NO_ERROR, "draining"))
 
 
+def test_after_a_resume_who_has_not_been_told_stays() -> None:
+    late = connected(phase=Phase.DRAINED).enter(Phase.SERVING).send(request(1)).answer(response(1))
+    late.client_got(response(1)).client_is("open")
+    waiting = of_python_h2().send(request(1)).wind_down().enter(Phase.SERVING).answer(response(1))
+    waiting.client_got(response(1)).client_is("open")
+    told = connected().wind_down().client_got(ASKED).enter(Phase.SERVING).send(ANSWER)
+    told.client_is("finished")
+
+
 def test_propagating_changes_nothing() -> None:
     dialogue = connected().enter(Phase.PROPAGATING).send(request(1)).answer(response(1)).client_got(response(1))
     dialogue.client_is("open")
