@@ -1,8 +1,8 @@
 """What may a session ask of the shell around it? The two sockets, the ledger, a clock's alarm: as plain methods.
 
 A session is fed by the shell (`client_bytes`, `upstream_bytes`, …) and answers by calling these. Nothing here blocks or
-awaits, and nothing calls the session back before it returns: what follows comes with a later turn of the loop. Tests put
-scripted stand-ins in place of both.
+awaits, and nothing calls the session back before it returns: what follows comes with a later turn of the loop. Tests
+put scripted stand-ins in place of both.
 """
 
 from __future__ import annotations
