@@ -122,8 +122,8 @@ class Pool:
     async def _attempt(self) -> str | None:
         """Try once. None: there is a connection, and it has been handed over; else why not (a metric's label)."""
         try:
-            async with asyncio.timeout(self._config.connect_timeout_s):
-                await self._connect()
+            async with asyncio.timeout(self._config.connect_timeout_s) as limit:
+                await self._connect(limit)
         except TimeoutError:
             return "connect-timeout"
         except OSError as error:
@@ -132,12 +132,12 @@ class Pool:
             )
         return None
 
-    async def _connect(self) -> None:
+    async def _connect(self, limit: asyncio.Timeout) -> None:
         address = self._address
         if address.path:
-            await self._loop.create_unix_connection(lambda: UpstreamConnection(self), address.path)
+            await self._loop.create_unix_connection(lambda: UpstreamConnection(self, limit), address.path)
         else:
-            await self._loop.create_connection(lambda: UpstreamConnection(self), address.host, address.port)
+            await self._loop.create_connection(lambda: UpstreamConnection(self, limit), address.host, address.port)
 
     def opened(self, connection: UpstreamConnection) -> None:
         """A connection has been made: hand it over before anything is read from it, for the app may speak first."""

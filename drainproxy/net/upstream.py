@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 class UpstreamConnection(asyncio.Protocol):
     """An upstream socket. While `session` is set, what comes goes there; idle, anything that comes ends it."""
 
-    __slots__ = ("_ended", "bucket", "client", "full", "gate", "idle_since", "pool", "reused", "session", "transport")
+    __slots__ = (
+        "_dialling", "_ended", "bucket", "client", "full", "gate", "idle_since", "pool", "reused", "session",
+        "transport",
+    )  # fmt: skip
 
     transport: asyncio.Transport
     gate: ReadGate
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, dialling: asyncio.Timeout) -> None:
         self.pool = pool
+        self._dialling: asyncio.Timeout | None = dialling
         self.client: ClientConnection | None = None
         self.session: Session | None = None
         self.reused = False
@@ -39,6 +43,14 @@ class UpstreamConnection(asyncio.Protocol):
         """The app has accepted."""
         self.transport = cast(asyncio.Transport, transport)
         self.gate = ReadGate(self.transport)
+        assert self._dialling is not None, "a connection is made once"
+        if self._dialling.expired():
+            self.transport.abort()
+            return
+        # The attempt ends here. A busy loop may come back to it only when its time is over: to be cancelled then would
+        # close a connection that is lent already, and uvloop would not even say so.
+        self._dialling.reschedule(None)
+        self._dialling = None
         self.pool.observer.opened(Side.UPSTREAM)
         self.pool.opened(self)
 
@@ -64,6 +76,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection has ended."""
+        if self._dialling is not None:
+            return  # it came too late, and was never lent
         if exc is not None and self.session is not None:
             for data in last_words(self.transport):
                 self.data_received(data)
