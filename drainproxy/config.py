@@ -557,6 +557,25 @@ def _validate(config: Config) -> None:
     for address in listens:
         if listens.count(address) > 1 and (address.path or address.port):
             raise ConfigError("--listen, --route, --admin", str(address), "a different address for each")
+    for route in config.routes:
+        if _leads_back(route, listens):
+            raise ConfigError(
+                "--upstream", str(route.upstream), "the app's address, not one that drainproxy listens on"
+            )
+
+
+_OWN_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+
+
+def _leads_back(route: Route, listens: list[Address]) -> bool:
+    """Whether requests would come back to us, again and again."""
+    if route.upstream.host not in _OWN_HOSTS:
+        return route.upstream in listens
+    return any(
+        listen.port == route.upstream.port and (not listen.host or listen.host in _OWN_HOSTS)
+        for listen in listens
+        if not listen.path
+    )
 
 
 def _whole_us(seconds: float) -> float:

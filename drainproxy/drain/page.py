@@ -57,8 +57,8 @@ An arrival is *late* in {late}: the floor has passed, and someone still has not 
 | WebSocket | relayed | relayed | Close 1001 between two frames, spread | Close 1001, cut | - |
 | TCP | relayed | relayed | waited for | cut | - |
 
-¹ At once by default. `--readiness-on-drain` delays it, or holds readiness through the whole drain; until then the app's
-health decides as before.
+¹ At once by default. `--readiness-on-drain` delays it, or holds readiness until the app may be stopped (forcing and drained
+are 503 in any case); until then the app's health decides as before.
 
 *Cut so that the client notices:* a body with a length or with chunks is left without its end; a body that ends with the
 connection is ended by a reset.

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 def readiness(machine: DrainMachine, config: Config, now: float, app: str) -> tuple[bool, str]:
     """Ready or not, and why in one line. `app`: what the last health check saw.
 
-    During a drain readiness fails at once, after `readiness-on-drain`, or (hold) not at all: kube-proxy falls back to
-    endpoints that are serving and terminating when there are no ready ones.
+    During a drain readiness fails at once, after `readiness-on-drain`, or (hold) not before the app may be stopped:
+    kube-proxy falls back to endpoints that are serving and terminating when there are no ready ones.
     """
     if machine.phase is not Phase.SERVING or machine.schedule is not None:
         assert machine.schedule is not None, "a drain has a schedule"
-        if now >= machine.schedule.started_at + config.readiness_on_drain_s:
+        held_until = machine.schedule.started_at + config.readiness_on_drain_s
+        if now >= held_until or machine.phase in (Phase.FORCING, Phase.DRAINED):
             return False, f"{machine.state.value}: {machine.phase.value}"
     if not machine.answered_once:
         return False, f"starting: {app}"

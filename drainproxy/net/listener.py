@@ -184,6 +184,7 @@ class Listener:
                 if connection.received:
                     connection.wind_down()
             await self._until_empty(min(LAST_S, patience_s))
+        self.enter(Phase.FORCING)  # what is still open is told: 503, GOAWAY, Close 1001
         for connection in list(self.connections):
             connection.close()
         await self._until_empty(patience_s - LAST_S)

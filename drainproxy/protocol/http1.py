@@ -26,7 +26,7 @@ _TARGET = rb"[\x21\x22\x24-\x7e\x80-\xff]"
 _REQUEST = re.compile(rb"(" + TOKEN + rb") (" + _TARGET + rb"++) HTTP/1\.([01])\r\n" + SECTION + rb"\r\n")
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n" + SECTION + rb"\r\n")
 _ODD_REQUEST = (
-    rb"(?:[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding|e)|[Uu](?i:pgrade)|[Ee](?i:xpect)"
+    rb"(?:[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding|e)|[Uu](?i:pgrade)"
     rb"|[Kk](?i:eep-alive)|[Pp](?i:roxy-connection)|[Xx]-(?i:forwarded-(?:for|host|proto)|request-id)|[Hh](?i:ost)"
     rb"|[Uu](?i:ser-agent:[ \t]*+(?:kube-probe/|googlehc/|elb-healthchecker/|envoy/hc)))"
 )
@@ -55,7 +55,7 @@ _VERSION = re.compile(rb" HTTP/([0-9]+)\.([0-9]+)$")
 _METHOD_START = re.compile(TOKEN + rb"(?: |$)")
 _VALUE = rb"):[ \t]*+([^\r]*+)\r"
 _REQUEST_FIELDS = re.compile(
-    rb"\n(host|user-agent|content-length|transfer-encoding|connection|te|upgrade|expect|keep-alive"
+    rb"\n(host|user-agent|content-length|transfer-encoding|connection|te|upgrade|keep-alive"
     rb"|proxy-connection|x-forwarded-(?:for|host|proto)|x-request-id" + _VALUE
 )
 _RESPONSE_FIELDS = re.compile(
@@ -84,6 +84,7 @@ SWITCHING_PROTOCOLS = 101
 FINAL = 200
 NO_CONTENT = 204
 NOT_MODIFIED = 304
+REQUEST_TIMEOUT = 408
 UPGRADE_REQUIRED = 426
 
 _ONE = ord("1")
@@ -111,7 +112,6 @@ class RequestHead:
     chunked: bool = False
     close: bool = False
     upgrade: bytes = b""
-    expects_continue: bool = False
     is_probe: bool = False
     _data: bytes
     _host: bytes = b""
@@ -253,8 +253,6 @@ def _read_request_fields(head: RequestHead, lowered: bytes) -> None:  # noqa: C9
                 host_lines.append(_line(field))
             case b"x-request-id":
                 head._has_id = True
-            case b"expect":
-                head.expects_continue = value.rstrip() == b"100-continue"
             case b"upgrade":
                 upgrades.append(value.rstrip())
                 upgrade_lines.append(_line(field))

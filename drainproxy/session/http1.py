@@ -18,7 +18,7 @@ from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.errors import BadMessage
 from drainproxy.protocol.framing import Chunked, UntilClose
-from drainproxy.protocol.http1 import SWITCHING_PROTOCOLS, parse_request, parse_response
+from drainproxy.protocol.http1 import REQUEST_TIMEOUT, SWITCHING_PROTOCOLS, parse_request, parse_response
 from drainproxy.protocol.replies import reply
 from drainproxy.session.ports import Hold, Wait
 from drainproxy.session.tunnel import TunnelSession
@@ -287,6 +287,10 @@ class Http1Session:
             self._partial = data
             self._retriable = False
             return
+        if head.status == REQUEST_TIMEOUT and self._retriable:
+            # Said to the idle connection, not to this request, whose answer it would become (RFC 9110 §15.5.9).
+            self._retry_elsewhere()
+            return
         self._partial = b""
         if head.status == SWITCHING_PROTOCOLS:
             self._open_tunnel(head, data)
@@ -367,6 +371,12 @@ class Http1Session:
             self._end_response(poisoned=True)
         else:
             self._cut("closed-early")
+
+    def _retry_elsewhere(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        assert upstream is not None, "a response comes from an upstream"
+        upstream.abort()
+        self._answer_missing()
 
     def _answer_missing(self) -> None:
         """The app has closed before it answered: once more if that is safe (RFC 9110 §9.2.2), else 502."""

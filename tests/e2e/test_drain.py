@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import threading
@@ -55,12 +56,13 @@ def test_readiness_fails_with_the_next_probe_and_liveness_never(proxy: Proxy) ->
 
 
 def test_a_hundred_requests_of_three_seconds_all_complete(proxy: Proxy) -> None:
-    with ThreadPoolExecutor(100) as clients:
-        answers = [clients.submit(httpx.get, f"{proxy.url}/sleep/3", timeout=30) for _ in range(100)]
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(proxy.address)).get("/sleep/3") for _ in range(100)]
         in_flight(proxy, 100)
         proxy.signal(signal.SIGTERM)
-        assert [answer.result().status_code for answer in answers] == [200] * 100
-        assert {answer.result().headers["connection"] for answer in answers} == {"close"}
+        answers = [wire.response() for wire in wires]
+        assert [status for status, _, _ in answers] == [200] * 100
+        assert {fields["connection"] for _, fields, _ in answers} == {"close"}
     assert proxy.wait() == 0
 
 

@@ -296,3 +296,18 @@ def test_the_readiness_gate_and_the_health_path(app: str, tmp_path: object) -> N
     with serve(app, ready_interval="50ms", ready_path="/status/500") as proxy:
         wait_for(lambda: "answered 500" in proxy.ask("/readyz").body, "the health check's answer")
         assert proxy.status()["state"] == "starting"
+
+
+def test_an_unasked_408_on_an_idle_connection_is_no_answer() -> None:
+    """Some apps say it before they close an idle connection; a GET that crosses it is asked again on a new one."""
+
+    def script(peer: Peer) -> None:
+        if peer.request():
+            peer.ok()
+            if peer.request():
+                peer.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    with upstream(script) as address, serve(address, upstream_idle="30s") as proxy, httpx.Client() as client:
+        proxy.await_ready()
+        assert [client.get(proxy.url).status_code for _ in range(6)] == [200] * 6
+        assert proxy.metric("drainproxy_upstream_retries_total") == 5

@@ -523,3 +523,19 @@ def test_no_message_shows_the_token(flags: dict[str, Any], file: dict[str, objec
 def test_an_access_log_is_shown_as_it_is_written() -> None:
     assert [str(AccessLog(mode)) for mode in ("off", "errors", "all")] == ["off", "errors", "all"]
     assert str(AccessLog("slow", 0.25)) == "slow:250ms"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"listen": ":8080"},
+        {"listen": "127.0.0.1:8080"},
+        {"admin": ":8080"},
+        {"upstream": "localhost:9080"},
+        {"route": (":8080=127.0.0.1:8080",)},
+        {"listen": "unix:/a.sock", "upstream": "unix:/a.sock"},
+    ],
+)
+def test_an_upstream_that_is_ourselves_is_refused(flags: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="the app's address, not one that drainproxy listens on"):
+        load(flags, {}, {})

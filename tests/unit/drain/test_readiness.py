@@ -41,14 +41,14 @@ def test_readiness_fails_at_once_with_the_drain_and_says_in_which_phase(phase: P
 
 
 @pytest.mark.parametrize("phase", Phase)
-def test_readiness_that_is_held_never_fails_because_of_a_drain(phase: Phase) -> None:
+def test_readiness_that_is_held_fails_only_when_the_app_may_be_stopped(phase: Phase) -> None:
     life = in_phase(phase, readiness_on_drain_s=float("inf"))
     yes, why = ready(life)
-    assert yes
-    assert ("held" in why) is (phase is not Phase.SERVING)
+    assert yes is (phase not in (Phase.FORCING, Phase.DRAINED))
+    assert ("held" in why) is (phase in (Phase.PROPAGATING, Phase.FINISHING))
 
 
-@pytest.mark.parametrize("phase", [Phase.PROPAGATING, Phase.FINISHING, Phase.DRAINED])
+@pytest.mark.parametrize("phase", [Phase.PROPAGATING, Phase.FINISHING])
 def test_readiness_that_is_held_still_fails_with_the_app(phase: Phase) -> None:
     life = in_phase(phase, readiness_on_drain_s=float("inf"))
     life.machine.upstream(reachable=False, healthy=False, gate=None)
