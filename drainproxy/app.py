@@ -33,8 +33,9 @@ from drainproxy.supervisor import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from drainproxy.config import Config, Route
+    from drainproxy.config import Config
     from drainproxy.log import Log
+    from drainproxy.values import Route
 
 try:
     import uvloop as loops

@@ -7,220 +7,40 @@ and `docs/configuration.md` are all made from these fields.
 
 from __future__ import annotations
 
-import re
 from dataclasses import Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from drainproxy.errors import BudgetError, ConfigError
+from drainproxy.values import (
+    ACCESS_LOG,
+    COUNT,
+    DURATION,
+    LISTEN,
+    PATH,
+    READINESS,
+    ROUTE,
+    SIZE,
+    TEXT,
+    UPSTREAM,
+    URL_PATH,
+    AccessLog,
+    Address,
+    Kind,
+    Route,
+    choice,
+    show_duration,
+    show_size,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-T = TypeVar("T")
+    from collections.abc import Iterator, Mapping
 
 ENV_PREFIX = "DRAINPROXY_"
 MARGIN_S = 1.0
 """Kept between the end of the drain and the app's own stop time: the kubelet needs time to act on the hook's answer."""
 
-HOLD = float("inf")
-"""`readiness_on_drain`: readiness is never failed by a drain."""
 
-
-# --- values: how a user writes them, what they become -----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen or connect. `path` set: a unix socket; else `host` (empty: all addresses) and `port`."""
-
-    host: str = ""
-    port: int = 0
-    path: str = ""
-
-    def __str__(self) -> str:
-        if self.path:
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-Protocol = Literal["auto", "http1", "http2", "tcp"]
-PROTOCOLS: tuple[Protocol, ...] = ("auto", "http1", "http2", "tcp")
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One listening address in front of one upstream address."""
-
-    listen: Address
-    upstream: Address
-    protocol: Protocol = "auto"
-
-    def __str__(self) -> str:
-        return f"{self.listen}={self.upstream},protocol={self.protocol}"
-
-
-@dataclass(frozen=True, slots=True)
-class AccessLog:
-    """Which exchanges get a log line: `off`, `errors` (5xx and cut ones), `slow` (longer than `slow_s`), `all`."""
-
-    mode: Literal["off", "errors", "slow", "all"] = "off"
-    slow_s: float = 0.0
-
-    def __str__(self) -> str:
-        return f"slow:{show_duration(self.slow_s)}" if self.mode == "slow" else self.mode
-
-
-_N = r"(\d+(?:\.\d+)?)"
-_DURATION = re.compile(rf"(?:{_N}h)?(?:{_N}m(?!s))?(?:{_N}s)?(?:{_N}ms)?", re.ASCII)
-_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
-_SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)?", re.ASCII)
-_SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]|([\w.-]*)):(\d{1,5})", re.ASCII)
-_URL_PATH = re.compile(r"/[\x21-\x7e]*")
-_MAX_PORT = 65535
 _MIN_HEADER_SIZE = 1024
-
-
-def parse_duration(text: str) -> float:
-    """Seconds, from `500ms`, `5s`, `1m30s`, `1h` or a bare number of seconds. Raises ValueError."""
-    text = text.strip()
-    match = _DURATION.fullmatch(text + "s" if _NUMBER.fullmatch(text) else text)
-    if match is None or not text:
-        raise ValueError(text)
-    units = (3600.0, 60.0, 1.0, 0.001)
-    seconds = round(sum(float(n) * unit for n, unit in zip(match.groups(), units, strict=True) if n is not None), 9)
-    if seconds == HOLD:
-        raise ValueError(text)  # more digits than a float holds: it would mean "never"
-    return seconds
-
-
-def show_duration(seconds: float) -> str:
-    """The shortest spelling that `parse_duration` reads back."""
-    if seconds == HOLD:
-        return "hold"
-    exact = f"{seconds:.9f}".rstrip("0").removesuffix(".")
-    if "." in exact:
-        ms = f"{seconds * 1000:.6f}".rstrip("0").removesuffix(".")
-        return f"{ms}ms" if seconds < 1 and "." not in ms else f"{exact}s"
-    minutes, secs = divmod(int(exact), 60)
-    return (f"{minutes}m" if minutes else "") + (f"{secs}s" if secs or not minutes else "")
-
-
-def parse_size(text: str) -> int:
-    """Bytes, from `64KiB`, `1MiB`, `2GiB` or a bare number. Raises ValueError."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(text)
-    return int(match[1]) * _SIZE_UNITS[match[2]]
-
-
-def show_size(size: int) -> str:
-    """The shortest spelling that `parse_size` reads back."""
-    for unit in ("GiB", "MiB", "KiB"):
-        if size and size % _SIZE_UNITS[unit] == 0:
-            return f"{size // _SIZE_UNITS[unit]}{unit}"
-    return str(size)
-
-
-def parse_address(text: str) -> Address:
-    """`host:port`, `:port`, `[v6]:port` or `unix:/path`. Raises ValueError."""
-    text = text.strip()
-    if text.startswith("unix:/"):
-        return Address(path=text[len("unix:") :])
-    match = _ADDRESS.fullmatch(text)
-    if match is None or int(match[3]) > _MAX_PORT:
-        raise ValueError(text)
-    return Address(host=match[1] or match[2] or "", port=int(match[3]))
-
-
-def parse_upstream(text: str) -> Address:
-    """As `parse_address`, and one can connect to it: a port, and a host (the loopback address if none is named)."""
-    address = parse_address(text)
-    if address.path:
-        return address
-    if address.port == 0:
-        raise ValueError(text)
-    return address if address.host else Address("127.0.0.1", address.port)
-
-
-def parse_route(text: str) -> Route:
-    """`LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp]`. Raises ValueError."""
-    pair, *settings = text.strip().split(",")
-    listen, equals, upstream = pair.partition("=")
-    if not equals:
-        raise ValueError(text)
-    protocol: Protocol = "auto"
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        if key != "protocol" or value not in PROTOCOLS:
-            raise ValueError(text)
-        protocol = value
-    return Route(parse_address(listen), parse_upstream(upstream), protocol)
-
-
-def _parse_readiness(text: str) -> float:
-    return {"fail": 0.0, "hold": HOLD}[text] if text in ("fail", "hold") else parse_duration(text)
-
-
-def _parse_access_log(text: str) -> AccessLog:
-    mode, colon, slow = text.partition(":")
-    if mode == "slow" and colon:
-        return AccessLog("slow", parse_duration(slow))
-    if colon or mode not in ("off", "errors", "all"):
-        raise ValueError(text)
-    return AccessLog(mode)  # type: ignore[arg-type]  # narrowed by the line above
-
-
-def _parse_count(text: str) -> int:
-    if not (text.strip().isascii() and text.strip().isdigit()) or int(text) < 1:
-        raise ValueError(text)
-    return int(text)
-
-
-@dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
-    """A kind of value: `parse` reads what a user wrote (ValueError if it cannot), `show` writes it back."""
-
-    metavar: str
-    expected: str
-    parse: Callable[[str], T]
-    show: Callable[[T], str] = str
-
-
-DURATION = Kind("DURATION", "a duration such as 500ms, 5s, 1m30s or a number of seconds", parse_duration, show_duration)
-SIZE = Kind("SIZE", "a size such as 64KiB, 1MiB or a number of bytes", parse_size, show_size)
-COUNT = Kind("N", "a whole number, at least 1", _parse_count)
-LISTEN = Kind("ADDRESS", "host:port, :port, [v6]:port or unix:/path.sock", parse_address)
-UPSTREAM = Kind("ADDRESS", "host:port, [v6]:port or unix:/path.sock", parse_upstream)
-ROUTE = Kind(
-    "ROUTE", "LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp], such as :9080=127.0.0.1:8080,protocol=http1", parse_route
-)
-TEXT = Kind("TEXT", "text", str)
-PATH = Kind("FILE", "a file's path", str)
-URL_PATH = Kind(
-    "PATH",
-    "a path that begins with /, white space and others percent-encoded",
-    lambda text: text if _URL_PATH.fullmatch(text) else _refuse(text),
-)
-READINESS = Kind(
-    "WHEN",
-    "fail, hold or a duration",
-    _parse_readiness,
-    lambda seconds: "fail" if seconds == 0 else show_duration(seconds),
-)
-ACCESS_LOG = Kind("WHICH", "off, errors, slow:DURATION or all", _parse_access_log)
-
-
-def _refuse(text: str) -> str:
-    raise ValueError(text)
-
-
-def choice(*words: str) -> Kind[str]:
-    """One of `words`."""
-    listed = ", ".join(words[:-1]) + f" or {words[-1]}"
-    return Kind("|".join(words), listed, lambda text: text if text in words else _refuse(text))
-
-
 # --- the options ------------------------------------------------------------------------------------------------------
 
 

@@ -23,11 +23,11 @@ from drainproxy.status import sentence
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from drainproxy.config import AccessLog as AccessLogOption
     from drainproxy.config import Config
     from drainproxy.drain.ledger import Work
     from drainproxy.observer import Observer, Side
     from drainproxy.status import Summary
+    from drainproxy.values import AccessLog as AccessLogOption
 
 MAX_LINE = 4096
 """Bytes of a line: what Linux takes whole from a pipe that poll(2) calls writable (PIPE_BUF, pipe(7))."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypedDict, cast
 
 from drainproxy import __version__
-from drainproxy.config import effective, show_duration
+from drainproxy.config import effective
 from drainproxy.drain.ledger import Kind, Tally
 from drainproxy.drain.phase import Outcome
+from drainproxy.values import show_duration
 
 if TYPE_CHECKING:
     from drainproxy.config import Config

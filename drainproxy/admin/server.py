@@ -11,9 +11,9 @@ from drainproxy.admin.access import Access
 from drainproxy.admin.aiohttp_web import web
 from drainproxy.admin.guard import Guards, guarding
 from drainproxy.admin.handlers import Endpoints
-from drainproxy.config import Address
 from drainproxy.metrics import Exposition
 from drainproxy.net.sockets import bind
+from drainproxy.values import Address
 
 if TYPE_CHECKING:
     from drainproxy.admin.control import Control

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from drainproxy.config import parse_duration
 from drainproxy.errors import ManifestError
+from drainproxy.values import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 import click
 
-from drainproxy.config import parse_duration
 from drainproxy.errors import ConfigError, DrainproxyError
+from drainproxy.values import parse_duration
 
 if TYPE_CHECKING:
     import aiohttp

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.config import MARGIN_S, Config, show_duration
+from drainproxy.config import MARGIN_S, Config
 from drainproxy.drain import phase as phases
 from drainproxy.drain.phase import DRAINING, LATE, NEXT, Outcome, Phase, State, Trigger
 from drainproxy.drain.schedule import FORCED_EXIT_S, HURRY_CAP_S
+from drainproxy.values import show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from drainproxy.config import parse_duration
 from drainproxy.kube.objects import mapping, mappings
+from drainproxy.values import parse_duration
 
 TOKEN_HEADER = "X-Drain-Token"  # noqa: S105 - the header's name
 DRAIN_PATH = "/drain"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from drainproxy import __version__
-from drainproxy.config import Config, flag_of, load, show_duration
+from drainproxy.config import Config, flag_of, load
 from drainproxy.config import options as option_table
 from drainproxy.errors import ManifestError
 from drainproxy.kube.edit import At, Named, Own, applied, plain
@@ -30,6 +30,7 @@ from drainproxy.kube.sidecar import (
     route_env,
 )
 from drainproxy.kube.wiring import AppPort, app_name, assign, choose
+from drainproxy.values import show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

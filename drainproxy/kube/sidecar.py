@@ -9,22 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.config import (
-    ENV_PREFIX,
-    MARGIN_S,
-    Address,
-    Config,
-    Protocol,
-    Route,
-    env_of,
-    flag_of,
-    load,
-    options,
-    show_duration,
-)
+from drainproxy.config import ENV_PREFIX, MARGIN_S, Config, env_of, flag_of, load, options
 from drainproxy.errors import BudgetError, ConfigError
 from drainproxy.kube.edit import Default, Named, Own
 from drainproxy.kube.objects import Path, Resource, Workload, is_native_sidecar, mapping, mappings
+from drainproxy.values import Address, Protocol, Route, show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.config import PROTOCOLS, Config, Protocol
+from drainproxy.config import Config
 from drainproxy.errors import ManifestError
 from drainproxy.kube.edit import At, Named
 from drainproxy.kube.objects import (
@@ -23,6 +23,7 @@ from drainproxy.kube.objects import (
     tcp_ports,
 )
 from drainproxy.kube.sidecar import ADMIN_PORT_NAME, PlannedRoute, is_drainproxy
+from drainproxy.values import PROTOCOLS, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,7 +8,6 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.config import Address
 from drainproxy.drain.phase import Phase
 from drainproxy.net.client import ClientConnection
 from drainproxy.observer import Side
@@ -16,9 +15,10 @@ from drainproxy.session.detect import DetectSession
 from drainproxy.session.http1 import Http1Session
 from drainproxy.session.ports import Wait
 from drainproxy.session.tunnel import TunnelSession
+from drainproxy.values import Address
 
 if TYPE_CHECKING:
-    from drainproxy.config import Config, Route
+    from drainproxy.config import Config
     from drainproxy.drain.ledger import Ledger
     from drainproxy.net.pool import Pool
     from drainproxy.net.tasks import Tasks
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from drainproxy.observer import Observer
     from drainproxy.protocol.http1 import Forwarding
     from drainproxy.session.ports import Session
+    from drainproxy.values import Route
 
 BACKLOG = 4096
 GOODBYE_S = 2.0

@@ -12,10 +12,11 @@ from drainproxy.net.upstream import UpstreamConnection
 from drainproxy.observer import Side
 
 if TYPE_CHECKING:
-    from drainproxy.config import Address, Config
+    from drainproxy.config import Config
     from drainproxy.net.client import ClientConnection
     from drainproxy.net.timers import Timers
     from drainproxy.observer import Observer
+    from drainproxy.values import Address
 
 RETRY_S = 0.05
 """While the app refuses connections, one attempt is made this often for all requests that are held."""

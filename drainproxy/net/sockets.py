@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from drainproxy.errors import BindError
 
 if TYPE_CHECKING:
-    from drainproxy.config import Address
+    from drainproxy.values import Address
 
 EVERYWHERE = ("", "::")
 UNIX_MODE = 0o666

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field, replace
 
-from drainproxy.config import show_duration
 from drainproxy.rollout.pod import Container, HttpGet, PodSpec, Probe, Sleep
+from drainproxy.values import show_duration
 
 APP, HTTP, ADMIN = "app", "http", "drain-admin"
 APP_PORT, HTTP_PORT, ADMIN_PORT = 8080, 9080, 9081

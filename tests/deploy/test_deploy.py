@@ -13,13 +13,14 @@ import kubernetes_validate
 import pytest
 
 from drainproxy import __version__
-from drainproxy.config import Config, load, parse_duration
+from drainproxy.config import Config, load
 from drainproxy.kube.edit import plain
 from drainproxy.kube.hooks import Does, read_hook
 from drainproxy.kube.objects import Resource, Workload, port_by_name, resources, service_selects, workloads
 from drainproxy.kube.rules import Severity, check
 from drainproxy.kube.sidecar import PlannedRoute, Sidecar, container, find
 from drainproxy.kube.source import File, data_of, parse
+from drainproxy.values import parse_duration
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 VERSIONS = ("1.30", "1.32", "1.34", "1.36")

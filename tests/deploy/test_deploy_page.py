@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from drainproxy.config import MARGIN_S, Config, load, parse_duration
+from drainproxy.config import MARGIN_S, Config, load
 from drainproxy.kube.inject import inject
 from drainproxy.kube.plan import Options
 from drainproxy.kube.report import anchor
 from drainproxy.kube.rules import RULES, check
 from drainproxy.kube.source import File
+from drainproxy.values import parse_duration
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "deploy.md").read_text()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import uvloop
 
-from drainproxy.config import Address, load
+from drainproxy.config import load
 from drainproxy.net.pool import Pool
 from drainproxy.net.timers import Timers
+from drainproxy.values import Address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

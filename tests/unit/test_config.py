@@ -10,18 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainproxy.config import (
+from drainproxy.config import MARGIN_S, Config, effective, env_of, flag_of, load, options
+from drainproxy.errors import BudgetError, ConfigError, DrainproxyError
+from drainproxy.values import (
     HOLD,
-    MARGIN_S,
     AccessLog,
     Address,
-    Config,
     Route,
-    effective,
-    env_of,
-    flag_of,
-    load,
-    options,
     parse_address,
     parse_duration,
     parse_route,
@@ -30,7 +25,6 @@ from drainproxy.config import (
     show_duration,
     show_size,
 )
-from drainproxy.errors import BudgetError, ConfigError, DrainproxyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainproxy.config import AccessLog as AccessLogOption
 from drainproxy.config import Config
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import Trigger
 from drainproxy.log import MAX_LINE, AccessLog, LineHandler, Sink, Tee, as_json, as_text, configure
 from drainproxy.metrics import Meter
 from drainproxy.observer import Side
+from drainproxy.values import AccessLog as AccessLogOption
 from tests.support.control import ScriptedControl
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drainproxy import __version__
-from drainproxy.config import Config, Route, parse_address
+from drainproxy.config import Config
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Trigger
 from drainproxy.status import MOST_SHOWN, brief, sentence, shown_target, status
+from drainproxy.values import Route, parse_address
 from tests.support.control import EPOCH, ScriptedControl, view
 
 FIELDS = ["version", "state", "phase", "since", "upstream", "in_flight", "connections", "oldest", "drain", "config"]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.config import MARGIN_S, Config, show_duration
+from drainproxy.config import MARGIN_S, Config
 from drainproxy.kube.hooks import Does
 from drainproxy.kube.objects import DEFAULT_GRACE_S
 from drainproxy.kube.rules.base import Hit, Severity, World, rule
 from drainproxy.kube.sidecar import least_grace_s
+from drainproxy.values import show_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
