@@ -37,7 +37,7 @@ _PLAIN_REQUEST = re.compile(
     rb"|[Cc](?i:onnection)(?(5)(?!)):([ \t]*+(?i:keep-alive|close)\r\n)"
     rb"|[Xx]-(?:(?i:forwarded-)(?:(?i:for)(?(6)(?!)):([ \t]*+[\x21-\x7e][\t\x20-\x7e]*+)"
     rb"|(?i:proto)(?(7)(?!)):([\t\x20-\x7e]++)|(?i:host)(?(8)(?!)):([\t\x20-\x7e]++))|(?i:request-id)(?(9)(?!)):([\t\x20-\x7e]++))\r\n"
-    rb"|(?!" + _ODD_REQUEST + rb")" + TOKEN + rb":" + VALUE + rb"\r\n)*+\r\n"
+    rb"|(?!" + _ODD_REQUEST + rb")" + TOKEN + rb":" + VALUE + rb"\r\n)*\r\n"
 )
 """A request as nearly all are: one pass checks it and finds the fields (2.7 µs instead of 3.8 with ten of them).
 
@@ -48,7 +48,7 @@ _PLAIN_RESPONSE = re.compile(
     rb"[Cc](?i:ontent-length)(?(2)(?!)):[ \t]*+([0-9]{1,18})\r\n"
     rb"|[Cc](?i:onnection)(?(3)(?!)):([ \t]*+(?i:keep-alive|close)\r\n)"
     rb"|(?!(?:[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding|e)|[Uu](?i:pgrade)|[Kk](?i:eep-alive)"
-    rb"|[Pp](?i:roxy-connection))[ \t]*+:)" + TOKEN + rb":" + VALUE + rb"\r\n)*+\r\n"
+    rb"|[Pp](?i:roxy-connection))[ \t]*+:)" + TOKEN + rb":" + VALUE + rb"\r\n)*\r\n"
 )
 """A response as nearly all are (1.3 µs instead of 3.0)."""
 _VERSION = re.compile(rb" HTTP/([0-9]+)\.([0-9]+)$")

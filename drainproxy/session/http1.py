@@ -60,7 +60,7 @@ _NONE, _DIALLING, _WAITING, _ANSWERING = Answer
 _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 _UPGRADE = b"Connection: Upgrade\r\n"
-_EMPTY_LINES = re.compile(rb"\A(?:\r\n)++")
+_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 _WORTH_PARSING = re.compile(rb"\r\n\r\n|(?<!\r)\n|\0|\A\r\n")
 """In what came of a head: its end, or a fault. Without either, more of it is awaited, at no cost."""
 

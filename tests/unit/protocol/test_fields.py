@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainproxy.errors import BadMessage
+from drainproxy.protocol import fields, framing, http1
 from drainproxy.protocol.fields import SECTION, TOKEN, VALUE, content_length, explain, is_chunked
+from drainproxy.session import http1 as http1_session
 
 TCHAR = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -98,3 +100,13 @@ def test_the_last_coding_must_be_chunked(value: bytes) -> None:
 def test_any_other_coding_is_refused(value: bytes) -> None:
     with pytest.raises(BadMessage, match="bad-transfer-encoding"):
         is_chunked(value, before=False)
+
+
+def test_no_group_is_repeated_possessively() -> None:
+    """CPython before 3.11.5 gets these wrong (cpython#106052): strictness would depend on the patch release."""
+    for module in (fields, framing, http1, http1_session):
+        patterns = [value.pattern for value in vars(module).values() if isinstance(value, re.Pattern)]
+        assert patterns
+        for pattern in patterns:
+            text = pattern if isinstance(pattern, bytes) else pattern.encode()
+            assert not re.search(rb"\)(?:[*+?]|\{\d+,?\d*\})\+", text), text
