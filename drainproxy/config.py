@@ -174,7 +174,8 @@ class Config:
         "5s",
         "window over which idle, HTTP/2 and WebSocket connections are asked to go; 0 = at once",
         group=DRAIN,
-        why="clients that are all told at once all reconnect at once",
+        why="clients that are all told at once all reconnect at once; idle ones take their turns within half the quiet "
+        "period, since they do not hold the drain",
     )
 
     ready_path: str | None = option(URL_PATH, "", "the app's health path", group=APP, unset="a TCP connect decides")

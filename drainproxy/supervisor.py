@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     from drainproxy.drain.phase import Trigger
     from drainproxy.log import Log
     from drainproxy.metrics import Meter
+    from drainproxy.net.client import ClientConnection
     from drainproxy.net.health import Health
     from drainproxy.net.listener import Listener
     from drainproxy.status import Summary
+
+IDLE_SHARE = 0.5
+"""Part of the quiet period in which idle connections take their turns: the rest is for their answers to arrive."""
 
 
 class Supervisor:
@@ -206,20 +210,36 @@ class Supervisor:
         if phase is Phase.FINISHING:
             self._ask_to_go()
         if phase is Phase.DRAINED:
+            self._ask_the_rest_to_go()
             self._look_often()
 
     def _ask_to_go(self) -> None:
-        """Every connection gets its turn within the window, so that their clients do not all reconnect at once."""
+        """Every connection gets its turn, so that their clients do not all reconnect at once.
+
+        Idle ones do not hold the drain, so they must have had theirs before it can end: what a client sent on one
+        afterwards would find the app stopped.
+        """
         connections = [connection for listener in self.listeners for connection in listener.connections]
+        idle = [connection for connection in connections if connection.session.idle]
+        busy = [connection for connection in connections if not connection.session.idle]
+        window_s = self.config.close_spread_s
+        self._take_turns(idle, min(window_s, self.config.quiet_period_s * IDLE_SHARE))
+        self._take_turns(busy, window_s)
+
+    def _take_turns(self, connections: list[ClientConnection], window_s: float) -> None:
         schedule = self.machine.schedule
-        assert schedule is not None, "FINISHING is part of a drain"
-        room_s = schedule.deadline_at - self.now()
-        for connection, offset_s in zip(
-            connections, spread(len(connections), self.config.close_spread_s, room_s), strict=True
-        ):
+        assert schedule is not None, "turns are taken in a drain"
+        offsets = spread(len(connections), window_s, schedule.deadline_at - self.now())
+        for connection, offset_s in zip(connections, offsets, strict=True):
             if offset_s:
                 self._loop.call_later(offset_s, connection.wind_down)
             else:
+                connection.wind_down()
+
+    def _ask_the_rest_to_go(self) -> None:
+        """The drain is over before everyone had a turn, or was idle at it: now, before the app is told to stop."""
+        for listener in self.listeners:
+            for connection in list(listener.connections):
                 connection.wind_down()
 
     def _finish(self, finish: Finish) -> None:

@@ -284,6 +284,8 @@ class ClientConnection(asyncio.Protocol):
 
     def wind_down(self) -> None:
         """It is this connection's turn to be asked to go. One that was only just made is about to say something."""
+        if self.listener.phase is Phase.SERVING:
+            return  # resumed before its turn came
         if not self.received and self.listener.loop.time() - self._since < ASK_AGAIN_S:
             self.listener.loop.call_later(ASK_AGAIN_S, self.wind_down)
         else:

@@ -15,9 +15,9 @@ VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
 SECTION = rb"(?:" + TOKEN + rb":" + VALUE + rb"\r\n)*"
 """Any number of field lines.
 
-Only single characters are repeated possessively, never groups: before CPython 3.11.5 (Debian 12 has 3.11.2) a possessive
-group that matches its last repetition in part leaves the position behind that part (cpython#106052), and a field line cut
-by a CRLF would pass. Each line matches in one way, so matching is linear all the same.
+Only single characters are repeated possessively, never groups: before CPython 3.11.5 (Debian 12 has 3.11.2) a
+possessive group that matches its last repetition in part leaves the position behind that part (cpython#106052), and a
+field line cut by a CRLF would pass. Each line matches in one way, so matching is linear all the same.
 """
 
 _LINE = re.compile(TOKEN + rb":" + VALUE)

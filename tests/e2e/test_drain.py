@@ -237,6 +237,37 @@ def test_idle_connections_are_closed_only_after_the_floor_and_spread(app: str) -
         assert 0.7 < max(ends) - min(ends) < 1 + SLACK_S
 
 
+def test_idle_connections_are_asked_to_go_before_the_app_may_be_stopped(app: str) -> None:
+    """However long the spread: what a client sent on one afterwards would find the app gone."""
+    with serve(app, close_spread="5s", quiet_period="400ms") as proxy, contextlib.ExitStack() as stack:
+        proxy.await_ready()
+        wires = [stack.enter_context(Wire(proxy.address)).get("/bytes/1") for _ in range(50)]
+        for wire in wires:
+            wire.response()
+        assert proxy.ask("/drain").json["outcome"] == "clean"
+        for wire in wires:
+            wire.sock.settimeout(0.5)
+            assert wire.closed()
+
+
+def test_a_resume_stops_the_asking(app: str) -> None:
+    with (
+        serve(app, close_spread="2s", quiet_period="4s", drain_timeout="10s") as proxy,
+        contextlib.ExitStack() as stack,
+    ):
+        proxy.await_ready()
+        wires = [stack.enter_context(Wire(proxy.address)).get("/bytes/1") for _ in range(20)]
+        for wire in wires:
+            wire.response()
+        proxy.ask("/drain?wait=0")
+        wait_for(lambda: proxy.status()["phase"] == "finishing", "the floor")
+        assert proxy.ask("/resume", "POST").status == 200
+        left = proxy.status()["connections"]["client"]
+        assert left > 5
+        with pytest.raises(TimeoutError):
+            wait_for(lambda: proxy.status()["connections"]["client"] < left, "further closes", patience_s=2.5)
+
+
 def test_late_requests_are_served_and_counted(proxy: Proxy, callers: ThreadPoolExecutor) -> None:
     drain = callers.submit(proxy.ask, "/drain")
     wait_for(lambda: (proxy.status()["drain"] or {}).get("floor_in_s", 1) <= 0, "the floor")

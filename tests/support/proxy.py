@@ -28,7 +28,7 @@ def wait_for(condition: Callable[[], Any], what: str, patience_s: float = PATIEN
     end = time.monotonic() + patience_s
     while not (result := condition()):
         if time.monotonic() > end:
-            raise AssertionError(f"waited {patience_s} s for {what}")
+            raise TimeoutError(f"waited {patience_s} s for {what}")
         time.sleep(0.01)
     return result
 

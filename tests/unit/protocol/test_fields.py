@@ -108,5 +108,5 @@ def test_no_group_is_repeated_possessively() -> None:
         patterns = [value.pattern for value in vars(module).values() if isinstance(value, re.Pattern)]
         assert patterns
         for pattern in patterns:
-            text = pattern if isinstance(pattern, bytes) else pattern.encode()
+            text = re.sub(rb"\[(?:\\.|[^]\\])*\]", b"", pattern)  # without its character classes
             assert not re.search(rb"\)(?:[*+?]|\{\d+,?\d*\})\+", text), text
