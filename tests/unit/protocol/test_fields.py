@@ -108,5 +108,5 @@ def test_no_group_is_repeated_possessively() -> None:
         patterns = [value.pattern for value in vars(module).values() if isinstance(value, re.Pattern)]
         assert patterns
         for pattern in patterns:
-            text = re.sub(rb"\[(?:\\.|[^]\\])*\]", b"", pattern)  # without its character classes
+            text = re.sub(rb"\[(?:\\.|[^]\\])*\]", b"x", pattern)  # character classes as one character
             assert not re.search(rb"\)(?:[*+?]|\{\d+,?\d*\})\+", text), text
