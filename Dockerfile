@@ -2,22 +2,43 @@
 #
 #   docker build -t drainproxy .            podman build -t drainproxy .            buildah bud -t drainproxy .
 #
-# BASE is any image with CPython 3.11 or newer and glibc; both stages use it, so that the virtual environment fits.
+# docs/image.md: other bases, pinning, several architectures, what is inside.
+#
+# BASE: any image with glibc and CPython 3.11 or newer; it needs no shell, no pip and no venv.
+# BUILD_BASE: where it is put together; has the same python3 at the same path, and the venv module.
 ARG BASE=docker.io/library/python:3.13-slim
+ARG BUILD_BASE=${BASE}
 
-FROM ${BASE} AS build
+FROM ${BUILD_BASE} AS build
+# No bytecode by the way: the last step of this stage makes all of it, in one place.
+ENV PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
+# pip has an environment of its own: the one that is copied below has never had it.
+RUN ["python3", "-m", "venv", "/build"]
+RUN ["python3", "-m", "venv", "--without-pip", "/opt/drainproxy"]
+COPY image ./image
+# Exact versions with their hashes, and wheels only: the same build tomorrow, and no compiler.
+RUN ["/build/bin/pip", "install", "--no-cache-dir", "--require-hashes", "--only-binary=:all:", \
+     "--requirement=image/requirements-build.txt"]
+RUN ["/build/bin/pip", "--python=/opt/drainproxy/bin/python3", "install", "--no-cache-dir", "--no-compile", \
+     "--require-hashes", "--only-binary=:all:", "--requirement=image/requirements.txt"]
+# What changes most comes last: a change of drainproxy downloads nothing.
 COPY pyproject.toml README.md ./
 COPY drainproxy ./drainproxy
-# --only-binary: uvloop and aiohttp come as wheels, so the build needs no compiler. Compiling here saves the cold start.
-RUN ["python3", "-m", "venv", "/opt/drainproxy"]
-RUN ["/opt/drainproxy/bin/pip", "install", "--no-cache-dir", "--prefer-binary", "."]
-RUN ["/opt/drainproxy/bin/pip", "uninstall", "--yes", "pip", "setuptools"]
-RUN ["python3", "-m", "compileall", "-q", "/opt/drainproxy/lib"]
+RUN ["/build/bin/pip", "wheel", "--no-cache-dir", "--no-deps", "--no-build-isolation", "--wheel-dir=/wheels", "."]
+RUN ["/build/bin/pip", "--python=/opt/drainproxy/bin/python3", "install", "--no-compile", "--no-deps", "--no-index", \
+     "--find-links=/wheels", "drainproxy"]
+RUN ["/build/bin/pip", "--python=/opt/drainproxy/bin/python3", "check"]
+# Bytecode of the standard library too: most bases come without it, and a read-only root never gets it.
+RUN ["/opt/drainproxy/bin/python3", "image/bytecode.py", "/opt/drainproxy/bytecode"]
 
 FROM ${BASE}
+LABEL org.opencontainers.image.title="drainproxy" \
+      org.opencontainers.image.description="A sidecar reverse proxy that gives graceful shutdown to apps nobody modifies" \
+      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/drainproxy /opt/drainproxy
 ENV PATH=/opt/drainproxy/bin:/usr/local/bin:/usr/bin:/bin \
+    PYTHONPYCACHEPREFIX=/opt/drainproxy/bytecode \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 # A number, so that runAsNonRoot can be checked; the owner of nothing.
