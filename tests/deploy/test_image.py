@@ -325,6 +325,8 @@ def default_command(image: Image, **env: str) -> Iterator[Proxy]:
     try:
         yield proxy
     finally:
+        if process.poll() is None and (inside := below(process.pid)) is not None:
+            os.kill(int(inside.name), signal.SIGKILL)  # --kill-child does not outlive the change of user
         process.kill()
         proxy.wait()
         assert process.stderr is not None
