@@ -59,7 +59,7 @@ async def test_a_rolling_update_loses_no_request_on_kept_or_fresh_connections(ri
             await enough(load, 60)
             await rolled(cluster)
             await enough(load, 60)
-        nothing_lost(load, at_least=300)
+        nothing_lost(load, at_least=200)
         assert not events(cluster, What.HOOK_FAILED)
         assert not events(cluster, What.KILL)
 
@@ -69,7 +69,7 @@ async def test_long_downloads_end_whole(rig: Rig) -> None:
         async with rig.traffic(rig.http("/drip?s=4"), rate=15) as load:
             await asyncio.sleep(1)
             await rolled(cluster)
-        nothing_lost(load, at_least=60)
+        nothing_lost(load, at_least=40)
         assert said(load).longest_s >= 3.8
 
 
@@ -87,7 +87,7 @@ async def test_slow_uploads_arrive_whole(rig: Rig) -> None:
         async with rig.traffic(client, rate=15) as load:
             await asyncio.sleep(1)
             await rolled(cluster)
-        nothing_lost(load, at_least=60)
+        nothing_lost(load, at_least=40)
         assert {sample.reply.size for sample in load.samples} == {len(f"{pieces * len(piece)}\n")}
 
 
@@ -139,7 +139,7 @@ async def test_twenty_rollouts_in_a_row_lose_nothing(rig: Rig) -> None:
     async with rig.cluster(drained(App(), quick), Strategy(2, max_surge=2), Lag(0.0, 0.4)) as cluster:
         async with rig.traffic(rig.http(*paths), rate=50) as load:
             await rolled(cluster, times=20)
-        nothing_lost(load, at_least=1000)
+        nothing_lost(load, at_least=600)
         assert len(events(cluster, What.GONE)) == 40
 
 
@@ -219,7 +219,7 @@ async def test_propagation_slower_than_the_floor_loses_nothing_while_requests_ke
             await enough(load, 60)
             await rolled(cluster)
             await enough(load, 120)
-        nothing_lost(load, at_least=300)
+        nothing_lost(load, at_least=200)
 
 
 async def test_a_grace_period_that_is_too_short_loses_what_is_longer_and_says_how_many(rig: Rig) -> None:
