@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from drainproxy.net.upstream import UpstreamConnection
     from drainproxy.session.ports import Session
 
+# Members as globals: looking one up through its class costs 0.13 µs on CPython 3.11, some ten times a request.
+_IDLE, _HEADER, _STREAM = Wait.IDLE, Wait.HEADER, Wait.STREAM
+_SERVING = Phase.SERVING
+_PEER_FULL = Hold.PEER_FULL
+
 LINGER_S = 2.0
 """How long a connection that we end is still read from, so that our last bytes are not lost to a reset."""
 ASK_AGAIN_S = 1.0
@@ -65,7 +70,7 @@ class ClientConnection(asyncio.Protocol):
         self.sent = 0
         self.reported = (0, 0)
         self.bucket: int | None = None
-        self._waiting = Wait.IDLE
+        self._waiting = _IDLE
         self._since = 0.0
         self._moved = 0
         self._is_work = False
@@ -106,20 +111,20 @@ class ClientConnection(asyncio.Protocol):
         self.listener.timers.forget(self)
         if not self._lingering:
             self.session.client_gone()
-        self._turn_to(Wait.IDLE)
+        self._turn_to(_IDLE)
         self.listener.closed(self)
 
     def pause_writing(self) -> None:
         """The client does not read as fast as the app answers."""
         self.full = True
         if self.upstream is not None:
-            self.upstream.gate.hold(Hold.PEER_FULL)
+            self.upstream.gate.hold(_PEER_FULL)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self.full = False
         if self.upstream is not None:
-            self.upstream.gate.unhold(Hold.PEER_FULL)
+            self.upstream.gate.unhold(_PEER_FULL)
 
     # --- as the session's Client --------------------------------------------------------------------------------------
 
@@ -210,10 +215,10 @@ class ClientConnection(asyncio.Protocol):
         else:
             work.started_at = now
         self._since = now
-        if self._waiting is Wait.HEADER:
+        if self._waiting is _HEADER:
             listener.ledger.head_ended()
-        self._waiting = Wait.STREAM
-        if listener.limits[Wait.STREAM]:
+        self._waiting = _STREAM
+        if listener.limits[_STREAM]:
             self._watch(now)
 
     def end(self, status: int, *, completed: bool) -> None:
@@ -234,9 +239,9 @@ class ClientConnection(asyncio.Protocol):
         listener.ledger.enter(work, now)
         self._streams += 1
         if self._streams == 1:
-            self._turn_to(Wait.STREAM)
+            self._turn_to(_STREAM)
             self._since = now
-            if listener.limits[Wait.STREAM]:
+            if listener.limits[_STREAM]:
                 self._watch(now)
         return work
 
@@ -248,9 +253,9 @@ class ClientConnection(asyncio.Protocol):
         listener.observer.exchange(work, UNREAD if completed else 0, now - work.started_at, completed=completed)
         self._streams -= 1
         if not self._streams:
-            self._turn_to(Wait.IDLE)
+            self._turn_to(_IDLE)
             self._since = now
-            if self.bucket is None and listener.limits[Wait.IDLE]:
+            if self.bucket is None and listener.limits[_IDLE]:
                 self._watch(now)
 
     def now(self) -> float:
@@ -284,7 +289,7 @@ class ClientConnection(asyncio.Protocol):
 
     def wind_down(self) -> None:
         """It is this connection's turn to be asked to go. One that was only just made is about to say something."""
-        if self.listener.phase is Phase.SERVING:
+        if self.listener.phase is _SERVING:
             return  # resumed before its turn came
         if not self.received and self.listener.loop.time() - self._since < ASK_AGAIN_S:
             self.listener.loop.call_later(ASK_AGAIN_S, self.wind_down)
@@ -302,25 +307,25 @@ class ClientConnection(asyncio.Protocol):
 
     def _turn_to(self, what: Wait) -> None:
         """Wait for this from now on. While part of a head has come, the ledger knows of it."""
-        if what is Wait.HEADER and self._waiting is not Wait.HEADER:
+        if what is _HEADER and self._waiting is not _HEADER:
             self.listener.ledger.head_begun()
-        elif what is not Wait.HEADER and self._waiting is Wait.HEADER:
+        elif what is not _HEADER and self._waiting is _HEADER:
             self.listener.ledger.head_ended()
         self._waiting = what
 
     def _rest(self, now: float) -> None:
         """Between exchanges."""
-        self._waiting = Wait.IDLE
+        self._waiting = _IDLE
         self._since = now
-        if self.bucket is None and self.listener.limits[Wait.IDLE]:
+        if self.bucket is None and self.listener.limits[_IDLE]:
             self._watch(now)
-        if self.listener.phase is not Phase.SERVING and self.listener.phase in LATE and self.session.idle:
+        if self.listener.phase is not _SERVING and self.listener.phase in LATE and self.session.idle:
             self.listener.loop.call_later(ASK_AGAIN_S, self.wind_down)
 
     def _watch(self, now: float) -> None:
         limit = self.listener.limits[self._waiting]
         deadline = self._since + limit
-        if self._waiting is Wait.STREAM:
+        if self._waiting is _STREAM:
             deadline = min(deadline, now + limit / 4)  # bytes are only looked at, not timed: so look in between
         self.listener.timers.watch(self, deadline)
 
@@ -328,7 +333,7 @@ class ClientConnection(asyncio.Protocol):
         """See Timed."""
         if self._lingering:
             return
-        if self._waiting is Wait.STREAM and self.received + self.sent != self._moved:
+        if self._waiting is _STREAM and self.received + self.sent != self._moved:
             self._moved = self.received + self.sent
             self._since = now
         limit = self.listener.limits[self._waiting]

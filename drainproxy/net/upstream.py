@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from drainproxy.net.pool import Pool
     from drainproxy.session.ports import Session
 
+_PEER_FULL = Hold.PEER_FULL  # as a global: see net/client.py
+
 
 class UpstreamConnection(asyncio.Protocol):
     """An upstream socket. While `session` is set, what comes goes there; idle, anything that comes ends it."""
@@ -91,13 +93,13 @@ class UpstreamConnection(asyncio.Protocol):
         """The app does not read as fast as the client sends."""
         self.full = True
         if self.client is not None:
-            self.client.hold(Hold.PEER_FULL)
+            self.client.hold(_PEER_FULL)
 
     def resume_writing(self) -> None:
         """The app has caught up."""
         self.full = False
         if self.client is not None:
-            self.client.unhold(Hold.PEER_FULL)
+            self.client.unhold(_PEER_FULL)
 
     # --- as a session's Upstream --------------------------------------------------------------------------------------
 
@@ -132,16 +134,16 @@ class UpstreamConnection(asyncio.Protocol):
         self.client = client
         self.session = client.session
         if client.full:
-            self.gate.hold(Hold.PEER_FULL)
+            self.gate.hold(_PEER_FULL)
 
     def _detach(self) -> None:
         client = self.client
         if client is not None:
             client.upstream = None
-            client.unhold(Hold.PEER_FULL)
+            client.unhold(_PEER_FULL)
             self.client = None
             self.session = None
-            self.gate.unhold(Hold.PEER_FULL)
+            self.gate.unhold(_PEER_FULL)
 
     def alarm(self, now: float) -> None:
         """It has been idle long enough to be closed, or has been used since."""

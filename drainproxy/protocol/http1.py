@@ -50,7 +50,7 @@ _PLAIN_RESPONSE = re.compile(
     rb"|(?!(?:[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding|e)|[Uu](?i:pgrade)|[Kk](?i:eep-alive)"
     rb"|[Pp](?i:roxy-connection))[ \t]*+:)" + TOKEN + rb":" + VALUE + rb"\r\n)*\r\n"
 )
-"""A response as nearly all are (1.3 µs instead of 3.0)."""
+"""A response as nearly all are (1.5 µs instead of 3.0)."""
 _VERSION = re.compile(rb" HTTP/([0-9]+)\.([0-9]+)$")
 _METHOD_START = re.compile(TOKEN + rb"(?: |$)")
 _VALUE = rb"):[ \t]*+([^\r]*+)\r"
@@ -101,7 +101,7 @@ class Forwarding:
 
 
 class RequestHead:
-    """One request's head. Defaults stand on the class: a head stores only what it says itself (0.4 µs less)."""
+    """One request's head. Defaults stand on the class: a head stores only what it says itself."""
 
     method: bytes
     target: bytes
