@@ -186,7 +186,7 @@ class ClientConnection(asyncio.Protocol):
         """See Client."""
         upstream = None if fresh else self.listener.pool.take(careful=careful)
         if upstream is None:
-            self.listener.pool.want(self)
+            self.listener.pool.want(self, fresh=fresh, careful=careful)
         else:
             self.upstream = upstream
             upstream.attach(self)

@@ -82,7 +82,9 @@ class HealthMonitor:
                     return Health(reachable=True, healthy=True, reason="accepts connections")
                 return await self._ask(reader, writer, self._path)
         except TimeoutError:
-            return Health(writer is not None, healthy=False, reason=f"{self._address} did not answer in time")
+            # A full accept queue drops what comes: the app is busy. Only one that refuses is gone.
+            still_there = writer is not None or self.health.reachable
+            return Health(still_there, healthy=False, reason=f"{self._address} did not answer in time")
         except OSError as error:
             reason = f"{self._address}: {error.strerror or error}"
             return Health(writer is not None, healthy=False, reason=reason)

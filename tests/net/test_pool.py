@@ -6,13 +6,14 @@ import asyncio
 import socket
 import time
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import pytest
 import uvloop
 
 from drainproxy.config import load
-from drainproxy.net.pool import Pool
+from drainproxy.net.pool import MAX_DIALS, Pool
 from drainproxy.net.timers import Timers
 from drainproxy.values import Address
 
@@ -74,12 +75,75 @@ async def pool_to(app: socket.socket, connect_timeout: str = "1s") -> AsyncItera
 async def test_who_wants_a_connection_while_another_one_is_handed_over_gets_one_too() -> None:
     async with pool_to(socket.create_server(("127.0.0.1", 0))) as pool:
         second = Wanting()
-        first = Wanting(on_connected=lambda: pool.want(as_client(second)))
-        pool.want(as_client(first))
+        first = Wanting(on_connected=lambda: pool.want(as_client(second), fresh=True, careful=False))
+        pool.want(as_client(first), fresh=True, careful=False)
         await first.got.wait()
         await second.got.wait()
         first.let_go()
         second.let_go()
+
+
+async def test_a_crowd_shares_the_connections_that_are_given_back_and_never_dials_all_at_once() -> None:
+    loop = asyncio.get_running_loop()
+    most_dials = 0
+
+    def done_with(wanting: Wanting) -> None:
+        nonlocal most_dials
+        most_dials = max(most_dials, sum(task.get_name().startswith("dial ") for task in asyncio.all_tasks()))
+        assert wanting.upstream is not None
+        loop.call_soon(pool.put, wanting.upstream)  # its exchange takes one turn of the loop
+
+    async with pool_to(socket.create_server(("127.0.0.1", 0), backlog=1024)) as pool:
+        crowd = [Wanting() for _ in range(1000)]
+        for wanting in crowd:
+            wanting.on_connected = partial(done_with, wanting)
+            pool.want(as_client(wanting), fresh=False, careful=False)
+        for wanting in crowd:
+            await wanting.got.wait()
+        connections = {wanting.upstream for wanting in crowd}
+        assert most_dials <= MAX_DIALS
+        assert len(connections) < len(crowd) / 2
+        await asyncio.sleep(0)
+        for upstream in connections:
+            assert upstream is not None
+            upstream.transport.abort()
+
+
+async def test_a_connection_that_is_given_back_goes_to_the_first_who_takes_a_used_one() -> None:
+    async with pool_to(socket.create_server(("127.0.0.1", 0))) as pool:
+        first = Wanting()
+        pool.want(as_client(first), fresh=False, careful=False)
+        await first.got.wait()
+        assert first.upstream is not None
+        tunnel, request = Wanting(), Wanting()
+        pool.want(as_client(tunnel), fresh=True, careful=False)
+        pool.want(as_client(request), fresh=False, careful=True)
+        pool.put(first.upstream)
+        assert request.upstream is first.upstream
+        assert request.upstream.reused
+        await tunnel.got.wait()
+        assert tunnel.upstream is not first.upstream
+        first.let_go()
+        tunnel.let_go()
+
+
+async def test_a_connection_that_the_app_is_closing_is_not_handed_to_a_request_that_cannot_be_repeated() -> None:
+    app = socket.create_server(("127.0.0.1", 0))
+    async with pool_to(app) as pool:
+        first = Wanting()
+        pool.want(as_client(first), fresh=False, careful=False)
+        await first.got.wait()
+        assert first.upstream is not None
+        accepted, _ = app.accept()
+        accepted.close()  # the loop has not seen it yet
+        upload = Wanting()
+        pool.want(as_client(upload), fresh=False, careful=True)
+        pool.put(first.upstream)
+        assert upload.upstream is None
+        await upload.got.wait()
+        assert upload.upstream is not first.upstream
+        first.let_go()
+        upload.let_go()
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -91,7 +155,7 @@ def test_a_connection_that_was_handed_over_in_time_stays_open_when_the_loop_is_l
         app.settimeout(2)
         async with pool_to(app, connect_timeout="50ms") as pool:
             wanting = Wanting(on_connected=lambda: time.sleep(0.1))  # the attempt's time is over when the loop goes on
-            pool.want(as_client(wanting))
+            pool.want(as_client(wanting), fresh=True, careful=False)
             await wanting.got.wait()
             await asyncio.sleep(0.01)  # turns of the loop in which the attempt ends
             assert wanting.upstream is not None
