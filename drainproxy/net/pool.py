@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 RETRY_S = 0.05
 """While the app refuses connections, one attempt is made this often for all requests that are held."""
 MAX_DIALS = 64
-"""So many attempts are under way at most. In a crowd the others wait: for these, or for a connection that is given back.
+"""So many attempts are under way at most. In a crowd the others wait: for these, or for one that is given back.
 
-9 000 clients that came in one moment had 4 635 answers 502 when each had its own attempt: the app had 4 096 connections.
+Of 9 000 clients at once, each with its own attempt, 4 635 met a 502: the app had room for 4 096 connections.
 """
 
 
