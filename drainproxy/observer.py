@@ -15,6 +15,8 @@ class Side(Enum):
     CLIENT = "client"
     UPSTREAM = "upstream"
 
+    __hash__ = object.__hash__  # members are their own equals; Enum's hash is 0.12 µs of Python for each connection
+
 
 class Observer(Protocol):
     """Called from the data path: each is plain integer work, or nothing."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.drain.phase import Phase
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from drainproxy.values import Route
 
 BACKLOG = 4096
+ACCEPTS = 8
+"""So many clients are accepted in one turn of the loop: libuv takes one from each listening socket it has.
+
+A turn for each client means more system calls, and answers that leave one by one, each waking somebody: under load 78
+µs a connection instead of 54. When clients come one at a time, seven accepts find nobody: 30 µs, on a core with time.
+"""
 GOODBYE_S = 2.0
 """A TLS client that does not answer our goodbye is not waited for longer."""
 LAST_S = 0.3
@@ -143,11 +150,11 @@ class Listener:
         async with self._changing:
             if self._servers or self._stopped or len(self.connections) >= self._max_connections:
                 return
-            for sock in self._sockets:
-                duplicate = sock.dup()
+            stock_loop = isinstance(self.loop, asyncio.BaseEventLoop)  # it accepts all who wait, in one turn
+            for sock in self._sockets * (1 if stock_loop else ACCEPTS):
                 serve = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
                 options = self._server_options(sock)
-                server = await serve(lambda: ClientConnection(self), sock=duplicate, backlog=BACKLOG, **options)
+                server = await serve(partial(ClientConnection, self), sock=sock.dup(), backlog=BACKLOG, **options)
                 self._servers.append(server)
 
     def _server_options(self, sock: socket.socket) -> dict[str, Any]:
