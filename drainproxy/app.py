@@ -44,6 +44,8 @@ except ImportError:  # not on this platform: the stock loop works, too, only slo
 
 SPARE_FILES = 64
 """File descriptors for everything that is no proxied connection: log, admin port, health checks."""
+ROUTE_FILES = 32
+"""And for each route: nine for each listening socket (see net/listener.ACCEPTS), and who comes in the turn of the limit."""
 
 
 def run(config: Config, warnings: list[str], command: Sequence[str] = ()) -> int:
@@ -150,7 +152,8 @@ def _files_for_connections(config: Config, log: Log) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    room = (hard - SPARE_FILES) // (2 * len(config.routes))
+    routes = len(config.routes)
+    room = (hard - SPARE_FILES - ROUTE_FILES * routes) // (2 * routes)
     if room < config.max_connections:
         log.warning("the limit of open files allows fewer connections", max_connections=room, open_files=hard)
     return max(1, min(room, config.max_connections))

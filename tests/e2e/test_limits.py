@@ -28,7 +28,7 @@ def poor(app: str) -> Iterator[Proxy]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (164, 164))
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (196, 196))
     proxy = Proxy(process)
     try:
         yield proxy.await_ready()
