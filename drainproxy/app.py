@@ -44,7 +44,7 @@ except ImportError:  # not on this platform: the stock loop works, too, only slo
 
 SPARE_FILES = 64
 """File descriptors for everything that is no proxied connection: log, admin port, health checks."""
-ROUTE_FILES = 32
+ROUTE_FILES = 64
 """And for each route: nine for each listening socket (net/listener.ACCEPTS), and who comes in the turn of the limit."""
 
 

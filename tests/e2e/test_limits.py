@@ -28,7 +28,7 @@ def poor(app: str) -> Iterator[Proxy]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (196, 196))
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (228, 228))
     proxy = Proxy(process)
     try:
         yield proxy.await_ready()
