@@ -36,6 +36,7 @@ class ClientConnection(asyncio.Protocol):
     """A client socket, and the Client port of its session."""
 
     __slots__ = (
+        "__weakref__",
         "_is_work",
         "_lingering",
         "_moved",

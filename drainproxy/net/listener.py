@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import sys
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,9 @@ class Listener:
         self.tls = tls.context(route.protocol) if tls is not None else None
         self.scheme = b"https" if tls is not None else b"http"
         self._tasks = tasks
+        self._is_stock_loop = isinstance(loop, asyncio.BaseEventLoop)
         self._max_connections = max_connections
+        self._handshakes: set[weakref.ref[ClientConnection]] = set()
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
         self._stopped = False
@@ -113,8 +116,10 @@ class Listener:
         """A client has connected."""
         self.connections.add(connection)
         self.observer.opened(Side.CLIENT)
-        if len(self.connections) == self._max_connections:
-            self._tasks.spawn(self._pause(), f"pause accepting on {self.route.listen}")
+        if self.tls is None:
+            self._pause_if_full()
+        else:
+            self._handshakes.discard(weakref.ref(connection))
 
     def closed(self, connection: ClientConnection) -> None:
         """A client's connection has ended."""
@@ -123,8 +128,7 @@ class Listener:
         self.observer.closed(Side.CLIENT)
         if not self.connections and self._empty is not None:
             self._empty.set()
-        if len(self.connections) == self._max_connections - 1:
-            self._tasks.spawn(self._accept(), f"accept again on {self.route.listen}")
+        self._accept_if_room()
 
     def report(self, connection: ClientConnection) -> None:
         """Hand the bytes that this connection has carried since the last report to the observer."""
@@ -143,18 +147,46 @@ class Listener:
         for connection in list(self.connections):
             connection.session.enter(phase)
 
+    # A TLS client counts from its first packet on. The loop says when a handshake is over, but not when it has failed:
+    # then uvloop lets the object go that waited for it, and the stock loop will when garbage is collected.
+
+    def _begin_handshake(self) -> ClientConnection:
+        connection = ClientConnection(self)
+        handshake = weakref.ref(connection, self._handshake_failed)
+        self._handshakes.add(handshake)
+        if self._is_stock_loop and self.config.header_timeout_s:
+            self.loop.call_later(self.config.header_timeout_s, self._handshake_failed, handshake)
+        self._pause_if_full()
+        return connection
+
+    def _handshake_failed(self, connection: weakref.ref[ClientConnection]) -> None:
+        self._handshakes.discard(connection)
+        self._accept_if_room()
+
+    def _pause_if_full(self) -> None:
+        if self._count == self._max_connections:
+            self._tasks.spawn(self._pause(), f"pause accepting on {self.route.listen}")
+
+    def _accept_if_room(self) -> None:
+        if self._count == self._max_connections - 1 and not self._stopped:
+            self._tasks.spawn(self._accept(), f"accept again on {self.route.listen}")
+
+    @property
+    def _count(self) -> int:
+        return len(self.connections) + len(self._handshakes)
+
     # Accepting pauses by closing a duplicate of the listening socket: the socket itself stays open, so the kernel goes
     # on queueing clients in the backlog, and nobody meets a closed port.
 
     async def _accept(self) -> None:
         async with self._changing:
-            if self._servers or self._stopped or len(self.connections) >= self._max_connections:
+            if self._servers or self._stopped or self._count >= self._max_connections:
                 return
-            stock_loop = isinstance(self.loop, asyncio.BaseEventLoop)  # it accepts all who wait, in one turn
-            for sock in self._sockets * (1 if stock_loop else ACCEPTS):
+            client = partial(ClientConnection, self) if self.tls is None else self._begin_handshake
+            for sock in self._sockets * (1 if self._is_stock_loop else ACCEPTS):  # that one takes all who wait
                 serve = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
                 options = self._server_options(sock)
-                server = await serve(partial(ClientConnection, self), sock=sock.dup(), backlog=BACKLOG, **options)
+                server = await serve(client, sock=sock.dup(), backlog=BACKLOG, **options)
                 self._servers.append(server)
 
     def _server_options(self, sock: socket.socket) -> dict[str, Any]:
@@ -162,17 +194,13 @@ class Listener:
         if self.tls is not None:
             handshake_s = self.config.header_timeout_s or None
             options |= {"ssl": self.tls, "ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": GOODBYE_S}
-        if (
-            sock.family == socket.AF_UNIX
-            and sys.version_info >= (3, 13)
-            and isinstance(self.loop, asyncio.BaseEventLoop)
-        ):
+        if sock.family == socket.AF_UNIX and sys.version_info >= (3, 13) and self._is_stock_loop:
             options["cleanup_socket"] = False  # the stock loop would delete the path when accepting pauses
         return options
 
     async def _pause(self) -> None:
         async with self._changing:
-            if len(self.connections) >= self._max_connections or self._stopped:
+            if self._count >= self._max_connections or self._stopped:
                 for server in self._servers:
                     server.close()
                 self._servers.clear()
