@@ -24,6 +24,7 @@ from drainproxy.net.health import HealthMonitor
 from drainproxy.net.listener import BACKLOG, Listener
 from drainproxy.net.pool import Pool
 from drainproxy.net.sockets import bind
+from drainproxy.net.splice import FILES
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.timers import Timers
 from drainproxy.net.tls import Tls
@@ -152,8 +153,7 @@ def _files_for_connections(config: Config, log: Log) -> int:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    routes = len(config.routes)
-    room = (hard - SPARE_FILES - ROUTE_FILES * routes) // (2 * routes)
+    room = ((hard - SPARE_FILES) // len(config.routes) - ROUTE_FILES - FILES) // 2
     if room < config.max_connections:
         log.warning("the limit of open files allows fewer connections", max_connections=room, open_files=hard)
     return max(1, min(room, config.max_connections))

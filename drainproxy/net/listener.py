@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from drainproxy.drain.phase import Phase
 from drainproxy.net.client import ClientConnection
+from drainproxy.net.splice import Splices
 from drainproxy.observer import Side
 from drainproxy.session.detect import DetectSession
 from drainproxy.session.http1 import Http1Session
@@ -87,6 +88,7 @@ class Listener:
         self._servers: list[asyncio.AbstractServer] = []
         self._stopped = False
         self._empty: asyncio.Event | None = None
+        self.splices = Splices(loop)
         self._changing = asyncio.Lock()
 
     def session_for(self, client: ClientConnection, forwarding: Forwarding) -> Session:
@@ -226,6 +228,7 @@ class Listener:
         await self._until_empty(patience_s - LAST_S)
         for connection in list(self.connections):
             connection.transport.abort()
+        self.splices.close()
         await self.pool.close()
 
     async def _until_empty(self, timeout_s: float) -> None:

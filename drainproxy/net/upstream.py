@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from drainproxy.net.flow import ReadGate, last_words, reset
+from drainproxy.net.flow import ReadGate, has_news, last_words, reset
 from drainproxy.observer import Side
 from drainproxy.session.ports import Hold
 
@@ -100,6 +100,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.full = False
         if self.client is not None:
             self.client.unhold(_PEER_FULL)
+            if self.client.up is not None:
+                self.client.up.go()
 
     # --- as a session's Upstream --------------------------------------------------------------------------------------
 
@@ -111,6 +113,10 @@ class UpstreamConnection(asyncio.Protocol):
         """See Upstream."""
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
+
+    def is_silent(self) -> bool:
+        """See Upstream."""
+        return not has_news(self.transport)
 
     def release(self) -> None:
         """See Upstream."""
@@ -140,6 +146,8 @@ class UpstreamConnection(asyncio.Protocol):
         client = self.client
         if client is not None:
             client.upstream = None
+            if client.up is not None or client.down is not None:
+                client.stop_passing()
             client.unhold(_PEER_FULL)
             self.client = None
             self.session = None

@@ -52,6 +52,16 @@ class Length:
         self.payload = 0
         self.done = size == 0
 
+    @property
+    def left(self) -> int:
+        """Bytes that are still to come."""
+        return self._size - self.payload
+
+    def skip(self, size: int) -> None:
+        """So many bytes of the body have passed unread."""
+        self.payload += size
+        self.done = self.payload == self._size
+
     def feed(self, data: bytes, start: int) -> int:
         """See Framing."""
         end = min(len(data), start + self._size - self.payload)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.errors import BadMessage
-from drainproxy.protocol.framing import Chunked, UntilClose
+from drainproxy.protocol.framing import Chunked, Length, UntilClose
 from drainproxy.protocol.http1 import REQUEST_TIMEOUT, SWITCHING_PROTOCOLS, parse_request, parse_response
 from drainproxy.protocol.replies import reply
 from drainproxy.session.ports import Hold, Wait
@@ -32,6 +32,12 @@ if TYPE_CHECKING:
 
 MAX_PENDING = 64 * 1024
 """Bytes of further requests that are kept while one is being answered; then reading is held."""
+
+WORTH_PASSING_UP = 512 * 1024
+WORTH_PASSING_DOWN = 2 * 1024 * 1024
+"""Bytes of a body still to come from which on it is worth while that they pass unread. CPU a MiB in µs, then and when
+read: downloads of 1 MiB 523 and 456 (it varies between 270 and 594), of 4 MiB 424 and 470; uploads of
+1 MiB 217 and 502."""
 
 
 class Ask(Enum):
@@ -222,6 +228,17 @@ class Http1Session:
         if self._ask is _SENT and self._answer is _WAITING:
             self._client.wait(_RESPONSE)
 
+    def _passed_up(self, size: int) -> None:
+        """See Passed."""
+        body = self._ask_body
+        assert isinstance(body, Length), "it was offered"
+        body.skip(size)
+        if body.done:
+            self._ask = _SENT
+            self._ask_body = None
+            if self._answer is _WAITING:
+                self._client.wait(_RESPONSE)
+
     def client_eof(self) -> None:
         """See Session. A client that has sent its request may half-close and still read the answer (RFC 9112 §9.6)."""
         self._eof = True
@@ -257,6 +274,10 @@ class Http1Session:
             self._client.wait(_RESPONSE)
             if self._eof and not self._pending:
                 upstream.write_eof()
+            return
+        body, request = self._ask_body, self._request
+        if isinstance(body, Length) and body.left >= WORTH_PASSING_UP and request is not None and not request.upgrade:
+            self._client.pass_up(body.left, self._passed_up)
 
     def upstream_refused(self, reason: str) -> None:
         """See Session."""
@@ -328,6 +349,8 @@ class Http1Session:
             self._client.wait(Wait.STREAM)
             if size != head.end:
                 self._read_response_body(data[head.end :])
+            if length is not None and length - (size - head.end) >= WORTH_PASSING_DOWN:
+                self._client.pass_down(length - (size - head.end), self._passed_down)
 
     def _is_last(self, request: RequestHead, head: ResponseHead) -> bool:
         """Whether the response says `Connection: close`.
@@ -359,6 +382,14 @@ class Http1Session:
             self._client.write(data if stop == len(data) else data[:stop])
         if body.done:
             self._end_response(poisoned=stop != len(data))
+
+    def _passed_down(self, size: int) -> None:
+        """See Passed. What the app has sent behind the body has not been seen yet."""
+        body, upstream = self._answer_body, self._upstream
+        assert isinstance(body, Length) and upstream is not None, "it was offered"
+        body.skip(size)
+        if body.done:
+            self._end_response(poisoned=not upstream.is_silent())
 
     def upstream_closed(self, *, clean: bool) -> None:
         """See Session."""

@@ -35,6 +35,14 @@ class Hold(IntEnum):
     PEER_FULL = 1
     PIPELINE = 2
     DIALLING = 4
+    SPLICING = 8
+
+
+class Passed(Protocol):
+    """A session that offers bytes to pass unread hears of it once, at the end; or never, and is fed all of them."""
+
+    def __call__(self, size: int) -> None:
+        """So many bytes have passed, perhaps fewer than were offered. What follows is fed to the session as ever."""
 
 
 class Upstream(Protocol):
@@ -48,6 +56,9 @@ class Upstream(Protocol):
 
     def write_eof(self) -> None:
         """Send nothing more (half-close)."""
+
+    def is_silent(self) -> bool:
+        """Neither bytes nor an end wait in its socket."""
 
     def release(self) -> None:
         """Give it back for the next exchange."""
@@ -85,6 +96,12 @@ class Client(Protocol):
 
     def unhold(self, why: Hold) -> None:
         """Read on, if nothing else holds."""
+
+    def pass_up(self, size: int, passed: Passed) -> None:
+        """The client's next `size` bytes are for the app as they are. They may pass unread: see Passed."""
+
+    def pass_down(self, size: int, passed: Passed) -> None:
+        """The app's next `size` bytes are for the client as they are. They may pass unread: see Passed."""
 
     def connect(self, *, fresh: bool, careful: bool) -> Upstream | None:
         """A connection to the app at once, or None: then `upstream_ready` or `upstream_refused` follows.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def poor(app: str) -> Iterator[Proxy]:
-    """A proxy that may open 164 files: 64 spare, 50 client connections with one to the app each."""
+    """A proxy that may open 198 files: 64 spare, 34 for large bodies, 50 client connections with one to the app."""
     options = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "upstream": app, "log-format": "json", **QUICK}
     flags = [word for name, value in options.items() for word in (f"--{name}", value)]
     process = subprocess.Popen(
@@ -28,7 +28,7 @@ def poor(app: str) -> Iterator[Proxy]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (228, 228))
+    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (262, 262))
     proxy = Proxy(process)
     try:
         yield proxy.await_ready()

@@ -18,7 +18,7 @@ from drainproxy.session.http1 import Http1Session
 from drainproxy.session.ports import Hold, Wait
 
 if TYPE_CHECKING:
-    from drainproxy.session.ports import Session, Upstream
+    from drainproxy.session.ports import Passed, Session, Upstream
 
 ADDRESS = b"10.0.0.9"
 REQUEST_ID = b"0123456789abcdef"
@@ -74,6 +74,7 @@ class ScriptedUpstream:
         self.state = "idle"
         self.got = b""
         self.half_closed = False
+        self.silent = True
         self._pool = pool
         self._transcript = transcript
 
@@ -88,6 +89,10 @@ class ScriptedUpstream:
         """See Upstream."""
         self._said("gets EOF")
         self.half_closed = True
+
+    def is_silent(self) -> bool:
+        """See Upstream."""
+        return self.silent
 
     def release(self) -> None:
         """See Upstream."""
@@ -138,6 +143,7 @@ class ScriptedClient:
         self.idle: list[ScriptedUpstream] = []
         self.lent: ScriptedUpstream | None = None
         self.wanted = False
+        self.passing: dict[str, tuple[int, Passed]] = {}
         self.asked: list[tuple[bool, bool]] = []
 
     def write(self, data: bytes) -> None:
@@ -178,6 +184,20 @@ class ScriptedClient:
     def unhold(self, why: Hold) -> None:
         """See Client."""
         self.held &= ~why
+
+    def pass_up(self, size: int, passed: Passed) -> None:
+        """See Client."""
+        self._offers("up", size, passed)
+
+    def pass_down(self, size: int, passed: Passed) -> None:
+        """See Client."""
+        self._offers("down", size, passed)
+
+    def _offers(self, way: str, size: int, passed: Passed) -> None:
+        self._says(f"offers {size} bytes {way}")
+        if way in self.passing:
+            raise BrokenRuleError(f"a second body is offered {way}", self.transcript)
+        self.passing[way] = size, passed
 
     def connect(self, *, fresh: bool, careful: bool) -> Upstream | None:
         """See Client."""
@@ -366,6 +386,19 @@ class Dialogue:
             if not self.app_ended:
                 upstream.state = "gone"
             self.session.upstream_closed(clean=clean)
+        return self
+
+    def offers(self, way: str, size: int) -> Dialogue:
+        """So many bytes may pass unread."""
+        offered = self.client.passing.get(way, (0, None))[0]
+        self.check(offered == size, f"{offered} bytes are offered {way}, not {size}")
+        return self
+
+    def passes(self, way: str, size: int) -> Dialogue:
+        """So many of the bytes that were offered have passed unread; what follows is read."""
+        _, passed = self.client.passing.pop(way)
+        self.transcript.add("shell", f"passed {size} bytes {way}")
+        passed(size)
         return self
 
     def enter(self, *phases: Phase) -> Dialogue:

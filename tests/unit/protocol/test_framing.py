@@ -56,6 +56,15 @@ def test_a_length_takes_as_many_bytes_and_no_more(body: bytes, sizes: list[int])
     assert (framing.payload, framing.done, framing.end()) == (len(body), True, True)
 
 
+def test_what_passes_unread_counts_as_much_as_what_is_fed() -> None:
+    framing = Length(10)
+    assert framing.feed(b"abc", 0) == 3
+    framing.skip(5)
+    assert (framing.payload, framing.left, framing.done) == (8, 2, False)
+    framing.skip(2)
+    assert (framing.payload, framing.left, framing.done) == (10, 0, True)
+
+
 def test_a_length_that_is_not_reached_is_no_end() -> None:
     framing = Length(3)
     feed(framing, b"ab")

@@ -12,7 +12,7 @@ from drainproxy.config import Config
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.http1 import RequestHead, parse_request
-from drainproxy.session.http1 import MAX_PENDING
+from drainproxy.session.http1 import MAX_PENDING, WORTH_PASSING_DOWN
 from drainproxy.session.ports import Hold, Wait
 from drainproxy.session.tunnel import TunnelSession
 from tests.support.session import Dialogue, as_forwarded
@@ -878,3 +878,85 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
         parts.append(data[:size])
         data = data[size:]
     return [part for part in (*parts, data) if part]
+
+
+# --- bodies that pass unread ------------------------------------------------------------------------------------------
+
+LARGE = WORTH_PASSING_DOWN + 4
+OK_LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE
+POST_LARGE = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n" % LARGE
+POST_LARGE_SENT = as_forwarded(POST_LARGE)
+
+
+def test_a_download_that_passes_unread_ends_the_exchange_and_leaves_both_connections() -> None:
+    talk = Dialogue().send(GET).answer(OK_LARGE + b"data").client_got(OK_LARGE + b"data")
+    talk.offers("down", LARGE - 4).waits(Wait.STREAM).open()
+    talk.passes("down", LARGE - 4).ended((200, True)).app_is("idle")
+    talk.send(GET).answer(OK).client_got(OK).ended((200, True), (200, True))
+
+
+def test_a_download_of_which_only_a_part_passes_is_read_to_its_end() -> None:
+    talk = Dialogue().send(GET).answer(OK_LARGE).offers("down", LARGE).passes("down", LARGE - 3).open()
+    talk.client_got(OK_LARGE).answer(b"abc").client_got(b"abc").ended((200, True)).app_is("idle")
+
+
+def test_a_download_that_passes_in_part_and_breaks_off_is_cut() -> None:
+    talk = Dialogue().send(GET).answer(OK_LARGE).passes("down", LARGE - 1).app_closes()
+    talk.ended((200, False)).client_is("closed")
+
+
+def test_bytes_behind_a_download_that_passed_unread_are_not_the_next_answer() -> None:
+    talk = Dialogue().send(GET).answer(OK_LARGE)
+    talk.app.silent = False
+    talk.passes("down", LARGE).ended((200, True)).app_is("discarded")
+
+
+def test_a_request_that_waits_behind_a_download_is_read_when_it_has_passed() -> None:
+    talk = Dialogue().send(GET).answer(OK_LARGE).send(GET).passes("down", LARGE)
+    talk.app_got(GET_SENT + GET_SENT).answer(OK).client_got(OK_LARGE + OK).ended((200, True), (200, True))
+
+
+@pytest.mark.parametrize("come", [b"", b"data"])
+def test_an_upload_that_passes_unread_is_complete(come: bytes) -> None:
+    talk = Dialogue().send(POST_LARGE + come).app_got(POST_LARGE_SENT + come).offers("up", LARGE - len(come))
+    talk.passes("up", LARGE - len(come)).waits(Wait.RESPONSE).answer(OK).client_got(OK).ended((200, True))
+    talk.send(GET).answer(OK).client_got(OK).ended((200, True), (200, True))
+
+
+def test_an_upload_is_offered_once_there_is_a_connection() -> None:
+    talk = Dialogue(pooled=0).send(POST_LARGE, b"data")
+    assert not talk.client.passing
+    talk.connects().app_got(POST_LARGE_SENT + b"data").offers("up", LARGE - 4)
+
+
+def test_an_upload_of_which_only_a_part_passes_is_read_to_its_end() -> None:
+    talk = Dialogue().send(POST_LARGE).passes("up", LARGE - 3).app_got(POST_LARGE_SENT)
+    talk.send(b"abc" + GET).app_got(b"abc").waits(Wait.RESPONSE).answer(OK).app_got(GET_SENT)
+
+
+def test_an_upload_that_passes_in_part_and_ends_is_incomplete() -> None:
+    talk = Dialogue().send(POST_LARGE).passes("up", LARGE - 1).half_close()
+    talk.client_got_reply(400, "incomplete-body").app_is("aborted").ended((400, False))
+
+
+def test_an_answer_that_has_begun_goes_on_when_the_upload_has_passed() -> None:
+    talk = Dialogue().send(POST_LARGE).answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n").waits(Wait.STREAM)
+    talk.passes("up", LARGE).waits(Wait.STREAM).answer(b"ok").ended((200, True)).client_is("finished")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nx" % WORTH_PASSING_DOWN,
+        CHUNKED,
+        UNTIL_CLOSE,
+    ],
+)
+def test_small_bodies_and_those_of_unknown_length_are_read(answer: bytes) -> None:
+    talk = Dialogue().send(GET).answer(answer)
+    assert not talk.client.passing
+
+
+def test_the_body_of_a_request_to_upgrade_is_read() -> None:
+    talk = Dialogue().send(UPGRADE[:-2] + b"Content-Length: %d\r\n\r\n" % LARGE)
+    assert not talk.client.passing
