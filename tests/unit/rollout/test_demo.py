@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +17,9 @@ from drainproxy.rollout.demo import BARE, DRAINPROXY, SLEEP, Run, conclusion, po
 from drainproxy.rollout.demo_view import as_json, page, rows, svg
 from drainproxy.rollout.kubelet import Event, What
 from drainproxy.rollout.verdict import Reply, Sample, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def run(name: str, *faults: str) -> Run:
@@ -93,8 +97,17 @@ def test_bare_loses_and_sleep_loses_less_in_a_real_run(tmp_path: Path) -> None:
     assert (tmp_path / "demo.svg").read_text().startswith("<svg")
 
 
+@pytest.fixture
+def sigint_is_heard() -> Iterator[None]:
+    """A shell's background job ignores SIGINT, and so would whatever these tests start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("sigint_is_heard")
 def test_an_interrupted_demo_leaves_no_process_behind(signum: signal.Signals) -> None:
     marker = f"DEMO_TEST_{os.getpid()}_{signum}"
     demo = subprocess.Popen(
@@ -114,7 +127,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(signum: signal.Signals) ->
     demo.wait(20)
     demo.stdout.close()
     assert "Traceback" not in rest, rest
-    assert demo.returncode == 130
+    assert demo.returncode == 130, rest
     deadline = time.monotonic() + 5
     while _with(marker) and time.monotonic() < deadline:
         time.sleep(0.05)
