@@ -7,7 +7,6 @@ wrong, and to the very end.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import resource
 import signal
@@ -39,6 +38,10 @@ if TYPE_CHECKING:
     from drainproxy.log import Log
     from drainproxy.values import Route
 
+try:
+    import ctypes
+except ImportError:  # a Python that was built without libffi
+    ctypes = None  # type: ignore[assignment]  # looked at before use
 try:
     import uvloop as loops
 except ImportError:  # not on this platform: the stock loop works, too, only slower
@@ -137,7 +140,7 @@ def _keep_freed_memory() -> None:
     88 page faults for each MiB that a client downloads, 650 µs of CPU. Now none, and 465.
     """
     trim_threshold, mmap_threshold = -1, -3
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if ctypes else None
     if mallopt is not None:
         mallopt(trim_threshold, 1 << 20)
         mallopt(mmap_threshold, 1 << 20)

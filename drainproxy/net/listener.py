@@ -8,7 +8,7 @@ import socket
 import sys
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from drainproxy.drain.phase import Phase
 from drainproxy.net.client import ClientConnection
@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
 BACKLOG = 4096
 ACCEPTS = 8
-"""So many clients are accepted in one turn of the loop: libuv takes one from each listening socket it has.
+"""So many clients are accepted in one turn of the loop, at most: the limit of connections is looked at in between.
 
-A turn for each client means more system calls, and answers that leave one by one, each waking somebody: under load 78
-µs a connection instead of 54. When clients come one at a time, seven accepts find nobody: 30 µs, on a core with time.
+libuv takes one from each listening socket it has, so it gets this many; the stock loop takes as many as it is told. A
+turn for each client means more system calls, and answers that leave one by one, each waking somebody: under load 78 µs
+a connection instead of 54. When clients come one at a time, seven accepts find nobody: 30 µs, on a core with time.
 """
 GOODBYE_S = 2.0
 """A TLS client that does not answer our goodbye is not waited for longer."""
@@ -185,11 +186,13 @@ class Listener:
             if self._servers or self._stopped or self._count >= self._max_connections:
                 return
             client = partial(ClientConnection, self) if self.tls is None else self._begin_handshake
-            for sock in self._sockets * (1 if self._is_stock_loop else ACCEPTS):  # that one takes all who wait
+            copies, backlog = (1, ACCEPTS) if self._is_stock_loop else (ACCEPTS, BACKLOG)
+            for sock in self._sockets:
                 serve = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
                 options = self._server_options(sock)
-                server = await serve(client, sock=sock.dup(), backlog=BACKLOG, **options)
-                self._servers.append(server)
+                for _ in range(copies):
+                    self._servers.append(await serve(client, sock=sock.dup(), backlog=backlog, **options))
+                sock.listen(BACKLOG)  # the stock loop has set the kernel's queue to what it takes in one turn
 
     def _server_options(self, sock: socket.socket) -> dict[str, Any]:
         options: dict[str, Any] = {}
@@ -203,9 +206,18 @@ class Listener:
     async def _pause(self) -> None:
         async with self._changing:
             if self._count >= self._max_connections or self._stopped:
+                if self._is_stock_loop:
+                    await self._let_in_who_was_accepted()
                 for server in self._servers:
                     server.close()
                 self._servers.clear()
+
+    async def _let_in_who_was_accepted(self) -> None:
+        """The stock loop makes a client a connection one turn after it accepted it; a closed server would drop it."""
+        for server in self._servers:
+            for sock in cast(asyncio.Server, server).sockets:
+                self.loop.remove_reader(sock.fileno())
+        await asyncio.sleep(0)
 
     async def close(self, patience_s: float) -> None:
         """Close the port, then the connections: silent ones at once, the others when they are through.

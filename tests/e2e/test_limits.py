@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from tests.support.proxy import QUICK, Proxy, wait_for
+from drainproxy.net.listener import ACCEPTS
+from tests.support.proxy import QUICK, Proxy, serve, wait_for
 from tests.support.wire import Wire
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def poor(app: str) -> Iterator[Proxy]:
-    """A proxy that may open 198 files: 64 spare, 34 for large bodies, 50 client connections with one to the app."""
+    """A proxy that may open 262 files: 64 spare, 64 of the route, 34 for large bodies, two for each of 50 clients."""
     options = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "upstream": app, "log-format": "json", **QUICK}
     flags = [word for name, value in options.items() for word in (f"--{name}", value)]
     process = subprocess.Popen(
@@ -52,6 +54,23 @@ def test_file_descriptors_do_not_run_out(poor: Proxy) -> None:
             assert wire.response()[0] == 200
         assert poor.ask("/readyz").status == 200
     assert not any(line["level"] == "error" for line in poor.log)
+
+
+@pytest.mark.parametrize("stock_loop", [False, True], ids=["uvloop", "stock"])
+def test_a_crowd_passes_the_limit_of_connections_by_few(stock_loop: bool, app: str) -> None:
+    with contextlib.ExitStack() as stack:
+        proxy = stack.enter_context(serve(app, stock_loop=stock_loop, max_connections="3")).await_ready()
+        assert proxy.is_accepting()
+        proxy.process.send_signal(signal.SIGSTOP)  # so that all of them are there at once
+        wires = [stack.enter_context(Wire(proxy.address)) for _ in range(200)]
+        proxy.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: not proxy.is_accepting(), "accepting to pause")
+        assert (
+            3 <= proxy.metric("drainproxy_connections", side="client") <= 3 + 3 * ACCEPTS
+        )  # until the loop has stopped
+        for wire in wires:  # nobody is lost: each has its turn as others go
+            assert wire.get("/bytes/1").response()[0] == 200
+            wire.sock.close()
 
 
 def test_a_client_that_never_reads_costs_bounded_memory_and_ends_with_the_drain(app: str, proxy: Proxy) -> None:

@@ -11,7 +11,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,15 @@ class Proxy:
     def alive(self) -> bool:
         """It has not ended."""
         return self.process.poll() is None
+
+    def is_accepting(self) -> bool:
+        """While it does, its listening socket has copies: several descriptors of one inode."""
+        sockets: Counter[str] = Counter()
+        for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                what = str(descriptor.readlink())
+                sockets[what] += what.startswith("socket:")
+        return max(sockets.values()) > 1
 
     def resident_kib(self) -> int:
         """Resident memory."""

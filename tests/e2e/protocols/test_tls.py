@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
 import http.client
 import json
@@ -12,9 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -33,6 +30,7 @@ from tests.support.proxy import Proxy, serve, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LONG_AGO = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 FAR_OFF = datetime.datetime(2099, 1, 1, tzinfo=datetime.UTC)
@@ -266,15 +264,6 @@ def test_a_bad_certificate_at_start_is_one_clear_line(fault: str, tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
-def is_accepting(proxy: Proxy) -> bool:
-    """While it does, the listening socket has copies: several descriptors of one inode."""
-    sockets: Counter[str] = Counter()
-    for descriptor in Path(f"/proc/{proxy.process.pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            sockets[str(descriptor.readlink())] += "socket" in str(descriptor.readlink())
-    return max(sockets.values()) > 1
-
-
 @pytest.mark.parametrize("stock_loop", [False, True], ids=["uvloop", "stock"])
 def test_clients_that_never_say_hello_count_as_connections_until_their_time_is_over(
     stock_loop: bool, secret: Secret
@@ -282,9 +271,9 @@ def test_clients_that_never_say_hello_count_as_connections_until_their_time_is_o
     limits = {"max_connections": "3", "header_timeout": "2s"}
     with http_server() as app, serve(app, stock_loop=stock_loop, **limits, **secret.options) as proxy:
         proxy.await_ready()
-        assert is_accepting(proxy)
+        assert proxy.is_accepting()
         silent = [socket.create_connection(proxy.address) for _ in range(3)]
-        wait_for(lambda: not is_accepting(proxy), "accepting to pause")
+        wait_for(lambda: not proxy.is_accepting(), "accepting to pause")
         with trusting(proxy) as fourth:
             assert get(fourth) == 200
         for each in silent:
