@@ -63,7 +63,7 @@ profile: $(BENCH_STAMP) debian ## where the microseconds go: a flame graph and a
 	$(BIN)/python -m tests.bench.profile $(ARGS)
 
 docs: $(STAMP) ## write the pages that are made from the code
-	$(BIN)/python -m drainproxy.docs
+	$(BIN)/python -m drainproxy.tools.docs
 
 clean: ## remove what was made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info

@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING
 
 from drainproxy import __version__
 from drainproxy.admin.server import AdminServer
-from drainproxy.config import effective
+from drainproxy.config.loading import effective
 from drainproxy.drain.ledger import Ledger
-from drainproxy.log import configure
-from drainproxy.metrics import Meter
 from drainproxy.net.health import HealthMonitor
 from drainproxy.net.listener import BACKLOG, Listener
 from drainproxy.net.pool import Pool
@@ -28,15 +26,17 @@ from drainproxy.net.splice import FILES
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.timers import Timers
 from drainproxy.net.tls import Tls
+from drainproxy.observe.log import configure
+from drainproxy.observe.metrics import Meter
 from drainproxy.process.child import Child
 from drainproxy.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from drainproxy.config import Config
-    from drainproxy.log import Log
-    from drainproxy.values import Route
+    from drainproxy.config.options import Config
+    from drainproxy.config.values import Route
+    from drainproxy.observe.log import Log
 
 try:
     import ctypes

@@ -10,26 +10,26 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from drainproxy.config import MARGIN_S
+from drainproxy.config.options import MARGIN_S
 from drainproxy.drain.machine import DrainMachine, Enter, Exit, Finish
 from drainproxy.drain.phase import Outcome, Phase, State
 from drainproxy.drain.schedule import spread
 from drainproxy.net.health import HealthMonitor, gate_reason
-from drainproxy.status import ConnectionCounts, UpstreamView, drain_summary
+from drainproxy.observe.status import ConnectionCounts, UpstreamView, drain_summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drainproxy.config import Config
+    from drainproxy.config.options import Config
     from drainproxy.drain.ledger import Ledger
     from drainproxy.drain.machine import Directive
     from drainproxy.drain.phase import Trigger
-    from drainproxy.log import Log
-    from drainproxy.metrics import Meter
     from drainproxy.net.client import ClientConnection
     from drainproxy.net.health import Health
     from drainproxy.net.listener import Listener
-    from drainproxy.status import Summary
+    from drainproxy.observe.log import Log
+    from drainproxy.observe.metrics import Meter
+    from drainproxy.observe.status import Summary
 
 IDLE_SHARE = 0.5
 """Part of the quiet period in which idle connections take their turns: the rest is for their answers to arrive."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from drainproxy.errors import ConfigError
-from drainproxy.log import Log
+from drainproxy.observe.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from drainproxy.config import Config
+    from drainproxy.config.options import Config
 
 MAX_TOKEN_BYTES = 4096
 

@@ -17,7 +17,7 @@ from drainproxy.errors import AdminError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from drainproxy.values import Address
+    from drainproxy.config.values import Address
 
 CONNECT_S = 2.0
 """For the connection, which is in the same Pod or not there at all."""

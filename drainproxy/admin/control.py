@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from drainproxy.status import Process
+from drainproxy.observe.status import Process
 
 if TYPE_CHECKING:
     from drainproxy.drain.machine import Finish

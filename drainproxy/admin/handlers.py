@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from drainproxy.admin.aiohttp_web import web
 from drainproxy.drain.phase import Outcome, Trigger
 from drainproxy.drain.readiness import readiness
-from drainproxy.status import drain_block, status
+from drainproxy.observe.status import drain_block, status
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from drainproxy.admin.access import Access
     from drainproxy.admin.control import Control
     from drainproxy.admin.guard import Guards
-    from drainproxy.metrics import Exposition, Meter
+    from drainproxy.observe.metrics import Exposition, Meter
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

@@ -11,13 +11,13 @@ from drainproxy.admin.access import Access
 from drainproxy.admin.aiohttp_web import web
 from drainproxy.admin.guard import Guards, guarding
 from drainproxy.admin.handlers import Endpoints
-from drainproxy.metrics import Exposition
+from drainproxy.config.values import Address
 from drainproxy.net.sockets import bind
-from drainproxy.values import Address
+from drainproxy.observe.metrics import Exposition
 
 if TYPE_CHECKING:
     from drainproxy.admin.control import Control
-    from drainproxy.metrics import Meter
+    from drainproxy.observe.metrics import Meter
 
 BACKLOG = 1024
 STOP_S = 1.0

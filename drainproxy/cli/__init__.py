@@ -1,9 +1,13 @@
-"""Which commands are there? Each verb is a file of its own, imported when it is called: `drain` must start at once."""
+"""Which commands are there? Each verb is a file of its own, imported when it is called: `drain` must start at once.
+
+The image leaves `drainproxy.tools` out, and so does the help there.
+"""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NoReturn
 
 import click
@@ -11,36 +15,49 @@ import click
 from drainproxy import __version__
 from drainproxy.errors import DrainproxyError
 
+SIDECAR = "drainproxy.cli"
+TOOLS = "drainproxy.tools.cli"
+
 VERBS = {
-    "serve": "run the proxy",
-    "drain": "start a drain, or join the one that runs, and wait for its end",
-    "resume": "end a drain and go back to ready",
-    "status": "show what a running drainproxy does",
-    "inject": "add drainproxy to Kubernetes manifests",
-    "check": "find the mistakes in manifests that lose requests",
-    "run": "start the app, proxy to it, drain before it is stopped",
-    "probe": "send steady traffic during a rollout and report what failed",
-    "demo": "a rolling update on this machine, without and with drainproxy",
+    "serve": (SIDECAR, "run the proxy"),
+    "drain": (SIDECAR, "start a drain, or join the one that runs, and wait for its end"),
+    "resume": (SIDECAR, "end a drain and go back to ready"),
+    "status": (SIDECAR, "show what a running drainproxy does"),
+    "inject": (TOOLS, "add drainproxy to Kubernetes manifests"),
+    "check": (TOOLS, "find the mistakes in manifests that lose requests"),
+    "run": (SIDECAR, "start the app, proxy to it, drain before it is stopped"),
+    "probe": (TOOLS, "send steady traffic during a rollout and report what failed"),
+    "demo": (TOOLS, "a rolling update on this machine, without and with drainproxy"),
 }
+"""Each verb's package, in which `<verb>.py` holds one click command named `command`, and its line of help."""
+
+
+def verbs() -> dict[str, str]:
+    """The verbs that work here, each with its line of help."""
+    here = {SIDECAR} if find_spec("drainproxy.tools") is None else {SIDECAR, TOOLS}
+    return {verb: text for verb, (package, text) in VERBS.items() if package in here}
 
 
 class _Verbs(click.Group):
-    """`drainproxy.cli.<verb>` holds one click command named `command`."""
+    """Loads a verb when it is called, and no other."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return list(verbs())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command = import_module(f"drainproxy.cli.{cmd_name}").command
-        assert isinstance(command, click.Command), f"cli/{cmd_name}.py has no click command"
+        if cmd_name not in verbs():
+            raise click.UsageError(f"{cmd_name} is not in this image: run it where drainproxy was installed by pip")
+        package, _ = VERBS[cmd_name]
+        command = import_module(f"{package}.{cmd_name}").command
+        assert isinstance(command, click.Command), f"{package}.{cmd_name} has no click command"
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Written from VERBS: help of the whole must not import every verb."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+            formatter.write_dl(list(verbs().items()))
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drainproxy.admin.client import Answer, ask
-from drainproxy.config import ENV_PREFIX
+from drainproxy.config.options import ENV_PREFIX
+from drainproxy.config.values import parse_address, parse_duration
 from drainproxy.errors import ConfigError
-from drainproxy.values import parse_address, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drainproxy.values import Address
+    from drainproxy.config.values import Address
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from drainproxy.config import ENV_PREFIX, Config, env_of, flag_of, load, options
+from drainproxy.config.loading import load
+from drainproxy.config.options import ENV_PREFIX, Config, env_of, flag_of, options
 from drainproxy.errors import ConfigError
 
 if TYPE_CHECKING:

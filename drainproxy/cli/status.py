@@ -13,7 +13,7 @@ import click
 
 from drainproxy.cli._admin import admin_of, admin_options
 from drainproxy.errors import AdminError
-from drainproxy.status import brief
+from drainproxy.observe.status import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

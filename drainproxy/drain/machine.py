@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drainproxy.config import MARGIN_S
+from drainproxy.config.options import MARGIN_S
 from drainproxy.drain.phase import DRAINING, NEXT, Outcome, Phase, State, Trigger
 from drainproxy.drain.schedule import FORCED_EXIT_S, Schedule
 
 if TYPE_CHECKING:
-    from drainproxy.config import Config
+    from drainproxy.config.options import Config
     from drainproxy.drain.ledger import Ledger
 
 END = {

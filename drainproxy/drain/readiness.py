@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from drainproxy.drain.phase import Phase
 
 if TYPE_CHECKING:
-    from drainproxy.config import Config
+    from drainproxy.config.options import Config
     from drainproxy.drain.machine import DrainMachine
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from drainproxy.config import Config
+    from drainproxy.config.options import Config
 
 HURRY_CAP_S = 5.0
 """A second SIGTERM, or Ctrl-C, leaves what is in flight at most this long."""

@@ -88,7 +88,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         listener = self.listener
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
         self.gate = ReadGate(self.transport)
         address = peer_address(transport.get_extra_info("peername"))
         self.work = Work(Kind.HTTP, address)

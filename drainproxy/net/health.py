@@ -13,8 +13,8 @@ from drainproxy.protocol.http1 import parse_response
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drainproxy.config import Config
-    from drainproxy.values import Route
+    from drainproxy.config.options import Config
+    from drainproxy.config.values import Route
 
 FAST_S = 0.1
 """Between two looks until the app has answered."""

@@ -10,27 +10,27 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from drainproxy.config.values import Address
 from drainproxy.drain.phase import Phase
 from drainproxy.net.client import ClientConnection
 from drainproxy.net.splice import Splices
-from drainproxy.observer import Side
+from drainproxy.observe.observer import Side
 from drainproxy.session.detect import DetectSession
 from drainproxy.session.http1 import Http1Session
 from drainproxy.session.ports import Wait
 from drainproxy.session.tunnel import TunnelSession
-from drainproxy.values import Address
 
 if TYPE_CHECKING:
-    from drainproxy.config import Config
+    from drainproxy.config.options import Config
+    from drainproxy.config.values import Route
     from drainproxy.drain.ledger import Ledger
     from drainproxy.net.pool import Pool
     from drainproxy.net.tasks import Tasks
     from drainproxy.net.timers import Timers
     from drainproxy.net.tls import Tls
-    from drainproxy.observer import Observer
+    from drainproxy.observe.observer import Observer
     from drainproxy.protocol.http1 import Forwarding
     from drainproxy.session.ports import Session
-    from drainproxy.values import Route
 
 BACKLOG = 4096
 ACCEPTS = 8
@@ -215,7 +215,7 @@ class Listener:
     async def _let_in_who_was_accepted(self) -> None:
         """The stock loop makes a client a connection one turn after it accepted it; a closed server would drop it."""
         for server in self._servers:
-            for sock in cast(asyncio.Server, server).sockets:
+            for sock in cast("asyncio.Server", server).sockets:
                 self.loop.remove_reader(sock.fileno())
         await asyncio.sleep(0)
 

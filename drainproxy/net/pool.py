@@ -9,14 +9,14 @@ from drainproxy.drain.phase import Phase
 from drainproxy.net.flow import has_news
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.upstream import UpstreamConnection
-from drainproxy.observer import Side
+from drainproxy.observe.observer import Side
 
 if TYPE_CHECKING:
-    from drainproxy.config import Config
+    from drainproxy.config.options import Config
+    from drainproxy.config.values import Address
     from drainproxy.net.client import ClientConnection
     from drainproxy.net.timers import Timers
-    from drainproxy.observer import Observer
-    from drainproxy.values import Address
+    from drainproxy.observe.observer import Observer
 
 RETRY_S = 0.05
 """While the app refuses connections, one attempt is made this often for all requests that are held."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from drainproxy.errors import BindError
 
 if TYPE_CHECKING:
-    from drainproxy.values import Address
+    from drainproxy.config.values import Address
 
 EVERYWHERE = ("", "::")
 UNIX_MODE = 0o666

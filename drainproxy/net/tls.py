@@ -17,7 +17,7 @@ from drainproxy.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drainproxy.values import Protocol
+    from drainproxy.config.values import Protocol
 
 LOOK_S = 2.0
 """Between two looks at the files: two system calls each."""

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from drainproxy.net.flow import ReadGate, has_news, last_words, reset
-from drainproxy.observer import Side
+from drainproxy.observe.observer import Side
 from drainproxy.session.ports import Hold
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The app has accepted."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport = cast("asyncio.Transport", transport)
         self.gate = ReadGate(self.transport)
         assert self._dialling is not None, "a connection is made once"
         if self._dialling.expired():

@@ -14,7 +14,7 @@ from drainproxy.session.http2 import Http2Session
 from drainproxy.session.ports import Wait
 
 if TYPE_CHECKING:
-    from drainproxy.config import Config
+    from drainproxy.config.options import Config
     from drainproxy.drain.phase import Phase
     from drainproxy.protocol.http1 import Forwarding
     from drainproxy.session.ports import Client, Upstream

@@ -25,7 +25,7 @@ from drainproxy.session.tunnel import TunnelSession
 from drainproxy.session.websocket import WebSocketSession
 
 if TYPE_CHECKING:
-    from drainproxy.config import Config
+    from drainproxy.config.options import Config
     from drainproxy.protocol.framing import Framing
     from drainproxy.protocol.http1 import Forwarding, RequestHead, ResponseHead
     from drainproxy.session.ports import Client, Session, Upstream

@@ -37,7 +37,7 @@ from drainproxy.session.ports import Hold, Wait
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from drainproxy.config import Config
+    from drainproxy.config.options import Config
     from drainproxy.drain.ledger import Work
     from drainproxy.protocol.http1 import Forwarding
     from drainproxy.session.ports import Client, Upstream

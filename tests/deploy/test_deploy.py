@@ -13,14 +13,15 @@ import kubernetes_validate
 import pytest
 
 from drainproxy import __version__
-from drainproxy.config import Config, load
-from drainproxy.kube.edit import plain
-from drainproxy.kube.hooks import Does, read_hook
-from drainproxy.kube.objects import Resource, Workload, port_by_name, resources, service_selects, workloads
-from drainproxy.kube.rules import Severity, check
-from drainproxy.kube.sidecar import PlannedRoute, Sidecar, container, find
-from drainproxy.kube.source import File, data_of, parse
-from drainproxy.values import parse_duration
+from drainproxy.config.loading import load
+from drainproxy.config.options import Config
+from drainproxy.config.values import parse_duration
+from drainproxy.tools.manifest.edit import plain
+from drainproxy.tools.manifest.hooks import Does, read_hook
+from drainproxy.tools.manifest.objects import Resource, Workload, port_by_name, resources, service_selects, workloads
+from drainproxy.tools.manifest.rules import Severity, check
+from drainproxy.tools.manifest.sidecar import PlannedRoute, Sidecar, container, find
+from drainproxy.tools.manifest.source import File, data_of, parse
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 VERSIONS = ("1.30", "1.32", "1.34", "1.36")

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from drainproxy.config import MARGIN_S, Config, load
-from drainproxy.kube.inject import inject
-from drainproxy.kube.plan import Options
-from drainproxy.kube.report import anchor
-from drainproxy.kube.rules import RULES, check
-from drainproxy.kube.source import File
-from drainproxy.values import parse_duration
+from drainproxy.config.loading import load
+from drainproxy.config.options import MARGIN_S, Config
+from drainproxy.config.values import parse_duration
+from drainproxy.tools.manifest.inject import inject
+from drainproxy.tools.manifest.plan import Options
+from drainproxy.tools.manifest.report import anchor
+from drainproxy.tools.manifest.rules import RULES, check
+from drainproxy.tools.manifest.source import File
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "deploy.md").read_text()
@@ -67,7 +68,7 @@ def test_the_worked_example_can_be_injected_and_passes_check() -> None:
     settings = dict(re.findall(r"--set ([\w-]+)=(\w+)", command[1]))
     grace = re.search(r"--grace-period (\w+)", command[1])
     assert grace is not None
-    text = (ROOT / "tests" / "unit" / "kube" / "manifests" / "deployment.yaml").read_text()
+    text = (ROOT / "tests" / "unit" / "tools" / "manifest" / "manifests" / "deployment.yaml").read_text()
     options = Options(grace_period_s=parse_duration(grace[1]), settings=settings, new_token="t")
     errors = [
         each
@@ -79,8 +80,8 @@ def test_the_worked_example_can_be_injected_and_passes_check() -> None:
 
 @pytest.mark.parametrize("option", sorted(set(re.findall(r"`(--[a-z-]+)", PAGE))))
 def test_every_option_it_names_exists(option: str) -> None:
-    from drainproxy.cli import check as check_command  # noqa: PLC0415 - the command's module
-    from drainproxy.cli import inject as inject_command  # noqa: PLC0415 - the command's module
+    from drainproxy.tools.cli import check as check_command  # noqa: PLC0415 - the command's module
+    from drainproxy.tools.cli import inject as inject_command  # noqa: PLC0415 - the command's module
 
     names = {name for module in (inject_command, check_command) for each in module.command.params for name in each.opts}
     assert option in names

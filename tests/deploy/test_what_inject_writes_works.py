@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from drainproxy.kube.hooks import read_hook
-from drainproxy.kube.inject import inject
-from drainproxy.kube.objects import resources, workloads
-from drainproxy.kube.plan import Options
-from drainproxy.kube.sidecar import find
-from drainproxy.kube.source import File, parse
+from drainproxy.tools.manifest.hooks import read_hook
+from drainproxy.tools.manifest.inject import inject
+from drainproxy.tools.manifest.objects import resources, workloads
+from drainproxy.tools.manifest.plan import Options
+from drainproxy.tools.manifest.sidecar import find
+from drainproxy.tools.manifest.source import File, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MANIFEST = (Path(__file__).parents[1] / "unit" / "kube" / "manifests" / "deployment.yaml").read_text()
+MANIFEST = (Path(__file__).parents[1] / "unit" / "tools" / "manifest" / "manifests" / "deployment.yaml").read_text()
 PATIENCE_S = 20.0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.support.proxy import Proxy
 
-HEAVY = ("rich", "ruamel", "drainproxy.kube", "drainproxy.rollout", "aiohttp.test_utils", "pygments", "httptools")
+HEAVY = ("rich", "ruamel", "drainproxy.tools", "aiohttp.test_utils", "pygments", "httptools")
 
 
 def test_idle_memory_is_at_most_45_mb(proxy: Proxy) -> None:

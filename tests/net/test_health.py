@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from drainproxy.config import load
+from drainproxy.config.loading import load
 from drainproxy.net.health import Health, HealthMonitor
 
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import uvloop
 
-from drainproxy.config import load
+from drainproxy.config.loading import load
+from drainproxy.config.values import Address
 from drainproxy.net.pool import MAX_DIALS, Pool
 from drainproxy.net.timers import Timers
-from drainproxy.values import Address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from drainproxy.net.client import ClientConnection
     from drainproxy.net.upstream import UpstreamConnection
-    from drainproxy.observer import Observer, Side
+    from drainproxy.observe.observer import Observer, Side
 
 
 class Counting:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from drainproxy.config.values import Address, parse_address
 from drainproxy.errors import BindError
 from drainproxy.net.sockets import bind
-from drainproxy.values import Address, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from drainproxy.config import load
+from drainproxy.config.loading import load
+from drainproxy.config.values import Address, Route
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.phase import Phase
 from drainproxy.net import splice
@@ -25,13 +26,12 @@ from drainproxy.net.pool import Pool
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.timers import Timers
 from drainproxy.session.http1 import WORTH_PASSING_DOWN
-from drainproxy.values import Address, Route
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from drainproxy.drain.ledger import Work
-    from drainproxy.observer import Side
+    from drainproxy.observe.observer import Side
 
 SIZE = 8 << 20
 BODY = random.Random(7).randbytes(SIZE)

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from drainproxy.rollout.http_client import KEEP_IDLE_S
-from drainproxy.rollout.network import Place
+from drainproxy.tools.cluster.network import Place
+from drainproxy.tools.probe.http_client import KEEP_IDLE_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from drainproxy.rollout.endpoints import Endpoint
+    from drainproxy.tools.cluster.endpoints import Endpoint
 
 SERVICE_IP, SERVICE_PORT = "10.96.0.1", 80
 PREFIX = "dprig"

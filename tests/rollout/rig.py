@@ -7,21 +7,21 @@ import contextlib
 import random
 from typing import TYPE_CHECKING
 
-from drainproxy.rollout.cluster import Cluster
-from drainproxy.rollout.controller import Strategy
-from drainproxy.rollout.endpoints import Lag
-from drainproxy.rollout.http_client import HttpClient
-from drainproxy.rollout.load import Load, Traffic
-from drainproxy.rollout.verdict import Verdict, judge
+from drainproxy.tools.cluster.cluster import Cluster
+from drainproxy.tools.cluster.controller import Strategy
+from drainproxy.tools.cluster.endpoints import Lag
+from drainproxy.tools.probe.http_client import HttpClient
+from drainproxy.tools.probe.load import Load, Traffic
+from drainproxy.tools.probe.verdict import Verdict, judge
 from tests.rollout.netns import SERVICE_IP, SERVICE_PORT, Namespaces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from drainproxy.rollout.load import Client
-    from drainproxy.rollout.pod import PodSpec
-    from drainproxy.rollout.verdict import Sample
+    from drainproxy.tools.cluster.pod import PodSpec
+    from drainproxy.tools.probe.load import Client
+    from drainproxy.tools.probe.verdict import Sample
 
 NODES = ("node-1", "node-2")
 URL = f"http://{SERVICE_IP}:{SERVICE_PORT}"

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from drainproxy.rollout.controller import Strategy
-from drainproxy.rollout.endpoints import Lag
-from drainproxy.rollout.variants import App, Times, bare, sleeping
+from drainproxy.tools.cluster.controller import Strategy
+from drainproxy.tools.cluster.endpoints import Lag
+from drainproxy.tools.cluster.variants import App, Times, bare, sleeping
 from tests.rollout.rig import MIXED, THREE, Rig, enough, said
 
 pytestmark = [pytest.mark.root, pytest.mark.debian]

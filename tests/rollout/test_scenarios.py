@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from drainproxy.rollout.controller import Strategy
-from drainproxy.rollout.endpoints import Lag
-from drainproxy.rollout.kubelet import What
-from drainproxy.rollout.load import Traffic
-from drainproxy.rollout.pod import HttpGet, Probe
-from drainproxy.rollout.variants import ADMIN_PORT, APP_PORT, App, Times, drained
-from drainproxy.rollout.ws_client import WebSocketClient
+from drainproxy.tools.cluster.controller import Strategy
+from drainproxy.tools.cluster.endpoints import Lag
+from drainproxy.tools.cluster.kubelet import What
+from drainproxy.tools.cluster.pod import HttpGet, Probe
+from drainproxy.tools.cluster.variants import ADMIN_PORT, APP_PORT, App, Times, drained
+from drainproxy.tools.probe.load import Traffic
+from drainproxy.tools.probe.ws_client import WebSocketClient
 from tests.rollout.netns import SERVICE_IP, SERVICE_PORT
 from tests.rollout.rig import MIXED, NODES, THREE, Rig, enough, nothing_lost, said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from drainproxy.rollout.cluster import Cluster
-    from drainproxy.rollout.kubelet import Event
+    from drainproxy.tools.cluster.cluster import Cluster
+    from drainproxy.tools.cluster.kubelet import Event
 
 pytestmark = [pytest.mark.root, pytest.mark.debian]
 

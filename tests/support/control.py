@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from drainproxy.config import Config
+from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind, Ledger, Work
 from drainproxy.drain.machine import DrainMachine, Exit, Finish
 from drainproxy.drain.phase import Outcome, Phase
-from drainproxy.metrics import Meter
-from drainproxy.status import ConnectionCounts, Summary, UpstreamView, drain_summary
+from drainproxy.observe.metrics import Meter
+from drainproxy.observe.status import ConnectionCounts, Summary, UpstreamView, drain_summary
 
 if TYPE_CHECKING:
     from drainproxy.drain.phase import Trigger

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.config import Config
+from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind, Ledger, Work
 from drainproxy.drain.machine import DrainMachine, Enter, Exit, Finish
 from drainproxy.drain.phase import NEXT, Outcome, Phase, State, Trigger

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.config import Config
+from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.http1 import Forwarding

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 import drainproxy
-from drainproxy.config import flag_of, options
-from drainproxy.docs import PAGES, configuration, metrics, write
-from drainproxy.metrics import METRICS
+from drainproxy.config.options import flag_of, options
+from drainproxy.observe.metrics import METRICS
+from drainproxy.tools.docs.pages import PAGES, configuration, metrics, write
 
 DOCS = Path(drainproxy.__file__).parent.parent / "docs"
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_page_is_up_to_date(name: str) -> None:
-    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run `python -m drainproxy.docs`"
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run `python -m drainproxy.tools.docs`"
 
 
 def test_every_option_and_every_metric_is_on_its_page() -> None:

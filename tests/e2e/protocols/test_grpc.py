@@ -15,8 +15,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from drainproxy.rollout.balancer import Balancer
-from drainproxy.rollout.endpoints import Endpoint
+from drainproxy.tools.cluster.balancer import Balancer
+from drainproxy.tools.cluster.endpoints import Endpoint
 from tests.e2e.protocols.calls import KINDS, Tally, call, call_aio, load, load_aio, methods
 from tests.e2e.protocols.conftest import grpc_app
 from tests.support.apps import free_port

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import ClassVar
 
-from drainproxy.rollout.plain_app import Handler, Server
+from drainproxy.tools.cluster.plain_app import Handler, Server
 
 
 class Breakable(Handler):

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 
-from drainproxy.rollout.plain_app import Handler, Server
+from drainproxy.tools.cluster.plain_app import Handler, Server
 
 if __name__ == "__main__":
     address, port, health_port = os.environ["POD_IP"], sys.argv[1], int(sys.argv[2])

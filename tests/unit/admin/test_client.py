@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.admin.client import Answer, ask
+from drainproxy.config.values import Address, parse_address
 from drainproxy.errors import AdminError
-from drainproxy.values import Address, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,10 +17,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from drainproxy.admin import guard
 from drainproxy.admin.access import Access
 from drainproxy.admin.server import AdminServer
-from drainproxy.config import Config
+from drainproxy.config.options import Config
+from drainproxy.config.values import Address
 from drainproxy.drain.phase import Trigger
 from drainproxy.errors import BindError, ConfigError
-from drainproxy.values import Address
 from tests.support.control import ScriptedControl, view
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from drainproxy.config import Config
+from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Outcome, Phase, State, Trigger
 from drainproxy.drain.schedule import FORCED_EXIT_S, HURRY_CAP_S

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import drainproxy
-from drainproxy.drain.page import TRANSITIONS, meanings, page
 from drainproxy.drain.phase import DRAINING, LATE, NEXT, Outcome, Phase, State, Trigger
+from drainproxy.tools.docs.drain_page import TRANSITIONS, meanings, page
 
 
 def test_every_phase_leads_on_and_none_to_itself() -> None:
@@ -60,4 +60,4 @@ def test_the_page_gives_a_reason_for_each_step_of_the_table_and_for_no_other() -
 
 def test_the_page_is_up_to_date() -> None:
     made = Path(drainproxy.__file__).parent.parent / "docs" / "drain.md"
-    assert made.read_text(encoding="utf-8") == page(), "run `python -m drainproxy.docs`"
+    assert made.read_text(encoding="utf-8") == page(), "run `python -m drainproxy.tools.docs`"

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainproxy.config import Config
+from drainproxy.config.options import Config
 from drainproxy.drain.schedule import HURRY_CAP_S, Schedule, spread
 
 SECONDS = st.floats(0, 100, allow_nan=False)

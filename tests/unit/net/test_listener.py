@@ -6,15 +6,15 @@ from typing import Any, cast
 
 import pytest
 
-from drainproxy.config import Config
+from drainproxy.config.options import Config
 from drainproxy.net.listener import Listener
 from drainproxy.session.ports import Wait
 
 
 def limits(**options: float) -> dict[Wait, float]:
     """The limits of a listener that was only made: it touches none of its parts."""
-    config = Config(**cast(Any, options))
-    unused = cast(Any, None)
+    config = Config(**cast("Any", options))
+    unused = cast("Any", None)
     parts = dict.fromkeys(("pool", "ledger", "timers", "observer", "tasks"), unused)
     return Listener(unused, config.routes[0], config, max_connections=1, **parts).limits
 

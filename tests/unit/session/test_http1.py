@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainproxy.config import Config
+from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.http1 import RequestHead, parse_request
@@ -802,9 +802,9 @@ def play(talk: Dialogue, event: str, value: object, phases: list[Phase]) -> None
     lent = client.lent is not None and client.lent.state == "lent"
     match event:
         case "send" if client.state == "open" and not client.held and not talk.ended_reading:
-            talk.send(cast(bytes, value))
+            talk.send(cast("bytes", value))
         case "answer" if lent and not talk.app_ended:
-            talk.answer(cast(bytes, value))
+            talk.answer(cast("bytes", value))
         case "half_close" if client.state == "open" and not talk.ended_reading:
             talk.half_close()
         case "connects" if client.wanted:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainproxy.config import Config, load
+from drainproxy.config.loading import load
+from drainproxy.config.options import Config
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol import http2
 from drainproxy.protocol.http2 import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from drainproxy.config import Config
+from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.session.ports import UNREAD, Hold, Wait

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainproxy.config import load
+from drainproxy.config.loading import load
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.session.websocket import CLOSE, CUT

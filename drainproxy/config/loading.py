@@ -1,0 +1,153 @@
+"""How do flags, environment and file become one Config, and which settings are refused?
+
+Each refusal is one line: which option, what came, what was expected.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.config.options import MARGIN_S, Config, Option, env_of, flag_of, options, whole_us
+from drainproxy.config.values import Address, Route, show_duration, show_size
+from drainproxy.errors import BudgetError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from dataclasses import Field
+
+_MIN_HEADER_SIZE = 1024
+
+
+def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, object]) -> Config:
+    """The effective configuration: a flag wins over the environment, that over the file, that over the default.
+
+    `flags` and `file` are keyed by option name (`grace-period`); absent, None and empty mean unset. Raises ConfigError
+    for a value that cannot be read, BudgetError for durations that do not fit together.
+    """
+    known = {flag_of(each) for each, _ in options()}
+    for key in file:
+        if key not in known:
+            raise ConfigError("config file", key, "the name of an option, see --help")
+    values: dict[str, Any] = {}
+    for each, opt in options():
+        value = _chosen(each, opt, flags, environ, file)
+        if value is not None:
+            values[each.name] = value
+    config = Config(**values)
+    if config.route and ("listen" in values or "upstream" in values):
+        raise ConfigError("--route", str(config.route[0]), "either --route or --listen and --upstream, not both")
+    _validate(config)
+    return config
+
+
+def _chosen(
+    each: Field[Any], opt: Option, flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, object]
+) -> object:
+    flag = flag_of(each)
+    candidates = (
+        (f"--{flag}", flags.get(flag)),
+        (env_of(each), environ.get(env_of(each))),
+        (f"{flag} in the config file", file.get(flag)),
+    )
+    for source, raw in candidates:
+        if raw is None or raw in ("", (), []):
+            continue
+        if opt.repeatable:
+            parts = raw.split() if isinstance(raw, str) else raw
+            if not isinstance(parts, list | tuple):
+                raise ConfigError(source, raw, f"a list of {opt.kind.expected}")
+            return tuple(_read(source, part, opt) for part in parts)
+        return _read(source, raw, opt)
+    return None
+
+
+def _read(source: str, raw: object, opt: Option) -> object:
+    shown = "…" if opt.secret else raw
+    if isinstance(raw, bool) or not isinstance(raw, str | int | float):
+        raise ConfigError(source, shown, opt.kind.expected)
+    try:
+        return opt.kind.parse(str(raw))
+    except ValueError:
+        raise ConfigError(source, shown, opt.kind.expected) from None
+
+
+def _validate(config: Config) -> None:
+    _validate_budget(config)
+    if (config.tls_cert is None) != (config.tls_key is None):
+        missing = "--tls-key" if config.tls_key is None else "--tls-cert"
+        raise ConfigError(missing, "", "both --tls-cert and --tls-key, or neither")
+    has_token, has_file = config.drain_token is not None, config.drain_token_file is not None
+    if has_token and has_file:
+        raise ConfigError("--drain-token-file", config.drain_token_file, "either it or --drain-token, not both")
+    if config.access == "token" and not has_token and not has_file:
+        raise ConfigError("--drain-access", "token", "--drain-token or --drain-token-file beside it")
+    for name in ("ready_interval_s", "ready_timeout_s", "connect_timeout_s"):
+        if getattr(config, name) <= 0:
+            raise ConfigError("--" + name.removesuffix("_s").replace("_", "-"), "0", "a duration above 0")
+    if config.max_header_size < _MIN_HEADER_SIZE:
+        raise ConfigError(
+            "--max-header-size", show_size(config.max_header_size), f"at least {show_size(_MIN_HEADER_SIZE)}"
+        )
+    listens = [route.listen for route in config.routes] + [config.admin]
+    for address in listens:
+        if listens.count(address) > 1 and (address.path or address.port):
+            raise ConfigError("--listen, --route, --admin", str(address), "a different address for each")
+    for route in config.routes:
+        if _leads_back(route, listens):
+            raise ConfigError(
+                "--upstream", str(route.upstream), "the app's address, not one that drainproxy listens on"
+            )
+
+
+_OWN_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
+
+
+def _leads_back(route: Route, listens: list[Address]) -> bool:
+    """Whether requests would come back to us, again and again."""
+    if route.upstream.host not in _OWN_HOSTS:
+        return route.upstream in listens
+    return any(
+        listen.port == route.upstream.port and (not listen.host or listen.host in _OWN_HOSTS)
+        for listen in listens
+        if not listen.path
+    )
+
+
+def _validate_budget(config: Config) -> None:
+    """Refuse durations that cannot all fit into the grace period; the message shows the sum."""
+    show = show_duration
+    room = config.drain_room_s
+    split = (
+        f"grace-period {show(config.grace_period_s)} - app-stop-time {show(config.app_stop_time_s)} "
+        f"- {show(MARGIN_S)} margin"
+    )
+    if room <= 0:
+        raise BudgetError(
+            f"nothing is left to drain: {split} = {room:g}s; raise terminationGracePeriodSeconds and --grace-period"
+        )
+    if config.budget_s > room:
+        raise BudgetError(f"--drain-timeout {show(config.budget_s)} is more than {split} = {show(room)} allows")
+    need = whole_us(config.propagation_delay_s + config.quiet_period_s)
+    if need > config.budget_s:
+        raise BudgetError(
+            f"propagation-delay {show(config.propagation_delay_s)} + quiet-period {show(config.quiet_period_s)} "
+            f"= {show(need)} do not fit into the drain's {show(config.budget_s)} ({split} = {show(room)})"
+        )
+
+
+def effective(config: Config) -> dict[str, object]:
+    """Every setting by option name as a user would write it, secrets redacted: for `/status` and the start-up line."""
+    shown: dict[str, object] = {}
+    for each, opt in options():
+        value = getattr(config, each.name)
+        if each.name == "drain_timeout_s":
+            value = config.budget_s
+        if each.name == "drain_access":
+            value = config.access
+        if value is None or value == ():
+            shown[flag_of(each)] = None
+        elif opt.secret:
+            shown[flag_of(each)] = "(set)"
+        else:
+            shown[flag_of(each)] = [opt.kind.show(v) for v in value] if opt.repeatable else opt.kind.show(value)
+    return shown

@@ -1,0 +1,284 @@
+"""How does drainproxy write things down? One line an event, JSON or text, and never at the proxy's expense.
+
+A line is written whole or not at all, without waiting: a standard error that is full, broken or closed costs lines, and
+nothing else. The next line that gets through says how many.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import select
+import sys
+import traceback
+from datetime import UTC, datetime
+from enum import Enum
+from os import write
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.observe.status import sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from drainproxy.config.options import Config
+    from drainproxy.config.values import AccessLog as AccessLogOption
+    from drainproxy.drain.ledger import Work
+    from drainproxy.observe.observer import Observer, Side
+    from drainproxy.observe.status import Summary
+
+MAX_LINE = 4096
+"""Bytes of a line: what Linux takes whole from a pipe that poll(2) calls writable (PIPE_BUF, pipe(7))."""
+SHORTER = (1500, 200, 40)
+"""Characters of each text in a line, tried in this order until the line fits."""
+TERMINATION_LOG = Path("/dev/termination-log")
+SERVER_ERROR = 500
+
+
+class Log:
+    """The process's log. Fields are facts by name: `log.info("drain began", trigger="http", deadline_s=24.0)`."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._logger = logging.getLogger("drainproxy")
+
+    def debug(self, event: str, /, **fields: object) -> None:
+        """For whoever looks for a fault in drainproxy."""
+        self._logger.debug(event, extra={"fields": fields})
+
+    def info(self, event: str, /, **fields: object) -> None:
+        """What happened, in the normal course of things."""
+        self._logger.info(event, extra={"fields": fields})
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        """Someone should look at this, in the morning."""
+        self._logger.warning(event, extra={"fields": fields})
+
+    def error(self, event: str, /, exception: BaseException | None = None, **fields: object) -> None:
+        """Something failed. `exception` adds its traceback."""
+        self._logger.error(event, exc_info=exception, extra={"fields": fields})
+
+    def failure(self, context: Mapping[str, Any]) -> None:
+        """What asyncio hands to a loop's exception handler: a bug, or a resource that has run out."""
+        self.error(str(context.get("message", "unhandled error")), context.get("exception"))
+
+    def termination(self, summary: Summary) -> None:
+        """Leave the drain's summary where `kubectl describe pod` shows it (the container's termination message)."""
+        chosen = self._config.termination_log
+        path = Path(chosen) if chosen else TERMINATION_LOG
+        if not chosen and not path.exists():
+            return
+        try:
+            path.write_text(sentence(summary) + "\n", encoding="utf-8")
+        except OSError as error:
+            self.warning("termination log not written", path=path, reason=error.strerror)
+
+    def with_access_log(self, observer: Observer) -> Observer:
+        """The observer itself when `--access-log` is off: nothing more is called for a request."""
+        option = self._config.access_log
+        if option.mode == "off":
+            return observer
+        logger = logging.getLogger("drainproxy.access")
+        logger.setLevel(logging.INFO)  # the option asks for these lines, whatever --log-level says
+        return Tee(observer, AccessLog(option, lambda fields: logger.info("request", extra={"fields": fields})))
+
+
+def configure(config: Config) -> Log:
+    """Send every log line of the process, libraries' too, to standard error in the chosen format."""
+    stream = sys.stderr
+    terminal = stream is not None and stream.isatty()
+    text = config.log_format == "text" or (config.log_format is None and terminal)
+    # No standard error at start: its number may be a client's socket by now, so nothing is written to it.
+    sink = Sink(None if stream is None else stream.fileno())
+    root = logging.getLogger()
+    root.handlers = [LineHandler(sink, as_text if text else as_json)]
+    root.setLevel(config.log_level.upper())
+    return Log(config)
+
+
+# --- lines ------------------------------------------------------------------------------------------------------------
+
+
+class Sink:
+    """A file descriptor that lines go to. Never waits, never raises. `lost` counts what it did not take."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+        self._poll = select.poll()
+        if fd is not None:
+            self._poll.register(fd, select.POLLOUT)
+        self.lost = 0
+
+    def put(self, line: bytes) -> bool:
+        """Write at most MAX_LINE bytes, or lose them."""
+        try:
+            if self._fd is not None and any(events & select.POLLOUT for _, events in self._poll.poll(0)):
+                write(self._fd, line)
+                return True
+        except OSError:
+            pass
+        self.lost += 1
+        return False
+
+
+class LineHandler(logging.Handler):
+    """logging's way to the sink."""
+
+    def __init__(self, sink: Sink, render: Callable[[logging.LogRecord, int], str]) -> None:
+        super().__init__()
+        self._sink = sink
+        self._render = render
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; if lines were lost before, say so first."""
+        lost = self._sink.lost
+        if lost:
+            note = logging.LogRecord("drainproxy", logging.WARNING, "", 0, "log lines lost", (), None)
+            note.fields = {"lines": lost}
+            if not self._sink.put(self._line(note)):
+                return
+            self._sink.lost = 0
+        self._sink.put(self._line(record))
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        for most in SHORTER:
+            line = self._render(record, most).encode() + b"\n"
+            if len(line) <= MAX_LINE:
+                return line
+        record.fields = {}
+        record.exc_info = None
+        return self._render(record, SHORTER[-1]).encode() + b"\n"
+
+
+def as_json(record: logging.LogRecord, most: int) -> str:
+    """One JSON object; texts are cut to `most` characters. Everything that is not printable ASCII is escaped."""
+    document = {"time": _time(record), "level": record.levelname.lower(), "msg": _short(record.getMessage(), most)}
+    document |= {name: _plain(value, most) for name, value in _fields(record).items()}
+    return json.dumps(document)
+
+
+def as_text(record: logging.LogRecord, most: int) -> str:
+    """One line for people: time, level, event, `name=value` pairs; values that could mislead are quoted."""
+    pairs = [f"{name}={_word(_plain(value, most))}" for name, value in _fields(record).items()]
+    event = _visible(_short(record.getMessage(), most))
+    return " ".join([_time(record), f"{record.levelname:<7}", event, *pairs])
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields: dict[str, object] = dict(getattr(record, "fields", {}))
+    if record.name.partition(".")[0] != "drainproxy":
+        fields["logger"] = record.name
+    if record.exc_info and record.exc_info[1] is not None:
+        error = record.exc_info[1]
+        fields["error"] = f"{type(error).__name__}: {error}"
+        fields["where"] = [
+            f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)
+        ]
+    return fields
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _plain(value: object, most: int) -> Any:
+    """The value in JSON's terms."""
+    plain: object
+    match value:
+        case None | bool() | int():
+            plain = value
+        case float() if math.isfinite(value):
+            plain = round(value, 3)
+        case Enum():
+            plain = value.value
+        case dict():
+            plain = {str(key): _plain(each, most) for key, each in value.items()}
+        case list() | tuple():
+            plain = [_plain(each, most) for each in value]
+        case _:
+            plain = _short(str(value), most)
+    return plain
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def _word(value: object) -> str:
+    """As it is if that is one plain word, else as JSON."""
+    if isinstance(value, str) and value and value.isprintable() and not set(value) & set(' "='):
+        return value
+    return json.dumps(value, ensure_ascii=not (isinstance(value, str) and value.isprintable()))
+
+
+def _visible(text: str) -> str:
+    return text if text.isprintable() else json.dumps(text)[1:-1]
+
+
+# --- exchanges --------------------------------------------------------------------------------------------------------
+
+
+class AccessLog:
+    """A line for each exchange that `--access-log` asks for."""
+
+    def __init__(self, option: AccessLogOption, put: Callable[[dict[str, object]], None]) -> None:
+        self._option = option
+        self._put = put
+
+    def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
+        """See Observer."""
+        match self._option.mode:
+            case "errors" if completed and 0 < status < SERVER_ERROR:
+                return
+            case "slow" if duration_s < self._option.slow_s:
+                return
+        self._put(
+            {
+                "kind": work.kind,
+                "method": work.method,
+                "target": work.target,
+                "status": status,
+                "duration_s": duration_s,
+                "client": work.client,
+                "completed": completed,
+            }
+        )
+
+
+class Tee:
+    """An observer that has the access log look at every exchange, too."""
+
+    def __init__(self, first: Observer, access: AccessLog) -> None:
+        self._first = first
+        self._access = access
+
+    def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
+        """See Observer."""
+        self._first.exchange(work, status, duration_s, completed=completed)
+        self._access.exchange(work, status, duration_s, completed=completed)
+
+    def opened(self, side: Side) -> None:
+        """See Observer."""
+        self._first.opened(side)
+
+    def closed(self, side: Side) -> None:
+        """See Observer."""
+        self._first.closed(side)
+
+    def transferred(self, received: int, sent: int) -> None:
+        """See Observer."""
+        self._first.transferred(received, sent)
+
+    def rejected(self, reason: str) -> None:
+        """See Observer."""
+        self._first.rejected(reason)
+
+    def upstream_error(self, reason: str) -> None:
+        """See Observer."""
+        self._first.upstream_error(reason)
+
+    def retried(self) -> None:
+        """See Observer."""
+        self._first.retried()

@@ -1,0 +1,462 @@
+"""What is counted, and how does Prometheus read it? Plain integers while traffic flows; exposition when asked for.
+
+`METRICS` declares every metric once: name, type, labels, meaning, and where its values come from. The exposition and
+docs/metrics.md are made from it. Names and labels are API.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Literal
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    UntypedMetricFamily,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from drainproxy import __version__
+from drainproxy.drain.ledger import Kind
+from drainproxy.drain.phase import LATE, Outcome, Phase, State, Trigger
+from drainproxy.observe.observer import Side
+from drainproxy.session.ports import UNREAD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.metrics_core import Metric as Family
+
+    from drainproxy.drain.ledger import Tally, Work
+    from drainproxy.observe.status import ConnectionCounts, Process
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+OTHER = "other"
+"""The label value for everything that is not in a closed set."""
+NO_ANSWER = "none"
+"""`code` of a request that was not answered: the client left, or it was cut, before the response began."""
+RELAYED = "relayed"
+"""`code` where answers are relayed unread: HTTP/2 streams and TCP connections, counted when they have ended."""
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Upper bounds, seconds."""
+
+MALFORMED = (
+    "bad-chunk-end",
+    "bad-chunk-size",
+    "bad-content-length",
+    "bad-host",
+    "bad-start-line",
+    "bad-target",
+    "bad-trailer",
+    "bad-transfer-encoding",
+    "chunk-extensions-too-long",
+    "different-content-lengths",
+    "encoding-in-http10",
+    "header-too-large",
+    "http-version",
+    "length-and-encoding",
+    "no-host",
+    "several-hosts",
+    "trailers-too-long",
+    "two-hosts",
+)
+"""What can be wrong with a message of either side."""
+BAD_FRAMES = (
+    "bad-frame-size",
+    "bad-setting",
+    "bad-stream-id",
+    "broken-header-block",
+    "frame-flood",
+    "frame-too-large",
+    "no-settings",
+    "stray-continuation",
+)
+"""What can be wrong with HTTP/2 frames of either side."""
+REJECTED = (
+    *MALFORMED,
+    *BAD_FRAMES,
+    "auth",
+    "body-timeout",
+    "body-too-large",
+    "connect-refused",
+    "draining",
+    "header-timeout",
+    "incomplete-body",
+    "not-http2",
+    "push-by-client",
+    "rapid-reset",
+    "too-many-streams",
+)
+UPSTREAM_ERRORS = (
+    *MALFORMED,
+    *BAD_FRAMES,
+    "closed-early",
+    "connect-failed",
+    "connect-refused",
+    "connect-timeout",
+    "timeout",
+    "unasked-bytes",
+    "unasked-upgrade",
+)
+
+
+class Meter:
+    """Counts what the shell reports. See Observer; called for every request, so nothing here is more than a sum."""
+
+    def __init__(self) -> None:
+        self._other: defaultdict[int, int] = defaultdict(int)
+        self.codes = {method: defaultdict[int, int](int) for method in METHODS} | {OTHER: self._other}
+        self.durations = [0] * (len(BUCKETS) + 1)
+        self.duration_s = 0.0
+        self.connections: Counter[Side] = Counter()
+        self.received = 0
+        self.sent = 0
+        self.rejections: Counter[str] = Counter()
+        self.upstream_errors: Counter[str] = Counter()
+        self.retries = 0
+        self.drains: Counter[tuple[Trigger, Outcome]] = Counter()
+        self.drain_duration_s = 0.0
+
+    def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
+        """See Observer."""
+        self.codes.get(work.method, self._other)[status] += 1
+        self.durations[bisect_left(BUCKETS, duration_s)] += 1
+        self.duration_s += duration_s
+
+    def opened(self, side: Side) -> None:
+        """See Observer."""
+        self.connections[side] += 1
+
+    def closed(self, side: Side) -> None:
+        """See Observer. Open connections are counted where they are kept."""
+
+    def transferred(self, received: int, sent: int) -> None:
+        """See Observer."""
+        self.received += received
+        self.sent += sent
+
+    def rejected(self, reason: str) -> None:
+        """See Observer."""
+        self.rejections[reason] += 1
+
+    def upstream_error(self, reason: str) -> None:
+        """See Observer."""
+        self.upstream_errors[reason] += 1
+
+    def retried(self) -> None:
+        """See Observer."""
+        self.retries += 1
+
+    def drain_finished(self, trigger: Trigger, outcome: Outcome, duration_s: float) -> None:
+        """A drain has ended."""
+        self.drains[trigger, outcome] += 1
+        self.drain_duration_s = duration_s
+
+    @property
+    def requests(self) -> int:
+        """Requests, answered or not."""
+        return sum(self.durations)
+
+
+# --- the metrics ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that one scrape reads."""
+
+    process: Process
+    meter: Meter
+    connections: ConnectionCounts
+    drains: Tally
+
+    @staticmethod
+    def of(process: Process, meter: Meter) -> Snapshot:
+        """Now. Connections first: that brings the meter's byte counts up to date."""
+        return Snapshot(process, meter, process.connections(), process.ledger.total())
+
+
+_NO_CODES = {0: NO_ANSWER, UNREAD: RELAYED}
+_CODES = range(100, 600)
+
+Sample = tuple[tuple[str, ...], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. `labels`: each name with what its values may be, for people."""
+
+    name: str
+    type: Literal["counter", "gauge", "histogram", "info"]
+    help: str
+    labels: dict[str, str]
+    read: Callable[[Snapshot], Iterable[Sample]]
+
+
+def _requests(now: Snapshot) -> Iterator[Sample]:
+    for method, codes in now.meter.codes.items():
+        shown: Counter[str] = Counter()
+        for status, count in codes.items():
+            shown[_code(status)] += count
+        yield from (((method, code), float(count)) for code, count in shown.items())
+
+
+def _code(status: int) -> str:
+    if status in _NO_CODES:
+        return _NO_CODES[status]
+    return str(status) if status in _CODES else OTHER
+
+
+def _durations(now: Snapshot) -> Iterator[Sample]:
+    bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
+    yield from (((bound,), float(count)) for bound, count in zip(bounds, accumulate(now.meter.durations), strict=True))
+
+
+def _reasons(known: tuple[str, ...], counted: Counter[str]) -> Iterator[Sample]:
+    yield from (((reason,), float(counted[reason])) for reason in known)
+    yield (OTHER,), float(sum(count for reason, count in counted.items() if reason not in known))
+
+
+def _drains(now: Snapshot) -> Iterator[Sample]:
+    for trigger in Trigger:
+        yield from (((trigger.value, outcome.value), float(now.meter.drains[trigger, outcome])) for outcome in Outcome)
+
+
+def _drain_duration_s(now: Snapshot) -> float:
+    process, schedule = now.process, now.process.machine.schedule
+    if schedule is None or process.machine.drained_at is not None:
+        return now.meter.drain_duration_s
+    return process.now() - schedule.started_at
+
+
+def _drain_deadline_s(now: Snapshot) -> float:
+    schedule = now.process.machine.schedule
+    return now.process.config.budget_s if schedule is None else schedule.deadline_at - schedule.started_at
+
+
+def _last_arrival_s(now: Snapshot) -> float:
+    process, schedule, tally = now.process, now.process.machine.schedule, now.process.ledger.tally
+    if schedule is None or tally is None:
+        last = None if process.last_drain is None else process.last_drain["last_arrival_s"]
+        return 0.0 if last is None else last
+    return 0.0 if tally.last_arrival_at is None else tally.last_arrival_at - schedule.started_at
+
+
+def _kinds(counted: Counter[Kind]) -> Iterator[Sample]:
+    return (((kind.value,), float(counted[kind])) for kind in Kind)
+
+
+def _values(*members: str) -> str:
+    return ", ".join(members)
+
+
+_KINDS = {"kind": _values(*(kind.value for kind in Kind))}
+_SIDES = {"side": _values(*(side.value for side in Side))}
+
+METRICS = (
+    Metric(
+        "drainproxy_build_info",
+        "info",
+        "The version that runs.",
+        {"version": "the version"},
+        lambda now: [((__version__,), 1.0)],
+    ),
+    Metric(
+        "drainproxy_state",
+        "gauge",
+        "1 for the state the process is in, 0 for the others.",
+        {"state": _values(*(state.value for state in State))},
+        lambda now: (((state.value,), float(now.process.machine.state is state)) for state in State),
+    ),
+    Metric(
+        "drainproxy_requests_total",
+        "counter",
+        "Requests that have ended, refused ones and health checks through the proxy included.",
+        {
+            "method": _values(*METHODS, OTHER),
+            "code": f"the response's status; {NO_ANSWER}: the client left, or the request was cut, before an answer; "
+            f"{OTHER}: answered, in a protocol that is relayed unread",
+        },
+        _requests,
+    ),
+    Metric(
+        "drainproxy_request_duration_seconds",
+        "histogram",
+        "Time from a request's complete head to the end of its exchange; a tunnel's whole life (code 101).",
+        {},
+        _durations,
+    ),
+    Metric(
+        "drainproxy_in_flight",
+        "gauge",
+        "Work that is open now: what a drain waits for.",
+        _KINDS,
+        lambda now: _kinds(now.process.ledger.count()),
+    ),
+    Metric(
+        "drainproxy_connections",
+        "gauge",
+        "Connections that are open now, idle ones included.",
+        _SIDES,
+        lambda now: [
+            ((Side.CLIENT.value,), float(now.connections.client)),
+            ((Side.UPSTREAM.value,), float(now.connections.upstream_idle + now.connections.upstream_busy)),
+        ],
+    ),
+    Metric(
+        "drainproxy_connections_total",
+        "counter",
+        "Connections that were opened.",
+        _SIDES,
+        lambda now: (((side.value,), float(now.meter.connections[side])) for side in Side),
+    ),
+    Metric(
+        "drainproxy_bytes_total",
+        "counter",
+        "Bytes exchanged with clients.",
+        {"direction": "in (from clients), out (to clients)"},
+        lambda now: [(("in",), float(now.meter.received)), (("out",), float(now.meter.sent))],
+    ),
+    Metric(
+        "drainproxy_upstream_errors_total",
+        "counter",
+        "Failures of the app, or of the way to it.",
+        {"reason": _values(*UPSTREAM_ERRORS, OTHER)},
+        lambda now: _reasons(UPSTREAM_ERRORS, now.meter.upstream_errors),
+    ),
+    Metric(
+        "drainproxy_upstream_retries_total",
+        "counter",
+        "Requests that were sent to the app once more, after a reused connection had died unanswered.",
+        {},
+        lambda now: [((), float(now.meter.retries))],
+    ),
+    Metric(
+        "drainproxy_upstream_up",
+        "gauge",
+        "1 while the health check of every route's app passes, else 0.",
+        {},
+        lambda now: [((), float(now.process.machine.healthy))],
+    ),
+    Metric(
+        "drainproxy_rejected_total",
+        "counter",
+        "Requests that were refused here: malformed, over a limit, cut by a drain, or not allowed to drain (auth).",
+        {"reason": _values(*REJECTED, OTHER)},
+        lambda now: _reasons(REJECTED, now.meter.rejections),
+    ),
+    Metric(
+        "drainproxy_drains_total",
+        "counter",
+        "Drains that have ended. One that ended and was then resumed counts under both outcomes.",
+        {
+            "trigger": _values(*(trigger.value for trigger in Trigger)),
+            "outcome": _values(*(outcome.value for outcome in Outcome)),
+        },
+        _drains,
+    ),
+    Metric(
+        "drainproxy_drain_duration_seconds",
+        "gauge",
+        "Age of the drain that runs; length of the last one after it; 0 before the first.",
+        {},
+        lambda now: [((), _drain_duration_s(now))],
+    ),
+    Metric(
+        "drainproxy_drain_deadline_seconds",
+        "gauge",
+        "Time from a drain's trigger to its deadline: divide the duration by it to see how much of the budget is used.",
+        {},
+        lambda now: [((), _drain_deadline_s(now))],
+    ),
+    Metric(
+        "drainproxy_drain_completed_total",
+        "counter",
+        "Work that ended well during drains.",
+        _KINDS,
+        lambda now: _kinds(now.drains.completed),
+    ),
+    Metric(
+        "drainproxy_drain_late_total",
+        "counter",
+        "Work that arrived after a drain's floor: someone had still not learned that the Pod ends.",
+        {"phase": _values(*(phase.value for phase in Phase if phase in LATE))},
+        lambda now: (((phase.value,), float(now.drains.late[phase])) for phase in Phase if phase in LATE),
+    ),
+    Metric(
+        "drainproxy_drain_aborted_total",
+        "counter",
+        "Work that was cut during drains, at the deadline or by either end.",
+        _KINDS,
+        lambda now: _kinds(now.drains.aborted),
+    ),
+    Metric(
+        "drainproxy_drain_last_arrival_seconds",
+        "gauge",
+        "Time from a drain's trigger to the last arrival since: the measured propagation; 0 if nothing arrived.",
+        {},
+        lambda now: [((), _last_arrival_s(now))],
+    ),
+)
+
+
+# --- exposition -------------------------------------------------------------------------------------------------------
+
+
+class _Current(Collector):
+    """Reads everything when prometheus_client collects."""
+
+    def __init__(self, process: Process, meter: Meter, *, openmetrics: bool) -> None:
+        self._process = process
+        self._meter = meter
+        self._openmetrics = openmetrics
+
+    def collect(self) -> Iterator[Family]:
+        """See prometheus_client."""
+        now = Snapshot.of(self._process, self._meter)
+        return (_family(metric, now, openmetrics=self._openmetrics) for metric in METRICS)
+
+
+def _family(metric: Metric, now: Snapshot, *, openmetrics: bool) -> Family:
+    samples = metric.read(now)
+    if metric.type == "histogram":
+        buckets = [(labels[0], count) for labels, count in samples]
+        return HistogramMetricFamily(metric.name, metric.help, buckets, now.meter.duration_s)
+    if metric.type == "info":
+        info = InfoMetricFamily(metric.name.removesuffix("_info"), metric.help)
+        for labels, _ in samples:
+            info.add_metric([], dict(zip(metric.labels, labels, strict=True)))
+        return info
+    clash = openmetrics and metric.type == "counter" and metric.name.removesuffix("_total") in _GAUGES
+    make = UntypedMetricFamily if clash else CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
+    family = make(metric.name, metric.help, labels=tuple(metric.labels))
+    for labels, value in samples:
+        family.add_metric(labels, value)
+    return family
+
+
+_GAUGES = frozenset(metric.name for metric in METRICS if metric.type == "gauge")
+"""OpenMetrics calls a counter by its name without `_total`, which must not be a gauge's: such a counter has no type."""
+
+
+class Exposition:
+    """`/metrics`: ours, and the process's own (CPU, memory, file descriptors)."""
+
+    def __init__(self, process: Process, meter: Meter) -> None:
+        self._registries = {}
+        for openmetrics in (False, True):
+            registry = self._registries[openmetrics] = CollectorRegistry()
+            registry.register(_Current(process, meter, openmetrics=openmetrics))
+            ProcessCollector(registry=registry)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The body and its content type: OpenMetrics if `accept` asks for it, else Prometheus text."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registries["openmetrics" in content_type]), content_type

@@ -1,0 +1,239 @@
+"""What is going on in the process, as `/status`, the drain's summary and one sentence for people tell it?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypedDict, cast
+
+from drainproxy import __version__
+from drainproxy.config.loading import effective
+from drainproxy.config.values import show_duration
+from drainproxy.drain.ledger import Kind, Tally
+from drainproxy.drain.phase import Outcome
+
+if TYPE_CHECKING:
+    from drainproxy.config.options import Config
+    from drainproxy.drain.ledger import Ledger, Work
+    from drainproxy.drain.machine import DrainMachine, Finish
+    from drainproxy.drain.phase import Trigger
+    from drainproxy.drain.schedule import Schedule
+
+MOST_SHOWN = 20
+"""Pieces of work that `/status` lists."""
+MOST_TARGET = 200
+"""Characters of a request's target that it shows."""
+
+
+# --- what the process tells of itself ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamView:
+    """One route, and what the last look at its app saw. Addresses as a user writes them."""
+
+    listen: str
+    address: str
+    protocol: str
+    reachable: bool
+    healthy: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionCounts:
+    """Open connections."""
+
+    client: int
+    upstream_idle: int
+    upstream_busy: int
+
+
+class Process(Protocol):
+    """The read-only view of the supervisor that status, metrics and probes are made from."""
+
+    config: Config
+    machine: DrainMachine
+    ledger: Ledger
+    since: float
+    """Unix time of the last change of state, seconds."""
+    last_drain: Summary | None
+    """The last drain that has ended, by any outcome."""
+
+    def now(self) -> float:
+        """The clock of machine and ledger, seconds."""
+
+    def wall(self) -> float:
+        """Unix time, seconds."""
+
+    def upstreams(self) -> list[UpstreamView]:
+        """The routes, at least one once the process has started."""
+
+    def connections(self) -> ConnectionCounts:
+        """Open connections. Brings the byte counts of the meter up to date."""
+
+
+# --- documents --------------------------------------------------------------------------------------------------------
+
+
+class DrainBlock(TypedDict):
+    """`drain` in `/status`. Times are seconds, `started_at` unix time; what has passed reads 0."""
+
+    trigger: str
+    started_at: float
+    elapsed_s: float
+    deadline_in_s: float
+    floor_in_s: float
+    arrivals: int
+    late: int
+    last_arrival_s: float | None
+    completed: int
+    aborted: int
+    outcome: str | None
+
+
+class Summary(DrainBlock):
+    """A drain that has ended: what `/drain` answers, and what the log and the termination message say."""
+
+    why: str
+
+
+def status(process: Process) -> dict[str, object]:
+    """The `/status` document. With several routes, `routes` tells of each; `upstream` is the first."""
+    machine, ledger, now = process.machine, process.ledger, process.now()
+    upstreams, connections = process.upstreams(), process.connections()
+    document: dict[str, object] = {
+        "version": __version__,
+        "state": machine.state.value,
+        "phase": machine.phase.value,
+        "since": round(process.since, 3),
+        "upstream": _upstream(upstreams),
+        "in_flight": in_flight(ledger),
+        "connections": {
+            "client": connections.client,
+            "upstream_idle": connections.upstream_idle,
+            "upstream_busy": connections.upstream_busy,
+        },
+        "oldest": [_work(work, now) for work in ledger.oldest(MOST_SHOWN)],
+        "drain": drain_block(process),
+        "config": effective(process.config),
+    }
+    if len(upstreams) > 1:
+        document["routes"] = [_route(view) for view in upstreams]
+    return document
+
+
+def in_flight(ledger: Ledger) -> dict[str, int]:
+    """Open work by kind, all kinds."""
+    count = ledger.count()
+    return {kind.value: count[kind] for kind in Kind}
+
+
+def drain_block(process: Process) -> DrainBlock | None:
+    """The drain that runs or is over; after a resume the one that was called off; None before the first."""
+    machine = process.machine
+    if machine.schedule is None or machine.trigger is None:
+        last = process.last_drain
+        if last is None:
+            return None
+        return cast("DrainBlock", {key: value for key, value in last.items() if key != "why"})
+    end_at = process.now() if machine.drained_at is None else machine.drained_at
+    elapsed_s = end_at - machine.schedule.started_at
+    return _block(process, machine.trigger, machine.outcome, machine.schedule, machine.schedule.started_at, elapsed_s)
+
+
+def drain_summary(process: Process, finish: Finish) -> Summary:
+    """What to tell of the drain that ends now. Call it before the ledger's `end`."""
+    schedule = process.machine.schedule
+    started_at = process.now() - finish.duration_s if schedule is None else schedule.started_at
+    block = _block(process, finish.trigger, finish.outcome, schedule, started_at, finish.duration_s)
+    return {**block, "why": finish.why}
+
+
+def _block(
+    process: Process,
+    trigger: Trigger,
+    outcome: Outcome | None,
+    schedule: Schedule | None,
+    started_at: float,
+    elapsed_s: float,
+) -> DrainBlock:
+    now = process.now()
+    tally = process.ledger.tally or Tally()
+    last = tally.last_arrival_at
+    return {
+        "trigger": trigger.value,
+        "started_at": round(process.wall() - (now - started_at), 3),
+        "elapsed_s": round(elapsed_s, 3),
+        "deadline_in_s": _left(schedule.deadline_at if schedule else now, now),
+        "floor_in_s": _left(schedule.floor_at if schedule else now, now),
+        "arrivals": tally.arrivals,
+        "late": tally.late.total(),
+        "last_arrival_s": None if last is None else round(last - started_at, 3),
+        "completed": tally.completed.total(),
+        "aborted": tally.aborted.total(),
+        "outcome": outcome.value if outcome else None,
+    }
+
+
+def _left(at: float, now: float) -> float:
+    return round(max(0.0, at - now), 3)
+
+
+def _upstream(upstreams: list[UpstreamView]) -> dict[str, object] | None:
+    if not upstreams:
+        return None
+    first = upstreams[0]
+    return {"address": first.address, "healthy": first.healthy, "reason": first.reason}
+
+
+def _route(view: UpstreamView) -> dict[str, object]:
+    return {
+        "listen": view.listen,
+        "upstream": view.address,
+        "protocol": view.protocol,
+        "reachable": view.reachable,
+        "healthy": view.healthy,
+        "reason": view.reason,
+    }
+
+
+def _work(work: Work, now: float) -> dict[str, object]:
+    return {
+        "kind": work.kind.value,
+        "method": work.method,
+        "target": shown_target(work.target),
+        "age_s": round(now - work.started_at, 3),
+        "client": work.client,
+    }
+
+
+def shown_target(target: str) -> str:
+    """A request's target without its query, which may hold a secret: `/status` can be read without a token."""
+    path, query, _ = target.partition("?")
+    cut = path if len(path) <= MOST_TARGET else path[:MOST_TARGET] + "…"
+    return cut + "?…" if query else cut
+
+
+# --- sentences --------------------------------------------------------------------------------------------------------
+
+_HOW = {
+    Outcome.CLEAN.value: "drained cleanly",
+    Outcome.FORCED.value: "drain forced at the deadline",
+    Outcome.RESUMED.value: "drain called off",
+}
+
+
+def sentence(summary: Summary) -> str:
+    """The summary on one line."""
+    last = summary["last_arrival_s"]
+    arrivals = "nothing arrived" if last is None else f"last arrival {brief(last)} after the trigger"
+    return (
+        f"{_HOW[summary['outcome'] or '']} after {brief(summary['elapsed_s'])} ({summary['why']}): "
+        f"{summary['completed']} completed, {summary['aborted']} cut, {summary['late']} late, {arrivals}; "
+        f"trigger {summary['trigger']}"
+    )
+
+
+def brief(seconds: float) -> str:
+    """A duration for people: tenths below a minute, else minutes and seconds."""
+    return f"{seconds:.1f}s" if seconds < 60 else show_duration(round(seconds))  # noqa: PLR2004 - a minute

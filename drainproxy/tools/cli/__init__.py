@@ -1,0 +1,1 @@
+"""One small file for each verb that is not for the sidecar."""

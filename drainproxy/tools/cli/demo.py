@@ -1,0 +1,123 @@
+"""`drainproxy demo`: a rolling update on this machine, without and with drainproxy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import shutil
+import signal
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from drainproxy.errors import ConfigError
+from drainproxy.tools.cli.probe import only_rich_is_missing, write_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from drainproxy.tools.cluster.demo import Run, Scene
+
+_INTERRUPTED = 130
+NAMES = {"bare": "bare", "sleep": "preStop: sleep", "drainproxy": "drainproxy"}
+
+
+@click.command(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit code: 0 bare lost requests and drainproxy did not; 1 otherwise; 2 bad usage.",
+)
+@click.option(
+    "--app", metavar="CMD", help="Your app instead of the built-in one. It must listen on $PORT (or $(PORT))."
+)
+@click.option("--path", "paths", multiple=True, help="Path to request and to ask for readiness; repeatable [/].")
+@click.option("--rate", default=40.0, show_default=True, help="Requests a second.")
+@click.option("--replicas", default=3, show_default=True, type=click.IntRange(1, 20), help="Pods.")
+@click.option("--only", multiple=True, type=click.Choice(list(NAMES)), help="Only this rollout; repeatable.")
+@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write table and picture as one HTML file.")
+@click.option("--svg", "svg_file", type=click.Path(dir_okay=False), help="Write the picture alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; progress goes to stderr.")
+def command(**options: Any) -> None:
+    """Watch a rolling update lose requests, and then not.
+
+    Runs the same rolling update three times under the same traffic, each time with three Pods: bare, with
+    `preStop: sleep`, and with drainproxy. Takes about a minute. A cluster in miniature does it: processes as Pods, a
+    TCP balancer as Service whose endpoint changes arrive late, a kubelet and a Deployment controller that follow
+    Kubernetes' rules. No root, no containers, nothing but loopback.
+    """
+    if options["rate"] <= 0:
+        raise ConfigError("--rate", options["rate"], "requests a second, above 0")
+    try:
+        good = asyncio.run(_demo(options))
+    except asyncio.CancelledError:
+        sys.exit(_INTERRUPTED)
+    except ImportError as error:
+        raise only_rich_is_missing(error) from error
+    sys.exit(0 if good else 1)
+
+
+def _scene(options: dict[str, Any]) -> Scene:
+    from drainproxy.tools.cluster.demo import OWN_PATHS, Scene  # noqa: PLC0415 - `--help` must not wait for aiohttp
+    from drainproxy.tools.cluster.variants import App  # noqa: PLC0415 - same
+
+    paths = tuple(options["paths"])
+    for path in paths:
+        if not path.startswith("/"):
+            raise ConfigError("--path", path, "a path that starts with /")
+    if options["app"]:
+        argv = tuple(shlex.split(options["app"]))
+        if not argv or shutil.which(argv[0]) is None:
+            raise ConfigError("--app", options["app"], "a command whose program can be found")
+        paths = paths or ("/",)
+        scene = Scene(App(argv, paths[0], {"PORT": "$(APP_PORT)"}), paths, rate=options["rate"])
+    else:
+        scene = Scene(App(), paths or OWN_PATHS, rate=options["rate"])
+    return replace(scene, strategy=replace(scene.strategy, replicas=options["replicas"]))
+
+
+async def _demo(options: dict[str, Any]) -> bool:
+    from rich.console import Console  # noqa: PLC0415 - only the commands that need rich load it
+
+    from drainproxy.tools.cluster.demo import conclusion  # noqa: PLC0415 - same
+
+    me = asyncio.current_task()
+    assert me is not None, "a coroutine runs in a task"
+    # As Ctrl-C already does: SIGTERM, and a terminal that is closed, unwind, so that no Pod is left behind.
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(signum, me.cancel)
+    scene = _scene(options)
+    out = Console(highlight=False)
+    progress = Console(stderr=True, highlight=False) if options["as_json"] else out
+    runs = await _perform_all(scene, [NAMES[name] for name in options["only"] or NAMES], progress)
+    good, sentence = conclusion(runs)
+    _publish(out, runs, good, sentence, options)
+    return good
+
+
+async def _perform_all(scene: Scene, names: list[str], console: Console) -> list[Run]:
+    from drainproxy.tools.cluster.demo import Stage, perform, variants  # noqa: PLC0415 - needs aiohttp
+    from drainproxy.tools.cluster.demo_view import DemoView  # noqa: PLC0415 - needs rich
+
+    specs, runs = variants(scene), []
+    with DemoView(console) as view:
+        for name in names:
+            stage = Stage(name)
+            view.stages.append(stage)
+            view.changed()
+            runs.append(await perform(name, specs[name], scene, stage, view.changed))
+    return runs
+
+
+def _publish(out: Console, runs: list[Run], good: bool, sentence: str, options: dict[str, Any]) -> None:
+    from drainproxy.tools.cluster import demo_view  # noqa: PLC0415 - needs rich
+
+    if options["as_json"]:
+        sys.stdout.write(json.dumps(demo_view.as_json(runs, good, sentence), indent=2) + "\n")
+    else:
+        demo_view.print_result(out, runs, good, sentence)
+    if options["html_file"]:
+        write_file(options["html_file"], demo_view.page(runs, good, sentence))
+    if options["svg_file"]:
+        write_file(options["svg_file"], demo_view.svg(runs))

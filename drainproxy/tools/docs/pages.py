@@ -1,0 +1,98 @@
+"""How do the reference pages stay true? They are made from the declarations: `make docs`."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from drainproxy.config.options import Option, env_of, flag_of, options
+from drainproxy.observe.metrics import METRICS, Metric
+from drainproxy.tools.docs import drain_page as drain
+from drainproxy.tools.manifest import report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MADE = "<!-- Made by `python -m drainproxy.tools.docs` from the declarations. Edits here are lost. -->\n"
+
+CONFIGURATION = f"""{MADE}
+# Configuration
+
+Every option of `drainproxy serve` is a flag (`--grace-period 60s`), an environment variable
+(`DRAINPROXY_GRACE_PERIOD=60s`) and a key of the TOML file that `--config FILE` or `DRAINPROXY_CONFIG` names
+(`grace-period = "60s"`). A flag wins over the environment, the environment over the file, the file over the default.
+
+A value that cannot be used stops the start with one line: which option, what came, what was expected (exit code 2). So
+do durations that do not fit into the grace period; the line shows the sum. `/status` and the first log lines show what
+is in force, secrets left out.
+
+Durations read `500ms`, `5s`, `1m30s`, `1h` or a number of seconds. Sizes read `64KiB`, `1MiB` or a number of bytes.
+Addresses read `host:port`, `:port`, `[v6]:port` or `unix:/path.sock`. An option that can be given several times takes
+its values separated by blanks in the environment, as a list in the file.
+"""
+
+METRICS_PAGE = f"""{MADE}
+# Metrics
+
+`GET /metrics` on the admin port, as Prometheus text or, if the scraper asks for it, OpenMetrics. Names and labels do
+not change within a major version. All label values come from closed sets, and those that are known beforehand are there
+from the start as 0, so that `rate()` sees the first event. The counts of drains stay when a drain is resumed.
+
+Worth an alert: `increase(drainproxy_drain_aborted_total[1h]) > 0` (the grace period is too short for some work),
+`increase(drainproxy_drain_late_total[1h]) > 0` (traffic still came after the floor: raise `--propagation-delay` above
+`drainproxy_drain_last_arrival_seconds`).
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+"""
+
+PROCESS_METRICS = """
+The process's own come with them, under the names that all Prometheus clients use: `process_cpu_seconds_total`,
+`process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_start_time_seconds`, `process_open_fds`,
+`process_max_fds`.
+"""
+
+
+def configuration() -> str:
+    """docs/configuration.md."""
+    declared = [(flag_of(each), env_of(each), opt) for each, opt in options()]
+    page = CONFIGURATION
+    for group, members in groupby(declared, key=lambda each: each[2].group):
+        page += f"\n## {group}\n\n| option | default | meaning |\n|---|---|---|\n"
+        page += "".join(_option(flag, env, opt) for flag, env, opt in members)
+    return page
+
+
+def _option(flag: str, env: str, opt: Option) -> str:
+    default = f"`{opt.default}`" if opt.default else opt.unset
+    again = "; repeatable" if opt.repeatable else ""
+    why = f"<br>Why: {opt.why}." if opt.why else ""
+    name = f"`--{flag} {opt.kind.metavar}`<br>`{env}`"
+    return f"| {_cell(name)} | {_cell(default)} | {_cell(_sentence(opt.help + again) + why)} |\n"
+
+
+def metrics() -> str:
+    """docs/metrics.md."""
+    return METRICS_PAGE + "".join(_metric(metric) for metric in METRICS) + PROCESS_METRICS
+
+
+def _metric(metric: Metric) -> str:
+    labels = "<br>".join(f"`{name}`: {values}" for name, values in metric.labels.items()) or "-"
+    return f"| `{metric.name}` | {metric.type} | {_cell(labels)} | {_cell(metric.help)} |\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + "."
+
+
+PAGES = {"configuration.md": configuration, "drain.md": drain.page, "metrics.md": metrics, "check.md": report.page}
+
+
+def write(folder: Path) -> None:
+    """Make every page anew."""
+    for name, page in PAGES.items():
+        (folder / name).write_text(page(), encoding="utf-8")

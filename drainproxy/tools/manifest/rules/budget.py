@@ -1,0 +1,156 @@
+"""Does the time add up? Rules on the grace period, what has to fit into it, and settings that cannot be used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drainproxy.config.options import MARGIN_S, Config
+from drainproxy.config.values import show_duration
+from drainproxy.tools.manifest.hooks import Does
+from drainproxy.tools.manifest.objects import DEFAULT_GRACE_S
+from drainproxy.tools.manifest.rules.base import Hit, Severity, World, rule
+from drainproxy.tools.manifest.sidecar import least_grace_s
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DEFAULTS = Config()
+LONG_HOOK_S = DEFAULT_GRACE_S / 3
+"""A hook that may take longer than this deserves a grace period somebody has thought about."""
+
+
+@rule(
+    "DP101",
+    "grace-too-short",
+    Severity.ERROR,
+    "the drain does not fit into the grace period",
+    why="The kubelet kills everything when terminationGracePeriodSeconds has passed since the Pod's deletion, and the "
+    "time of preStop counts. What has to fit: propagation-delay + quiet-period (the least a drain takes), a margin of "
+    f"{show_duration(MARGIN_S)}, and app-stop-time. Requests in flight need room beyond that. drainproxy refuses to "
+    "start with an impossible budget.",
+    fix="Raise terminationGracePeriodSeconds and --grace-period together, or lower propagation-delay.",
+    example=f"""
+spec:
+  terminationGracePeriodSeconds: {int(_DEFAULTS.grace_period_s)}
+  # and on drainproxy:
+  #   env: [{{name: DRAINPROXY_GRACE_PERIOD, value: {int(_DEFAULTS.grace_period_s)}s}}]
+""",
+)
+def grace_too_short(world: World) -> Iterator[Hit]:
+    for pods, sidecar in world.proxied():
+        settings = sidecar.settings
+        if not settings.knows("propagation-delay", "quiet-period", "app-stop-time", "drain-timeout"):
+            continue
+        least = least_grace_s(settings.config)
+        if settings.is_budget_error:
+            yield Hit(pods.resource, pods.at_sidecar(), settings.error)
+        elif pods.grace_s < least:
+            yield Hit(
+                pods.resource,
+                pods.at("spec", "terminationGracePeriodSeconds"),
+                f"the grace period is {pods.grace_s}s, and floor, quiet, margin and app stop need "
+                f"{show_duration(least)}",
+            )
+
+
+@rule(
+    "DP102",
+    "grace-mismatch",
+    Severity.ERROR,
+    "the Pod's grace period and drainproxy's --grace-period differ",
+    why="The grace period is not in the downward API, so drainproxy only knows what it is told. Told too much, it is "
+    "still draining when the kubelet kills the Pod; told too little, it cuts requests that had time left.",
+    fix="Write the same number in both places; `drainproxy inject` keeps them equal.",
+    example="""
+spec:
+  terminationGracePeriodSeconds: 45
+  initContainers:
+  - name: drainproxy
+    env:
+    - {name: DRAINPROXY_GRACE_PERIOD, value: 45s}
+""",
+)
+def grace_mismatch(world: World) -> Iterator[Hit]:
+    for pods, sidecar in world.proxied():
+        told = sidecar.settings.config.grace_period_s
+        if sidecar.settings.is_budget_error or not sidecar.settings.knows("grace-period") or told == pods.grace_s:
+            continue
+        yield Hit(
+            pods.resource,
+            pods.env_path("grace-period"),
+            f"the Pod has {pods.grace_s}s, drainproxy is told {show_duration(told)}",
+        )
+
+
+@rule(
+    "DP103",
+    "default-grace-long-hook",
+    Severity.WARNING,
+    "a long hook in the default grace period",
+    why=f"Nobody wrote terminationGracePeriodSeconds, so it is {DEFAULT_GRACE_S} s, and preStop counts inside. A hook "
+    "that takes much of it leaves the app little or nothing for its own stop.",
+    fix="Write terminationGracePeriodSeconds: the hook's longest time plus the app's own stop.",
+    example="""
+spec:
+  terminationGracePeriodSeconds: 60
+""",
+)
+def default_grace_long_hook(world: World) -> Iterator[Hit]:
+    for pods in world.pods:
+        if pods.workload.grace_s is not None:
+            continue
+        for path, _, hook in pods.hooks():
+            takes = hook.seconds
+            if hook.does is Does.DRAIN and pods.sidecar is not None:
+                takes = pods.sidecar.settings.config.propagation_delay_s
+            if LONG_HOOK_S < takes < DEFAULT_GRACE_S:
+                yield Hit(
+                    pods.resource,
+                    path,
+                    f"the hook takes at least {show_duration(takes)} of the default {DEFAULT_GRACE_S}s",
+                )
+
+
+@rule(
+    "DP104",
+    "sleep-exceeds-grace",
+    Severity.ERROR,
+    "preStop sleeps through the whole grace period",
+    why="preStop time is part of the grace period. When the sleep ends the app gets SIGTERM and two seconds later "
+    "SIGKILL: every request still in flight is cut.",
+    fix="Sleep less, or raise terminationGracePeriodSeconds above the sleep plus the app's longest request.",
+    example="""
+spec:
+  terminationGracePeriodSeconds: 60
+  containers:
+  - name: app
+    lifecycle: {preStop: {sleep: {seconds: 15}}}
+""",
+)
+def sleep_exceeds_grace(world: World) -> Iterator[Hit]:
+    for pods in world.pods:
+        for path, _, hook in pods.hooks():
+            if hook.does is Does.SLEEP and hook.seconds >= pods.grace_s:
+                message = f"sleeps {hook.seconds:g}s, and the grace period is {pods.grace_s}s"
+                yield Hit(pods.resource, path, message)
+
+
+@rule(
+    "DP105",
+    "bad-setting",
+    Severity.ERROR,
+    "drainproxy would refuse to start with this setting",
+    why="drainproxy stops at start-up when an option cannot be used. The new Pods never become ready, and the rollout "
+    "hangs half-way.",
+    fix="Give the option a value of the kind the message names; `drainproxy serve --help` lists them all.",
+    example="""
+env:
+- {name: DRAINPROXY_PROPAGATION_DELAY, value: 15s}
+""",
+)
+def bad_setting(world: World) -> Iterator[Hit]:
+    for pods, sidecar in world.proxied():
+        settings = sidecar.settings
+        if settings.error and not settings.is_budget_error and settings.knows():
+            name = settings.error.split(":")[0].removeprefix("--").removeprefix("DRAINPROXY_").lower()
+            yield Hit(pods.resource, pods.env_path(name), settings.error)

@@ -1,0 +1,170 @@
+"""Do the probes tell the truth? Rules on readiness, liveness and start-up, of the app and of drainproxy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.config.options import Config
+from drainproxy.tools.manifest.objects import mapping, mappings, tcp_ports
+from drainproxy.tools.manifest.rules.base import Hit, Severity, World, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from drainproxy.tools.manifest.sidecar import Sidecar
+
+_ADMIN = Config().admin.port
+_DEFAULT_PERIOD_S, _DEFAULT_FAILURES = 10, 3
+"""What the API server fills in for a probe (Kubernetes API reference, Probe)."""
+TIGHT_S = 10
+"""A liveness probe that gives up sooner than this mistakes a slow moment for death."""
+
+_SIDECAR_PROBES = f"""
+initContainers:
+- name: drainproxy
+  restartPolicy: Always
+  startupProbe: {{httpGet: {{path: /livez, port: {_ADMIN}}}, periodSeconds: 1, failureThreshold: 30}}
+  readinessProbe: {{httpGet: {{path: /readyz, port: {_ADMIN}}}, periodSeconds: 2}}
+  livenessProbe: {{httpGet: {{path: /livez, port: {_ADMIN}}}}}
+"""
+
+
+def _probes_admin(sidecar: Sidecar, probe: dict[str, Any], *paths: str) -> bool:
+    """Whether a probe asks one of these paths on drainproxy's admin port, by number or by the port's name."""
+    http = mapping(probe.get("httpGet"))
+    names = {port.get("name"): port["containerPort"] for _, port in tcp_ports(sidecar.container)}
+    port = http.get("port")
+    port = names.get(port, port) if isinstance(port, str) else port
+    return port == sidecar.admin_port and str(http.get("path", "/")).split("?")[0] in paths
+
+
+@rule(
+    "DP301",
+    "no-readiness",
+    Severity.ERROR,
+    "no container has a readiness probe",
+    why="Without one a Pod counts as ready the moment its containers run. The rollout sends it traffic before the app "
+    "listens, and takes an old Pod away for it.",
+    fix="Give the app a readinessProbe; drainproxy's /readyz knows whether the app answers.",
+    example=_SIDECAR_PROBES,
+)
+def no_readiness(world: World) -> Iterator[Hit]:
+    for pods in world.served():
+        containers = [*pods.workload.containers, *pods.workload.init_containers]
+        if pods.sidecar is None and not any(each.get("readinessProbe") for each in containers):
+            yield Hit(pods.resource, pods.at("spec", "containers"), "the Pod is ready before the app listens")
+
+
+@rule(
+    "DP302",
+    "readiness-past-proxy",
+    Severity.ERROR,
+    "readiness does not ask drainproxy",
+    why="Requests go through drainproxy, so the Pod is ready when drainproxy is. A probe of the app alone says yes "
+    "while the proxy still starts, and goes on saying yes while it drains.",
+    fix="Give drainproxy's container a readinessProbe on /readyz of its admin port.",
+    example=_SIDECAR_PROBES,
+)
+def readiness_past_proxy(world: World) -> Iterator[Hit]:
+    for pods, sidecar in world.proxied():
+        probe = mapping(sidecar.container.get("readinessProbe"))
+        if pods.workload.runs_to_completion and not probe:
+            continue
+        if not probe:
+            yield Hit(pods.resource, pods.at_sidecar(), "drainproxy has no readinessProbe")
+        elif not _probes_admin(sidecar, probe, "/readyz"):
+            message = f"drainproxy's readiness is /readyz on port {sidecar.admin_port}"
+            yield Hit(pods.resource, pods.at_sidecar("readinessProbe"), message)
+
+
+@rule(
+    "DP303",
+    "liveness-is-readiness",
+    Severity.WARNING,
+    "liveness and readiness ask the same question",
+    why="Readiness says no when the app is busy or a dependency is away, and comes back. The same answer to a liveness "
+    "probe restarts the container, with every request in flight: a bad minute becomes an outage.",
+    fix="Let liveness ask something that depends on the process alone (a /livez, a TCP connect), with more patience.",
+    example="""
+readinessProbe: {httpGet: {path: /ready, port: 8080}}
+livenessProbe: {httpGet: {path: /alive, port: 8080}, failureThreshold: 6}
+""",
+)
+def liveness_is_readiness(world: World) -> Iterator[Hit]:
+    for pods in world.served():
+        for index, app in pods.apps:
+            liveness, readiness = mapping(app.get("livenessProbe")), mapping(app.get("readinessProbe"))
+            for how in ("httpGet", "exec", "grpc"):
+                if liveness.get(how) and liveness.get(how) == readiness.get(how):
+                    where = pods.at("spec", "containers", index, "livenessProbe", how)
+                    yield Hit(pods.resource, where, f"container {app.get('name')!r} is restarted when it is not ready")
+
+
+@rule(
+    "DP304",
+    "liveness-tight",
+    Severity.WARNING,
+    "the liveness probe has little patience",
+    why="A liveness failure restarts the container and cuts its requests; its preStop runs too, so the Pod drains for "
+    "a mere restart. An app that is slow under the load of a rollout must not be taken for dead.",
+    fix=f"Make periodSeconds x failureThreshold at least {TIGHT_S} s, and allow a slow answer (timeoutSeconds). For a "
+    "slow start there is startupProbe.",
+    example="""
+livenessProbe:
+  httpGet: {path: /alive, port: 8080}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
+""",
+)
+def liveness_tight(world: World) -> Iterator[Hit]:
+    for pods in world.served():
+        for where in ("containers", "initContainers"):
+            for index, each in enumerate(mappings(pods.workload.pod.get(where))):
+                probe = mapping(each.get("livenessProbe"))
+                period = probe.get("periodSeconds", _DEFAULT_PERIOD_S)
+                failures = probe.get("failureThreshold", _DEFAULT_FAILURES)
+                if not probe or not isinstance(period, int) or not isinstance(failures, int):
+                    continue
+                if period * failures < TIGHT_S:
+                    path = pods.at("spec", where, index, "livenessProbe")
+                    message = (
+                        f"container {each.get('name')!r} is restarted after {period * failures}s without an answer"
+                    )
+                    yield Hit(pods.resource, path, message)
+
+
+@rule(
+    "DP305",
+    "startup-deadlock",
+    Severity.ERROR,
+    "the native sidecar's start-up probe waits for the app, which waits for the sidecar",
+    why="The kubelet starts the app's container when the native sidecar before it has started, that is when its "
+    "startupProbe has passed. /startupz and /readyz pass when the app answers: neither ever starts.",
+    fix="Ask /livez in the start-up probe of a native sidecar.",
+    example=_SIDECAR_PROBES,
+)
+def startup_deadlock(world: World) -> Iterator[Hit]:
+    for pods, sidecar in world.proxied():
+        probe = mapping(sidecar.container.get("startupProbe"))
+        if sidecar.native and _probes_admin(sidecar, probe, "/startupz", "/readyz"):
+            path = pods.at_sidecar("startupProbe", "httpGet", "path")
+            yield Hit(pods.resource, path, "it passes when the app answers, and the app is started after it has passed")
+
+
+@rule(
+    "DP306",
+    "proxy-liveness",
+    Severity.ERROR,
+    "drainproxy's liveness probe asks something other than whether it lives",
+    why="/readyz says no during a drain and while the app is away. As a liveness probe that restarts the proxy in the "
+    "middle of its work.",
+    fix="Ask /livez on the admin port: it stays 200 while draining.",
+    example=_SIDECAR_PROBES,
+)
+def proxy_liveness(world: World) -> Iterator[Hit]:
+    for pods, sidecar in world.proxied():
+        probe = mapping(sidecar.container.get("livenessProbe"))
+        if probe.get("httpGet") and not _probes_admin(sidecar, probe, "/livez", "/healthz"):
+            path = pods.at_sidecar("livenessProbe", "httpGet")
+            yield Hit(pods.resource, path, f"drainproxy's liveness is /livez on port {sidecar.admin_port}")

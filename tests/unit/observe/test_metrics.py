@@ -1,0 +1,254 @@
+"""Do the metrics add up to what happened, in names and formats that Prometheus reads?"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+import drainproxy
+from drainproxy.drain.ledger import Kind, Work
+from drainproxy.drain.phase import Trigger
+from drainproxy.observe.metrics import METHODS, METRICS, OTHER, REJECTED, UPSTREAM_ERRORS, Exposition
+from drainproxy.observe.observer import Side
+from drainproxy.observe.status import ConnectionCounts
+from drainproxy.session.ports import UNREAD
+from tests.support.control import ScriptedControl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PRODUCT = Path(drainproxy.__file__).parent
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def scrape(control: ScriptedControl, accept: str = "") -> Samples:
+    body, content_type = Exposition(control, control.meter).render(accept)
+    parse = parse_openmetrics if "openmetrics" in content_type else parse_text
+    families = list(parse(body.decode()))
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value for each in families for sample in each.samples
+    }
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[name, frozenset(labels.items())]
+
+
+def total(samples: Samples, name: str) -> float:
+    return sum(found for (each, _), found in samples.items() if each == name)
+
+
+def work(method: str = "GET") -> Work:
+    made = Work(Kind.HTTP, "192.0.2.7")
+    made.method = method
+    return made
+
+
+@pytest.mark.parametrize("accept", ["", "text/plain;version=0.0.4", OPENMETRICS])
+def test_both_formats_are_read_by_the_parser_and_say_the_same(accept: str) -> None:
+    control = ScriptedControl()
+    control.meter.exchange(work(), 200, 0.01, completed=True)
+    mine = {key: found for key, found in scrape(control, accept).items() if key[0].startswith("drainproxy_")}
+    plain = {key: found for key, found in scrape(control).items() if key[0].startswith("drainproxy_")}
+    assert mine == plain
+
+
+def test_openmetrics_only_when_asked_for() -> None:
+    control = ScriptedControl()
+    exposition = Exposition(control, control.meter)
+    assert exposition.render("*/*")[1].startswith("text/plain; version=0.0.4")
+    body, content_type = exposition.render(OPENMETRICS)
+    assert content_type.startswith("application/openmetrics-text")
+    assert body.endswith(b"# EOF\n")
+
+
+def test_every_metric_of_the_contract_is_there_from_the_start() -> None:
+    control = ScriptedControl()
+    body, _ = Exposition(control, control.meter).render("")
+    typed = dict(re.findall(r"^# TYPE (\w+) (\w+)$", body.decode(), re.M))
+    for metric in METRICS:
+        assert typed[metric.name] == {"info": "gauge"}.get(metric.type, metric.type)
+    names = """
+        build_info state requests_total request_duration_seconds in_flight connections connections_total bytes_total
+        upstream_errors_total upstream_retries_total upstream_up rejected_total drains_total drain_duration_seconds
+        drain_deadline_seconds drain_completed_total drain_late_total drain_aborted_total drain_last_arrival_seconds
+    """
+    assert [metric.name.removeprefix("drainproxy_") for metric in METRICS] == names.split()
+
+
+def test_what_is_known_beforehand_is_there_as_zero() -> None:
+    samples = scrape(ScriptedControl())
+    assert value(samples, "drainproxy_drains_total", trigger="sigterm", outcome="forced") == 0
+    assert value(samples, "drainproxy_drain_late_total", phase="drained") == 0
+    assert value(samples, "drainproxy_drain_aborted_total", kind="websocket") == 0
+    assert value(samples, "drainproxy_rejected_total", reason="auth") == 0
+    assert value(samples, "drainproxy_upstream_errors_total", reason="connect-refused") == 0
+    assert value(samples, "drainproxy_in_flight", kind="tcp") == 0
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*METHODS, "", "PROPFIND", "get", "G\xcbT"]),
+            st.sampled_from([0, UNREAD, 7, 101, 200, 204, 404, 431, 500, 599, 600, 999]),
+            st.floats(0, 1000),
+        )
+    )
+)
+def test_requests_add_up_exactly(exchanges: list[tuple[str, int, float]]) -> None:
+    control = ScriptedControl()
+    for method, status, duration_s in exchanges:
+        control.meter.exchange(work(method), status, duration_s, completed=status != 0)
+    samples = scrape(control)
+    expected: Counter[tuple[str, str]] = Counter()
+    for method, status, _ in exchanges:
+        code = {0: "none", UNREAD: "relayed", 7: OTHER, 600: OTHER, 999: OTHER}.get(status, str(status))
+        expected[method if method in METHODS else OTHER, code] += 1
+    counted = {
+        (dict(labels)["method"], dict(labels)["code"]): found
+        for (name, labels), found in samples.items()
+        if name == "drainproxy_requests_total"
+    }
+    assert counted == dict(expected)
+    assert value(samples, "drainproxy_request_duration_seconds_count") == len(exchanges) == control.meter.requests
+    assert value(samples, "drainproxy_request_duration_seconds_sum") == pytest.approx(sum(d for _, _, d in exchanges))
+    buckets = {
+        float(dict(labels)["le"]): found
+        for (name, labels), found in samples.items()
+        if name == "drainproxy_request_duration_seconds_bucket"
+    }
+    assert all(found == sum(d <= bound for _, _, d in exchanges) for bound, found in buckets.items())
+    assert max(buckets) == float("inf")
+
+
+def test_connections_bytes_retries_and_faults_are_counted() -> None:
+    control = ScriptedControl()
+    control.counts = ConnectionCounts(client=3, upstream_idle=1, upstream_busy=2)
+    meter = control.meter
+    for side in (Side.CLIENT, Side.CLIENT, Side.UPSTREAM):
+        meter.opened(side)
+    meter.closed(Side.CLIENT)
+    meter.transferred(10, 100)
+    meter.transferred(1, 2)
+    meter.retried()
+    meter.rejected("bad-host")
+    meter.rejected("auth")
+    meter.upstream_error("timeout")
+    samples = scrape(control)
+    assert value(samples, "drainproxy_connections", side="client") == 3
+    assert value(samples, "drainproxy_connections", side="upstream") == 3
+    assert value(samples, "drainproxy_connections_total", side="client") == 2
+    assert value(samples, "drainproxy_connections_total", side="upstream") == 1
+    assert value(samples, "drainproxy_bytes_total", direction="in") == 11
+    assert value(samples, "drainproxy_bytes_total", direction="out") == 102
+    assert value(samples, "drainproxy_upstream_retries_total") == 1
+    assert total(samples, "drainproxy_rejected_total") == 2
+    assert value(samples, "drainproxy_rejected_total", reason="bad-host") == 1
+    assert value(samples, "drainproxy_upstream_errors_total", reason="timeout") == 1
+
+
+def test_a_reason_outside_the_closed_set_is_counted_as_other() -> None:
+    control = ScriptedControl()
+    control.meter.rejected("as-the-client-likes")
+    samples = scrape(control)
+    assert value(samples, "drainproxy_rejected_total", reason=OTHER) == 1
+    assert ("drainproxy_rejected_total", frozenset({("reason", "as-the-client-likes")})) not in samples
+
+
+def calls(*names: str) -> Iterator[str]:
+    """Every text that the product passes first, or after a number, to a function of one of these names."""
+    for path in PRODUCT.rglob("*.py"):
+        if path.is_relative_to(PRODUCT / "rollout") or path.is_relative_to(PRODUCT / "kube"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if name in names:
+                    yield from (
+                        constant.value
+                        for argument in node.args[:2]
+                        for constant in ast.walk(argument)
+                        if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+                    )
+
+
+def test_every_reason_that_the_product_names_is_in_the_closed_set() -> None:
+    malformed = set(calls("BadMessage"))
+    assert "bad-host" in malformed
+    assert malformed | set(calls("rejected", "_reject", "_refuse", "_break_off")) <= set(REJECTED)
+    assert malformed | set(calls("upstream_error", "_cut")) <= set(UPSTREAM_ERRORS)
+
+
+def assert_state(control: ScriptedControl, expected: str) -> Samples:
+    samples = scrape(control)
+    assert value(samples, "drainproxy_state", state=expected) == 1
+    assert total(samples, "drainproxy_state") == 1
+    return samples
+
+
+def test_exactly_one_state_is_1() -> None:
+    control = ScriptedControl()
+    assert_state(control, "ready")
+    control.machine.upstream(reachable=True, healthy=False, gate=None)
+    assert_state(control, "unready")
+    control.drain(Trigger.HTTP)
+    assert_state(control, "draining")
+    control.wait(10)
+    samples = assert_state(control, "drained")
+    assert value(samples, "drainproxy_upstream_up") == 0
+
+
+def test_a_drain_is_counted_with_its_length_and_its_last_arrival() -> None:
+    control = ScriptedControl()
+    held = control.open()
+    before = scrape(control)
+    assert value(before, "drainproxy_drain_duration_seconds") == 0
+    assert value(before, "drainproxy_drain_deadline_seconds") == 24
+    control.drain(Trigger.HTTP)
+    control.tick(6)
+    control.end(control.open(kind=Kind.WEBSOCKET))
+    during = scrape(control)
+    assert value(during, "drainproxy_drain_duration_seconds") == 6
+    assert value(during, "drainproxy_drain_last_arrival_seconds") == 6
+    assert value(during, "drainproxy_in_flight", kind="http") == 1
+    control.tick(1)
+    control.end(held)
+    control.tick(1)
+    control.end(control.open())
+    control.tick(2)
+    after = scrape(control)
+    assert value(after, "drainproxy_drains_total", trigger="http", outcome="clean") == 1
+    assert total(after, "drainproxy_drains_total") == 1
+    assert value(after, "drainproxy_drain_completed_total", kind="http") == 2
+    assert value(after, "drainproxy_drain_completed_total", kind="websocket") == 1
+    assert total(after, "drainproxy_drain_late_total") == 2
+
+
+def test_the_counts_of_a_drain_outlive_its_resume() -> None:
+    control = ScriptedControl()
+    control.drain(Trigger.CLI)
+    control.tick(3)
+    control.end(control.open(), completed=False)
+    control.tick(1)
+    control.resume()
+    control.tick(50)
+    samples = scrape(control)
+    assert value(samples, "drainproxy_drains_total", trigger="cli", outcome="resumed") == 1
+    assert value(samples, "drainproxy_drain_aborted_total", kind="http") == 1
+    assert value(samples, "drainproxy_drain_last_arrival_seconds") == 3
+    assert value(samples, "drainproxy_drain_duration_seconds") == 4
+
+
+def test_the_process_tells_of_itself() -> None:
+    assert value(scrape(ScriptedControl()), "process_resident_memory_bytes") > 0

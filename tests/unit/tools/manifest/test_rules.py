@@ -1,0 +1,531 @@
+"""Does each rule find its fault, and only that? One mutation a rule breaks a manifest that is in order.
+
+Taking the mutation back is what the rule's fix prescribes: the manifest in order has no finding of that rule.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from drainproxy.tools.cli.check import command
+from drainproxy.tools.manifest.report import GROUPS, anchor, as_github, as_json, as_sarif, page
+from drainproxy.tools.manifest.rules import RULES, Report, Rule, Severity, check
+from drainproxy.tools.manifest.source import File, parse
+
+PROXIED = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  replicas: 3
+  minReadySeconds: 5
+  strategy:
+    type: RollingUpdate
+    rollingUpdate: {maxUnavailable: 0, maxSurge: 1}
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      terminationGracePeriodSeconds: 45
+      initContainers:
+      - name: drainproxy
+        image: drainproxy:1
+        restartPolicy: Always
+        ports:
+        - {name: http, containerPort: 9080}
+        - {name: drain-admin, containerPort: 9081}
+        env:
+        - {name: DRAINPROXY_GRACE_PERIOD, value: 45s}
+        - {name: DRAINPROXY_UPSTREAM, value: "127.0.0.1:8080"}
+        - {name: DRAINPROXY_ADMIN, value: ":9081"}
+        - {name: DRAINPROXY_READINESS_ON_DRAIN, value: hold}
+        - name: DRAINPROXY_DRAIN_TOKEN
+          valueFrom: {secretKeyRef: {name: web, key: token}}
+        startupProbe: {httpGet: {path: /livez, port: 9081}}
+        readinessProbe: {httpGet: {path: /readyz, port: drain-admin}}
+        livenessProbe: {httpGet: {path: /livez, port: 9081}}
+      containers:
+      - name: app
+        image: registry.example/app:1
+        ports:
+        - {name: app-http, containerPort: 8080}
+        readinessProbe: {httpGet: {path: /ready, port: 8080}}
+        livenessProbe: {httpGet: {path: /alive, port: 8080}, failureThreshold: 3}
+        lifecycle:
+          preStop:
+            httpGet:
+              path: /drain?event=1
+              port: 9081
+              httpHeaders: [{name: X-Drain-Token, value: abc}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: web}
+stringData: {token: abc}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  selector: {app: web}
+  externalTrafficPolicy: Local
+  ports:
+  - {port: 80, targetPort: 9080}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-pods}
+spec:
+  clusterIP: None
+  selector: {app: web}
+  ports:
+  - {port: 9080}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: web}
+spec:
+  maxUnavailable: 1
+  selector: {matchLabels: {app: web}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress:
+  - ports:
+    - {port: 8080}
+    - {port: 9080}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec:
+  scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}
+  minReplicas: 3
+  maxReplicas: 9
+  behavior:
+    scaleDown: {policies: [{type: Pods, value: 1, periodSeconds: 60}]}
+"""
+
+BARE = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: bare}
+spec:
+  replicas: 2
+  minReadySeconds: 5
+  selector: {matchLabels: {app: bare}}
+  template:
+    metadata: {labels: {app: bare}}
+    spec:
+      terminationGracePeriodSeconds: 60
+      containers:
+      - name: app
+        image: registry.example/app:1
+        ports:
+        - {name: http, containerPort: 8080}
+        readinessProbe: {httpGet: {path: /ready, port: 8080}}
+        lifecycle: {preStop: {exec: {command: [/app, quiesce]}}}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: bare}
+spec:
+  maxUnavailable: 1
+  selector: {matchLabels: {app: bare}}
+"""
+
+JOB = """\
+apiVersion: batch/v1
+kind: Job
+metadata: {name: job}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      terminationGracePeriodSeconds: 30
+      initContainers:
+      - name: drainproxy
+        image: drainproxy:1
+        restartPolicy: Always
+        env: [{name: DRAINPROXY_DRAIN_TOKEN, value: abc}]
+      containers:
+      - name: app
+        image: app:1
+        lifecycle:
+          preStop:
+            httpGet: {path: "/drain?event=1", port: 9081, httpHeaders: [{name: X-Drain-Token, value: abc}]}
+"""
+
+# rule: (the manifest in order, what is replaced, by what)
+BROKEN: dict[str, list[tuple[str, str, str]]] = {
+    "DP101": [
+        (PROXIED, "value: 45s", "value: 11s"),
+        (PROXIED, "terminationGracePeriodSeconds: 45", "terminationGracePeriodSeconds: 11"),
+    ],
+    "DP102": [
+        (PROXIED, "value: 45s", "value: 60s"),
+        (PROXIED, "terminationGracePeriodSeconds: 45", "terminationGracePeriodSeconds: 60"),
+        (PROXIED, "        - {name: DRAINPROXY_GRACE_PERIOD, value: 45s}\n", ""),
+    ],
+    "DP103": [
+        (
+            BARE,
+            "      terminationGracePeriodSeconds: 60\n",
+            "      hostname: x\n      initContainers: [{name: s, image: i, restartPolicy: Always, "
+            "lifecycle: {preStop: {sleep: {seconds: 20}}}}]\n",
+        )
+    ],
+    "DP104": [(BARE, "exec: {command: [/app, quiesce]}", "exec: {command: [sh, -c, sleep 1m]}")],
+    "DP105": [(PROXIED, "value: hold", "value: sometimes")],
+    "DP201": [
+        (PROXIED, "path: /drain?event=1\n              port: 9081", "path: /bye\n              port: 8080"),
+        (JOB, '            httpGet: {path: "/drain?event=1", port: 9081', '            httpGet: {path: "/x", port: 1'),
+    ],
+    "DP202": [
+        (
+            PROXIED.replace("        lifecycle:\n          preStop:", "        lifecycle:\n          postStart:"),
+            "        startupProbe:",
+            "        lifecycle: {preStop: {httpGet: {path: /drain, port: 9081}}}\n        startupProbe:",
+        )
+    ],
+    "DP203": [
+        (PROXIED, "              port: 9081", "              port: drain-admin"),
+        (PROXIED, "              port: 9081", "              port: app-http"),
+    ],
+    "DP204": [(PROXIED, "              port: 9081", "              port: 9081\n              host: localhost")],
+    "DP205": [(PROXIED, "              port: 9081", "              port: 9081\n              scheme: HTTPS")],
+    "DP206": [(PROXIED, "              port: 9081", "              port: 9080")],
+    "DP207": [
+        (PROXIED, "/drain?event=1", "/status"),
+        (PROXIED, "/drain?event=1", "/drain?event=1&wait=0"),
+    ],
+    "DP208": [
+        (PROXIED, "value: abc", "value: abd"),
+        (PROXIED, "stringData: {token: abc}", "data: {token: YWJk}"),
+        (PROXIED, "              httpHeaders: [{name: X-Drain-Token, value: abc}]\n", ""),
+        (
+            PROXIED,
+            "        startupProbe:",
+            "        args: [serve, --drain-access, loopback]\n        startupProbe:",
+        ),
+        (JOB, "TOKEN, value: abc", "TOKEN, value: abd"),
+    ],
+    "DP209": [(PROXIED, 'value: ":9081"', 'value: "127.0.0.1:9081"')],
+    "DP210": [(BARE, "exec: {command: [/app, quiesce]}", "sleep: {seconds: 5}")],
+    "DP211": [
+        (
+            BARE.replace("[/app, quiesce]", "[sh, -c, /app quiesce]"),
+            "image: registry.example/app:1",
+            "image: gcr.io/distroless/python3:nonroot",
+        )
+    ],
+    "DP212": [(PROXIED, "/drain?event=1", "/drain")],
+    "DP213": [(BARE, "        lifecycle: {preStop: {exec: {command: [/app, quiesce]}}}\n", "")],
+    "DP214": [
+        (
+            PROXIED,
+            "        - name: DRAINPROXY_DRAIN_TOKEN\n          valueFrom: {secretKeyRef: {name: web, key: token}}\n",
+            "",
+        )
+    ],
+    "DP215": [(PROXIED, "      containers:\n", "      containers:\n      - {name: cache, image: cache:1}\n")],
+    "DP301": [(BARE, "        readinessProbe: {httpGet: {path: /ready, port: 8080}}\n", "")],
+    "DP302": [
+        (PROXIED, "        readinessProbe: {httpGet: {path: /readyz, port: drain-admin}}\n", ""),
+        (PROXIED, "path: /readyz, port: drain-admin", "path: /livez, port: drain-admin"),
+        (PROXIED, "path: /readyz, port: drain-admin", "path: /readyz, port: 9080"),
+    ],
+    "DP303": [(PROXIED, "livenessProbe: {httpGet: {path: /alive", "livenessProbe: {httpGet: {path: /ready")],
+    "DP304": [(PROXIED, "port: 8080}, failureThreshold: 3}", "port: 8080}, periodSeconds: 3, failureThreshold: 3}")],
+    "DP305": [
+        (PROXIED, "startupProbe: {httpGet: {path: /livez", "startupProbe: {httpGet: {path: /startupz"),
+        (PROXIED, "startupProbe: {httpGet: {path: /livez", "startupProbe: {httpGet: {path: /readyz"),
+    ],
+    "DP306": [(PROXIED, "livenessProbe: {httpGet: {path: /livez", "livenessProbe: {httpGet: {path: /readyz")],
+    "DP401": [
+        (PROXIED, "targetPort: 9080", "targetPort: 8080"),
+        (PROXIED, "targetPort: 9080", "targetPort: app-http"),
+    ],
+    "DP402": [
+        (PROXIED, "targetPort: 9080", "targetPort: htpt"),
+        (
+            BARE,
+            "---\n",
+            """\
+---
+apiVersion: v1
+kind: Service
+metadata: {name: bare}
+spec: {selector: {app: bare}, ports: [{port: 80, targetPort: web}]}
+---
+""",
+        ),
+    ],
+    "DP403": [(PROXIED, "  - {port: 9080}\n---", "  - {port: 8080}\n---")],
+    "DP404": [(PROXIED, "  clusterIP: None", "  clusterIP: None\n  publishNotReadyAddresses: true")],
+    "DP405": [(PROXIED, "value: hold", "value: fail")],
+    "DP406": [(PROXIED, "    - {port: 9080}\n---", "---")],
+    "DP407": [
+        (
+            PROXIED,
+            "{name: app-http, containerPort: 8080}",
+            "{name: app-http, containerPort: 8080}\n        - {containerPort: 9081}",
+        )
+    ],
+    "DP408": [(PROXIED, "targetPort: 9080", "targetPort: http")],
+    "DP409": [(PROXIED, "127.0.0.1:8080", "127.0.0.1:8081")],
+    "DP410": [
+        (PROXIED, "{name: app-http, containerPort: 8080}", "{name: app-http, containerPort: 8080, hostPort: 80}")
+    ],
+    "DP501": [
+        (PROXIED, "maxUnavailable: 0, maxSurge", "maxUnavailable: 100%, maxSurge"),
+        (BARE, "  minReadySeconds: 5", "  minReadySeconds: 5\n  strategy: {rollingUpdate: {maxUnavailable: 2}}"),
+    ],
+    "DP502": [
+        (PROXIED, "maxUnavailable: 0, maxSurge: 1", "maxUnavailable: 1, maxSurge: 0"),
+        (PROXIED, "maxUnavailable: 0, maxSurge: 1", "maxUnavailable: 1, maxSurge: 0%"),
+    ],
+    "DP503": [(BARE, "  minReadySeconds: 5", "  minReadySeconds: 5\n  strategy: {type: Recreate}")],
+    "DP504": [(BARE, "replicas: 2", "replicas: 1"), (PROXIED, "minReplicas: 3", "minReplicas: 1")],
+    "DP505": [(BARE, "  minReadySeconds: 5\n", "")],
+    "DP506": [
+        (
+            BARE,
+            "  maxUnavailable: 1\n  selector: {matchLabels: {app: bare}}",
+            "  selector: {matchLabels: {app: other}}",
+        ),
+        (PROXIED, "kind: PodDisruptionBudget", "kind: Something"),
+    ],
+    "DP507": [
+        (PROXIED, "  maxUnavailable: 1\n", "  maxUnavailable: 0\n"),
+        (PROXIED, "  maxUnavailable: 1\n", "  minAvailable: 3\n"),
+        (PROXIED, "  maxUnavailable: 1\n", "  minAvailable: 100%\n"),
+    ],
+    "DP508": [(PROXIED, "    scaleDown: {policies", "    scaleUp: {policies")],
+    "DP601": [
+        (
+            JOB.replace("      containers:\n", ""),
+            "      initContainers:\n",
+            "      containers:\n",
+        )
+    ],
+    "DP602": [(PROXIED, "        restartPolicy: Always\n", "")],
+    "DP701": [(PROXIED, "apiVersion: policy/v1", "apiVersion: policy/v1beta1")],
+}
+
+
+def findings(text: str) -> set[str]:
+    return {each.rule.id for each in check([File("m.yaml", text)]).findings}
+
+
+@pytest.mark.parametrize("text", [PROXIED, BARE, JOB], ids=["proxied", "bare", "job"])
+def test_a_manifest_in_order_has_no_finding(text: str) -> None:
+    assert [f"{each.rule.id} {each.message}" for each in check([File("m.yaml", text)]).findings] == []
+
+
+def test_every_rule_has_a_manifest_that_breaks_it() -> None:
+    assert set(BROKEN) == set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("rule", "text", "old", "new"),
+    [pytest.param(rule, *case, id=f"{rule}-{n}") for rule, cases in BROKEN.items() for n, case in enumerate(cases)],
+)
+def test_a_rule_finds_its_fault_and_its_fix_takes_it_away(rule: str, text: str, old: str, new: str) -> None:
+    assert rule not in findings(text)
+    assert text.count(old) >= 1, "the mutation does not apply"
+    broken = text.replace(old, new, 1)
+    assert rule in findings(broken)
+
+
+@pytest.mark.parametrize(
+    ("rule", "line"),
+    [
+        ("DP101", "containers:"),
+        ("DP204", "host: localhost"),
+        ("DP401", "{port: 80, targetPort: 8080}"),
+        ("DP501", "maxUnavailable: 100%"),
+        ("DP701", "apiVersion: policy/v1beta1"),
+    ],
+)
+def test_a_finding_points_at_the_line(rule: str, line: str) -> None:
+    text, old, new = BROKEN[rule][0]
+    broken = text.replace(old, new, 1)
+    found = next(each for each in check([File("m.yaml", broken)]).findings if each.rule.id == rule)
+    assert line in broken.splitlines()[found.line - 1] or rule == "DP101"
+    assert broken.splitlines()[found.line - 1][found.column - 1] != " "
+
+
+# --- what is no fault -------------------------------------------------------------------------------------------------
+
+
+def test_settings_that_are_not_in_the_input_are_not_judged() -> None:
+    unknown = PROXIED.replace("{name: DRAINPROXY_GRACE_PERIOD, value: 45s}", "{name: X, value: y}").replace(
+        "        env:\n", "        envFrom: [{configMapRef: {name: elsewhere}}]\n        env:\n"
+    )
+    assert "DP102" not in findings(unknown)
+
+
+def test_settings_in_a_config_map_of_the_input_are_read() -> None:
+    config = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {DRAINPROXY_GRACE_PERIOD: 60s}\n"
+    text = PROXIED.replace("        - {name: DRAINPROXY_GRACE_PERIOD, value: 45s}\n", "").replace(
+        "        env:\n", "        envFrom: [{configMapRef: {name: c}}]\n        env:\n"
+    )
+    assert "DP102" in findings(text + config)
+    assert "DP102" not in findings(text + config.replace("60s", "45s"))
+
+
+def test_flags_are_read_as_the_proxy_reads_them() -> None:
+    text = PROXIED.replace("        - {name: DRAINPROXY_GRACE_PERIOD, value: 45s}\n", "").replace(
+        "        env:\n", "        args: [serve, --grace-period=45s, --idle-timeout, 60s]\n        env:\n"
+    )
+    assert findings(text) == set()
+    assert "DP102" in findings(text.replace("grace-period=45s", "grace-period=50s"))
+
+
+def test_canaries_share_their_capacity() -> None:
+    canary = BARE.split("---", maxsplit=1)[0].replace("{name: bare}", "{name: canary}")
+    canary = canary.replace("replicas: 2", "replicas: 1")
+    service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\n"
+    service += "spec: {selector: {app: bare}, ports: [{port: 80, targetPort: http}]}\n"
+    assert "DP504" in findings(canary)
+    assert "DP504" not in findings(BARE + "---\n" + canary + service)
+
+
+def test_an_app_wrapped_by_drainproxy_run_needs_no_hook() -> None:
+    text = BARE.replace("        lifecycle: {preStop: {exec: {command: [/app, quiesce]}}}\n", "")
+    assert "DP213" in findings(text)
+    assert "DP213" not in findings(
+        text.replace("        ports:", "        command: [drainproxy, run, --, /app]\n        ports:")
+    )
+
+
+def test_several_files_are_one_input() -> None:
+    deployment, rest = PROXIED.split("---\n", 1)
+    report = check([File("a.yaml", deployment), File("b.yaml", rest)])
+    assert report.findings == ()
+    assert "DP506" in {each.rule.id for each in check([File("a.yaml", deployment)]).findings}
+
+
+def test_an_annotation_or_an_option_leaves_a_rule_out() -> None:
+    broken = BARE.replace("replicas: 2", "replicas: 1")
+    marked = broken.replace(
+        "metadata: {name: bare}\nspec:\n  replicas",
+        "metadata: {name: bare, annotations: {drainproxy.io/ignore: 'DP505, one-replica'}}\nspec:\n  replicas",
+    )
+    assert "DP504" in findings(broken)
+    assert "DP504" not in findings(marked)
+    assert check([File("m", broken)], ["DP504"]).findings == ()
+
+
+# --- the rules themselves ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=lambda rule: rule.id)
+def test_a_rule_teaches(rule: Rule) -> None:
+    assert re.fullmatch(r"DP\d{3}", rule.id)
+    assert rule.id[:3] in GROUPS
+    assert re.fullmatch(r"[a-z0-9-]+", rule.slug)
+    assert rule.why.endswith(".")
+    assert rule.fix.endswith(".")
+    assert not rule.title.endswith(".")
+    parse(rule.id, rule.example)
+
+
+def test_slugs_are_unique() -> None:
+    assert len({rule.slug for rule in RULES.values()}) == len(RULES)
+
+
+def test_the_manual_is_made_from_the_rules() -> None:
+    manual = Path(__file__).parents[4] / "docs" / "check.md"
+    assert manual.read_text() == page(), "docs/check.md is out of date: make docs"
+    for rule in RULES.values():
+        assert f"### {rule.id} {rule.slug}" in manual.read_text()
+        assert f"(#{anchor(rule)})" in manual.read_text()
+
+
+# --- output -----------------------------------------------------------------------------------------------------------
+
+
+def broken_report() -> tuple[str, Report]:
+    text, old, new = BROKEN["DP204"][0]
+    return text.replace(old, new, 1), check([File("dir/m.yaml", text.replace(old, new, 1))])
+
+
+def test_json_holds_every_field() -> None:
+    _, report = broken_report()
+    data = json.loads(as_json(report))
+    assert data["counts"] == {"error": 1, "warning": 0, "info": 0}
+    finding = data["findings"][0]
+    assert (finding["rule"], finding["name"], finding["severity"]) == ("DP204", "hook-host", "error")
+    assert finding["path"] == "spec.template.spec.containers[0].lifecycle.preStop.httpGet.host"
+    assert finding["object"] == "Deployment/web"
+
+
+def test_github_output_names_file_and_line() -> None:
+    text, report = broken_report()
+    line = next(n for n, each in enumerate(text.splitlines(), 1) if "host: localhost" in each)
+    assert as_github(report).startswith(f"::error file=dir/m.yaml,line={line},col=15,title=DP204")
+    assert "\n" not in as_github(report)
+
+
+def test_sarif_is_whole() -> None:
+    text, report = broken_report()
+    run = json.loads(as_sarif(report))["runs"][0]
+    assert len(run["tool"]["driver"]["rules"]) == len(RULES)
+    result = run["results"][0]
+    assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"] == "DP204"
+    region = result["locations"][0]["physicalLocation"]["region"]
+    assert "host: localhost" in text.splitlines()[region["startLine"] - 1]
+
+
+def test_text_shows_place_excerpt_reason_and_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, _ = broken_report()
+    monkeypatch.chdir(tmp_path)
+    Path("m.yaml").write_text(text)
+    result = CliRunner().invoke(command, ["-f", "m.yaml"])
+    assert result.exit_code == 1
+    assert "error DP204 hook-host" in result.output
+    assert "--> m.yaml:" in result.output
+    assert "host: localhost" in result.output
+    assert "^" in result.output
+    assert "why:" in result.output
+    assert "fix:" in result.output
+    assert "1 error" in result.output
+
+
+@pytest.mark.parametrize(("strict", "code"), [([], 0), (["--strict"], 1)])
+def test_warnings_fail_only_when_strict(tmp_path: Path, strict: list[str], code: int) -> None:
+    (tmp_path / "m.yaml").write_text(BARE.replace("replicas: 2", "replicas: 1"))
+    assert CliRunner().invoke(command, ["-f", str(tmp_path / "m.yaml"), *strict]).exit_code == code
+
+
+def test_standard_input_and_directories_are_read(tmp_path: Path) -> None:
+    assert CliRunner().invoke(command, ["-f", "-"], input=PROXIED).exit_code == 0
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "m.yml").write_text(PROXIED)
+    (tmp_path / "readme.txt").write_text("not: [yaml")
+    assert "7 objects" in CliRunner().invoke(command, ["-f", str(tmp_path)]).output
+
+
+def test_explain_and_list() -> None:
+    for name in ("DP208", "dp208", "hook-token"):
+        result = CliRunner().invoke(command, ["--explain", name])
+        assert "X-Drain-Token" in result.output
+    listed = CliRunner().invoke(command, ["--list"]).output
+    assert all(rule.id in listed for rule in RULES.values())
+    assert CliRunner().invoke(command, ["--explain", "DP999"]).exit_code == 2
+    assert CliRunner().invoke(command, []).exit_code == 2
+
+
+def test_severities_are_the_three() -> None:
+    assert {rule.severity for rule in RULES.values()} == set(Severity)

@@ -1,0 +1,187 @@
+"""`drainproxy probe` as a user and as CI runs it: output, files, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from http.server import ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from drainproxy.tools.cluster.plain_app import Handler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+QUICK = ("--before", "300ms", "--after", "300ms")
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def probe(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "drainproxy", "probe", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_rollout_without_loss_is_exit_code_0(url: str) -> None:
+    done = probe(url, *QUICK, "--", "sh", "-c", "echo rolling; sleep 0.5")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().startswith("✓ No request was lost")
+    assert "│ rolling" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_one_failed_request_is_exit_code_1() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        done = probe(f"http://127.0.0.1:{held.getsockname()[1]}/", "--duration", "300ms")
+    assert done.returncode == 1
+    assert "Every request failed" in done.stdout
+    assert "refused" in done.stdout
+
+
+def test_a_command_that_fails_is_exit_code_1_although_no_request_was_lost(url: str) -> None:
+    done = probe(url, *QUICK, "--", "false")
+    assert done.returncode == 1
+    assert "No request was lost" in done.stdout
+    assert "The command failed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("ftp://127.0.0.1/",),
+        ("127.0.0.1:8080",),
+        ("http://127.0.0.1/", "--rate", "0"),
+        ("http://127.0.0.1/", "--rate", "many"),
+        ("http://127.0.0.1/", "--duration", "soon"),
+        ("http://127.0.0.1/", "--fresh", "150%"),
+        ("http://127.0.0.1/", "--ok", "fine"),
+        ("http://127.0.0.1/", "--connections", "0"),
+        ("http://127.0.0.1/", "-H", "no colon"),
+        ("http://127.0.0.1/", "--body", "@/no/such/file"),
+        ("http://127.0.0.1/", "--", "no-such-program-anywhere"),
+        (),
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_is_exit_code_2_and_one_clear_message(arguments: tuple[str, ...]) -> None:
+    done = probe(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_json_is_all_of_stdout(url: str) -> None:
+    done = probe(url, "--json", *QUICK, "--", "true")
+    data = json.loads(done.stdout)
+    assert (done.returncode, data["ok"], data["failed"]) == (0, True, 0)
+    assert data["command"]["argv"] == ["true"]
+    assert data["sent"] >= 10
+
+
+def test_html_is_written_beside_the_report(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    done = probe(url, "--duration", "300ms", "--html", str(file))
+    assert done.returncode == 0
+    assert file.read_text().startswith("<!doctype html>")
+    assert "No request was lost" in done.stdout
+
+
+def test_a_report_that_cannot_be_written_does_not_cost_the_printed_one(url: str) -> None:
+    done = probe(url, "--duration", "300ms", "--html", "/no/such/directory/report.html")
+    assert done.returncode == 1
+    assert "No request was lost" in done.stdout
+    assert "cannot write" in done.stderr
+
+
+def test_posts_with_a_body_and_headers(url: str, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_bytes(b"x" * 100_000)
+    done = probe(url, "-X", "POST", "-d", f"@{body}", "-H", "Content-Type: text/plain", "--duration", "500ms")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("command", [("probe", "http://127.0.0.1/"), ("demo",)], ids=["probe", "demo"])
+def test_without_rich_both_commands_say_what_to_install(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "rich.py").write_text("raise ImportError('not here', name='rich')\n")
+    path = os.pathsep.join((str(tmp_path), *sys.path))
+    done = subprocess.run(
+        [sys.executable, "-m", "drainproxy", *command],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == "drainproxy: this command needs the rich package: pip install 'drainproxy[tools]'"
+
+
+def test_on_a_terminal_the_view_is_live_and_ctrl_c_ends_with_the_report(url: str) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "drainproxy", "probe", url, "--rate", "50"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said, interrupted = b"", False
+    try:
+        while chunk := _read(ours):
+            said += chunk
+            if not interrupted and b"in flight" in said and b" ended, 0 failed" in said:
+                interrupted = True
+                process.send_signal(signal.SIGINT)
+        process.wait(20)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    text = said.decode()
+    assert process.returncode == 0, text
+    assert "Traceback" not in text
+    assert "No request was lost" in text
+    assert "ended early, on request" in text
+
+
+def _read(descriptor: int) -> bytes:
+    """What the terminal shows next; nothing once the other side is closed."""
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:
+        return b""
+
+
+def test_help_teaches() -> None:
+    done = probe("--help")
+    assert done.returncode == 0
+    for part in ("kubectl rollout restart", "rollout status", "Exit code", "grpc://", "ws"):
+        assert part in done.stdout, part
