@@ -15,7 +15,7 @@ import pytest
 
 from drainproxy.tools.cluster.controller import Strategy
 from drainproxy.tools.cluster.endpoints import Lag
-from drainproxy.tools.cluster.kubelet import What
+from drainproxy.tools.cluster.kubelet import EventReason
 from drainproxy.tools.cluster.pod import HttpGet, Probe
 from drainproxy.tools.cluster.variants import ADMIN_PORT, APP_PORT, App, Times, drained
 from drainproxy.tools.probe.load import Traffic
@@ -45,8 +45,8 @@ async def rolled(cluster: Cluster, times: int = 1) -> None:
         await cluster.rolled_out()
 
 
-def events(cluster: Cluster, what: What) -> list[Event]:
-    return [event for event in cluster.events if event.what is what]
+def events(cluster: Cluster, reason: EventReason) -> list[Event]:
+    return [event for event in cluster.events if event.reason is reason]
 
 
 # --- rolling updates --------------------------------------------------------------------------------------------------
@@ -60,8 +60,8 @@ async def test_a_rolling_update_loses_no_request_on_kept_or_fresh_connections(ri
             await rolled(cluster)
             await enough(load, 60)
         nothing_lost(load, at_least=200)
-        assert not events(cluster, What.HOOK_FAILED)
-        assert not events(cluster, What.KILL)
+        assert not events(cluster, EventReason.HOOK_FAILED)
+        assert not events(cluster, EventReason.KILL)
 
 
 async def test_long_downloads_end_whole(rig: Rig) -> None:
@@ -140,7 +140,7 @@ async def test_twenty_rollouts_in_a_row_lose_nothing(rig: Rig) -> None:
         async with rig.traffic(rig.http(*paths), rate=50) as load:
             await rolled(cluster, times=20)
         nothing_lost(load, at_least=600)
-        assert len(events(cluster, What.GONE)) == 40
+        assert len(events(cluster, EventReason.GONE)) == 40
 
 
 # --- other ends -------------------------------------------------------------------------------------------------------
@@ -183,13 +183,13 @@ async def test_an_app_that_is_restarted_by_its_liveness_probe_loses_nothing_and_
             client = rig.http("/break", fresh=1.0)
             broken = (await client.send(0)).pod
             await client.close()
-            await cluster.until(lambda: bool(events(cluster, What.UNHEALTHY)))
+            await cluster.until(lambda: bool(events(cluster, EventReason.UNHEALTHY)))
             await cluster.until(lambda: not cluster.pods[broken].serving)
             await cluster.until(lambda: cluster.pods[broken].serving, within_s=20)
             await enough(load, 30)
         nothing_lost(load, at_least=100)
-        assert [event.pod for event in events(cluster, What.UNHEALTHY)] == [broken]
-        assert not events(cluster, What.DELETED)
+        assert [event.pod for event in events(cluster, EventReason.UNHEALTHY)] == [broken]
+        assert not events(cluster, EventReason.DELETED)
         assert said(load).pods[-1][1] > 0
 
 
@@ -208,7 +208,7 @@ async def test_an_app_that_crashes_during_the_drain_loses_exactly_what_it_had_in
         assert [(each.name, each.count) for each in verdict.failures] == [("cut body", load.started)]
         assert load.started >= 10
         await cluster.until(lambda: not cluster.pods)
-        gone, deleted = events(cluster, What.GONE)[0], events(cluster, What.DELETED)[0]
+        gone, deleted = events(cluster, EventReason.GONE)[0], events(cluster, EventReason.DELETED)[0]
         assert gone.at_s - deleted.at_s < TIMES.grace_s / 2  # nobody waits for an app that is dead
 
 
@@ -237,7 +237,7 @@ async def test_a_grace_period_that_is_too_short_loses_what_is_longer_and_says_ho
         assert failures == [("cut body", long)]
         numbers = [int(number) for number in re.findall(r"\d+", note.read_text())]
         assert long in numbers, note.read_text()
-        deleted, gone = events(cluster, What.DELETED)[0], events(cluster, What.GONE)[0]
+        deleted, gone = events(cluster, EventReason.DELETED)[0], events(cluster, EventReason.GONE)[0]
         assert gone.at_s - deleted.at_s <= short.grace_s + 2.5
 
 

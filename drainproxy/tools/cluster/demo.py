@@ -16,7 +16,7 @@ from drainproxy.tools.cluster.balancer import Balancer
 from drainproxy.tools.cluster.cluster import Cluster, ClusterError
 from drainproxy.tools.cluster.controller import Strategy
 from drainproxy.tools.cluster.endpoints import Lag
-from drainproxy.tools.cluster.kubelet import What
+from drainproxy.tools.cluster.kubelet import EventReason
 from drainproxy.tools.cluster.network import LOOPBACK, Loopback
 from drainproxy.tools.cluster.variants import App, Times, bare, drained, sleeping
 from drainproxy.tools.probe.http_client import HttpClient
@@ -147,12 +147,18 @@ async def _under_traffic(name: str, cluster: Cluster, load: Load, scene: Scene, 
 
 def pod_bars(events: Sequence[Event], zero: float) -> tuple[PodBar, ...]:
     """Each Pod's life from its events, in order of creation; `zero` is the loop time of the samples' second 0."""
-    lives: dict[str, dict[What, float]] = {}
+    lives: dict[str, dict[EventReason, float]] = {}
     for event in events:
         if not event.container:
-            lives.setdefault(event.pod, {}).setdefault(event.what, event.at_s - zero)
+            lives.setdefault(event.pod, {}).setdefault(event.reason, event.at_s - zero)
     return tuple(
-        PodBar(name, life[What.CREATED], life.get(What.READY), life.get(What.DELETED), life.get(What.GONE))
+        PodBar(
+            name,
+            life[EventReason.CREATED],
+            life.get(EventReason.READY),
+            life.get(EventReason.DELETED),
+            life.get(EventReason.GONE),
+        )
         for name, life in lives.items()
     )
 

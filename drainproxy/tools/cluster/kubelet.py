@@ -35,7 +35,7 @@ _HOOK_READS = 10 * 1024
 _BACKOFF_MOST_S = 300.0
 
 
-class What(StrEnum):
+class EventReason(StrEnum):
     """What can happen to a Pod or one of its containers."""
 
     CREATED = "created"
@@ -60,7 +60,7 @@ class Event:
     at_s: float
     pod: str
     container: str
-    what: What
+    reason: EventReason
     detail: str = ""
 
 
@@ -117,13 +117,13 @@ class Pod:
     def delete(self) -> None:
         """t0. The hooks and signals of the Pod's end start now; calling it again changes nothing."""
         if not self.deleted.is_set():
-            self._record(What.DELETED)
+            self._record(EventReason.DELETED)
             self.deleted.set()
             self._kubelet.changed()
 
     async def live(self) -> None:
         """Start the Pod, keep it, and end it when it is deleted. Cancelled: everything is killed at once."""
-        self._record(What.CREATED)
+        self._record(EventReason.CREATED)
         keepers: list[asyncio.Task[None]] = []
         try:
             await self._start_all(keepers)
@@ -133,7 +133,7 @@ class Pod:
             await asyncio.gather(*keepers)
         finally:
             await self._clear(keepers)
-            self._record(What.GONE)
+            self._record(EventReason.GONE)
             self.gone.set()
             self._kubelet.changed()
 
@@ -163,7 +163,7 @@ class Pod:
 
     async def _run_once(self, container: Container) -> None:
         run = self._runs[container.name] = _Run(await self._spawn(container))
-        self._record(What.STARTED, container)
+        self._record(EventReason.STARTED, container)
         if self.deleted.is_set():
             # The Pod's end began while the process was being born: nobody else will stop it.
             _signal_group(run.process, signal.SIGKILL)
@@ -175,7 +175,7 @@ class Pod:
             # The container's other processes end with the first, as they do with PID 1 of a PID namespace.
             _signal_group(run.process, signal.SIGKILL)
             await asyncio.gather(probes, return_exceptions=True)
-        self._record(What.EXITED, container, str(run.process.returncode))
+        self._record(EventReason.EXITED, container, str(run.process.returncode))
         run.exited.set()
         self._set_ready(container, False)
         if run.stopping is not None and not self.deleted.is_set():
@@ -258,7 +258,7 @@ class Pod:
     def _kill_unhealthy(self, container: Container, run: _Run, probe: str) -> None:
         """Only this container ends, its preStop hook runs, and it is started again; the Pod stays."""
         if not self.deleted.is_set():
-            self._record(What.UNHEALTHY, container, probe)
+            self._record(EventReason.UNHEALTHY, container, probe)
             self._stop_run(container, run, self.spec.grace_period_s)
 
     async def _check(self, container: Container, probe: Probe) -> bool:
@@ -298,10 +298,10 @@ class Pod:
         left_s = max(grace_s - (self._loop.time() - begin), self._kubelet.minimum_grace_s)
         if run.exited.is_set():
             return
-        self._record(What.TERM, container)
+        self._record(EventReason.TERM, container)
         _signal(run.process, signal.SIGTERM)
         if not await self._within(run.exited.wait(), left_s):
-            self._record(What.KILL, container)
+            self._record(EventReason.KILL, container)
             _signal_group(run.process, signal.SIGKILL)
             await run.exited.wait()
 
@@ -315,7 +315,7 @@ class Pod:
 
     async def _run_hook(self, container: Container, hook: Hook, grace_s: float) -> None:
         """Wait for the hook as long as the grace period lasts. Nobody cancels it: it ends when it ends."""
-        self._record(What.HOOK, container)
+        self._record(EventReason.HOOK, container)
         task = asyncio.create_task(self._hook(container, hook), name=f"preStop {self.name}/{container.name}")
         self._hooks.add(task)
         task.add_done_callback(self._hooks.discard)
@@ -330,9 +330,9 @@ class Pod:
             else:
                 await self._hook_get(container, hook)
         except (aiohttp.ClientError, OSError) as error:
-            self._record(What.HOOK_FAILED, container, str(error) or type(error).__name__)
+            self._record(EventReason.HOOK_FAILED, container, str(error) or type(error).__name__)
         else:
-            self._record(What.HOOK_ENDED, container)
+            self._record(EventReason.HOOK_ENDED, container)
 
     async def _hook_get(self, container: Container, get: HttpGet) -> None:
         """From the node to the Pod's address. The status does not matter, only that there is an answer."""
@@ -389,12 +389,12 @@ class Pod:
         was, now = self.serving, all(self._ready.values())
         if was != now:
             self.ready_since_s = self._loop.time() if now else None
-            self._record(What.READY if now else What.UNREADY)
+            self._record(EventReason.READY if now else EventReason.UNREADY)
             self._kubelet.changed()
 
-    def _record(self, what: What, container: Container | None = None, detail: str = "") -> None:
+    def _record(self, reason: EventReason, container: Container | None = None, detail: str = "") -> None:
         name = container.name if container is not None else ""
-        self._kubelet.record(Event(self._loop.time(), self.name, name, what, detail))
+        self._kubelet.record(Event(self._loop.time(), self.name, name, reason, detail))
 
     @staticmethod
     async def _first(*events: asyncio.Event) -> None:

@@ -1,6 +1,6 @@
 """Which mistakes lose requests? Every rule, and `check`, which asks them all.
 
-`budget`, `hooks`, `probes`, `wiring` and `rollout` declare the rules; importing this package registers them.
+`budget`, `prestop`, `probes`, `traffic` and `rollout` declare the rules; importing this package registers them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drainproxy.tools.manifest.objects import Resource, key_position
-from drainproxy.tools.manifest.rules import budget, hooks, probes, rollout, wiring
-from drainproxy.tools.manifest.rules.base import DECLARED, Rule, Severity, World
+from drainproxy.tools.manifest.rules import budget, prestop, probes, rollout, traffic
+from drainproxy.tools.manifest.rules.base import DECLARED, Manifests, Rule, Severity
 from drainproxy.tools.manifest.source import File, Source, parse
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ __all__ = [
     "Severity",
     "budget",
     "check",
-    "hooks",
+    "prestop",
     "probes",
     "rollout",
-    "wiring",
+    "traffic",
 ]
 
 RULES: dict[str, Rule] = dict(sorted(DECLARED.items()))
@@ -68,17 +68,17 @@ class Report:
 def check(files: Sequence[File], ignore: Collection[str] = ()) -> Report:
     """Ask every rule about these manifests, as one input. Raises ManifestError for what cannot be read."""
     sources = tuple(parse(each.name, each.text) for each in files)
-    world = World(list(sources))
+    manifests = Manifests(list(sources))
     names = [source.name for source in sources]
     found = [
         _finding(rule, hit.resource, hit.path, hit.message)
         for rule in RULES.values()
         if rule.id not in ignore and rule.slug not in ignore
-        for hit in rule.find(world)
+        for hit in rule.find(manifests)
         if not _ignored(hit.resource, rule)
     ]
     found.sort(key=lambda each: (names.index(each.file), each.line, each.rule.id))
-    return Report(tuple(dict.fromkeys(found)), sources, len(world.resources))
+    return Report(tuple(dict.fromkeys(found)), sources, len(manifests.resources))
 
 
 def _ignored(resource: Resource, rule: Rule) -> bool:

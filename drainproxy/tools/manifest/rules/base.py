@@ -1,4 +1,4 @@
-"""What is a rule, and what does it look at? Each rule is one function from the input (`World`) to its hits."""
+"""What is a rule, and what does it look at? Each rule is one function from the input (`Manifests`) to its hits."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. `title` is what it finds, `why` how that loses requests, `fix` what to do, `example` how it looks "
-    "then."""
+    """One rule. `title`: what it finds; `why`: how that loses requests; `fix`: what to do; `example`: the result."""
 
     id: str
     slug: str
@@ -59,7 +58,7 @@ class Rule:
     why: str
     fix: str
     example: str
-    find: Callable[[World], Iterator[Hit]]
+    find: Callable[[Manifests], Iterator[Hit]]
 
 
 DECLARED: dict[str, Rule] = {}
@@ -68,10 +67,10 @@ DECLARED: dict[str, Rule] = {}
 
 def rule(
     identifier: str, slug: str, severity: Severity, title: str, *, why: str, fix: str, example: str = ""
-) -> Callable[[Callable[[World], Iterator[Hit]]], Callable[[World], Iterator[Hit]]]:
+) -> Callable[[Callable[[Manifests], Iterator[Hit]]], Callable[[Manifests], Iterator[Hit]]]:
     """Register a function as a rule."""
 
-    def register(function: Callable[[World], Iterator[Hit]]) -> Callable[[World], Iterator[Hit]]:
+    def register(function: Callable[[Manifests], Iterator[Hit]]) -> Callable[[Manifests], Iterator[Hit]]:
         assert identifier not in DECLARED, f"two rules called {identifier}"
         DECLARED[identifier] = Rule(identifier, slug, severity, title, why, fix, example.strip("\n"), function)
         return function
@@ -84,15 +83,15 @@ class Pods:
     """The Pods of one workload, with what belongs to them in the input."""
 
     workload: Workload
-    world: World = field(repr=False)
+    manifests: Manifests = field(repr=False)
 
     @cached_property
     def sidecar(self) -> Sidecar | None:
-        return find(self.workload, self.world.resources)
+        return find(self.workload, self.manifests.resources)
 
     @cached_property
     def services(self) -> list[Resource]:
-        return [each for each in self.world.of("Service") if service_selects(each, self.workload)]
+        return [each for each in self.manifests.of("Service") if service_selects(each, self.workload)]
 
     @property
     def resource(self) -> Resource:
@@ -156,7 +155,7 @@ class Pods:
 
     def replicas(self) -> int:
         """How many there are at least: the autoscaler's minimum, else what is written, else 1."""
-        for each in self.world.of("HorizontalPodAutoscaler"):
+        for each in self.manifests.of("HorizontalPodAutoscaler"):
             target = mapping(each.spec.get("scaleTargetRef"))
             if target.get("name") == self.resource.name and target.get("kind") == self.resource.kind:
                 least = each.spec.get("minReplicas", 1)
@@ -168,13 +167,13 @@ class Pods:
         """The PodDisruptionBudgets that cover them."""
         return [
             each
-            for each in self.world.of("PodDisruptionBudget")
+            for each in self.manifests.of("PodDisruptionBudget")
             if same_namespace(each, self.resource)
             and label_selector_matches(each.spec.get("selector"), self.workload.labels)
         ]
 
 
-class World:
+class Manifests:
     """The whole input, read once."""
 
     def __init__(self, sources: list[Source]) -> None:

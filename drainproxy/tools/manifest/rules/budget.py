@@ -8,7 +8,7 @@ from drainproxy.config.options import MARGIN_S, Config
 from drainproxy.config.values import show_duration
 from drainproxy.tools.manifest.hooks import Does
 from drainproxy.tools.manifest.objects import DEFAULT_GRACE_S
-from drainproxy.tools.manifest.rules.base import Hit, Severity, World, rule
+from drainproxy.tools.manifest.rules.base import Hit, Manifests, Severity, rule
 from drainproxy.tools.manifest.sidecar import least_grace_s
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ spec:
   #   env: [{{name: DRAINPROXY_GRACE_PERIOD, value: {int(_DEFAULTS.grace_period_s)}s}}]
 """,
 )
-def grace_too_short(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def grace_too_short(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         settings = sidecar.settings
         if not settings.knows("propagation-delay", "quiet-period", "app-stop-time", "drain-timeout"):
             continue
@@ -70,8 +70,8 @@ spec:
     - {name: DRAINPROXY_GRACE_PERIOD, value: 45s}
 """,
 )
-def grace_mismatch(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def grace_mismatch(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         told = sidecar.settings.config.grace_period_s
         if sidecar.settings.is_budget_error or not sidecar.settings.knows("grace-period") or told == pods.grace_s:
             continue
@@ -95,8 +95,8 @@ spec:
   terminationGracePeriodSeconds: 60
 """,
 )
-def default_grace_long_hook(world: World) -> Iterator[Hit]:
-    for pods in world.pods:
+def default_grace_long_hook(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
         if pods.workload.grace_s is not None:
             continue
         for path, _, hook in pods.hooks():
@@ -127,8 +127,8 @@ spec:
     lifecycle: {preStop: {sleep: {seconds: 15}}}
 """,
 )
-def sleep_exceeds_grace(world: World) -> Iterator[Hit]:
-    for pods in world.pods:
+def sleep_exceeds_grace(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
         for path, _, hook in pods.hooks():
             if hook.does is Does.SLEEP and hook.seconds >= pods.grace_s:
                 message = f"sleeps {hook.seconds:g}s, and the grace period is {pods.grace_s}s"
@@ -148,8 +148,8 @@ env:
 - {name: DRAINPROXY_PROPAGATION_DELAY, value: 15s}
 """,
 )
-def bad_setting(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def bad_setting(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         settings = sidecar.settings
         if settings.error and not settings.is_budget_error and settings.knows():
             name = settings.error.split(":")[0].removeprefix("--").removeprefix("DRAINPROXY_").lower()

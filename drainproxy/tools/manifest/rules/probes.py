@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from drainproxy.config.options import Config
 from drainproxy.tools.manifest.objects import mapping, mappings, tcp_ports
-from drainproxy.tools.manifest.rules.base import Hit, Severity, World, rule
+from drainproxy.tools.manifest.rules.base import Hit, Manifests, Severity, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,8 +48,8 @@ def _probes_admin(sidecar: Sidecar, probe: dict[str, Any], *paths: str) -> bool:
     fix="Give the app a readinessProbe; drainproxy's /readyz knows whether the app answers.",
     example=_SIDECAR_PROBES,
 )
-def no_readiness(world: World) -> Iterator[Hit]:
-    for pods in world.served():
+def no_readiness(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
         containers = [*pods.workload.containers, *pods.workload.init_containers]
         if pods.sidecar is None and not any(each.get("readinessProbe") for each in containers):
             yield Hit(pods.resource, pods.at("spec", "containers"), "the Pod is ready before the app listens")
@@ -65,8 +65,8 @@ def no_readiness(world: World) -> Iterator[Hit]:
     fix="Give drainproxy's container a readinessProbe on /readyz of its admin port.",
     example=_SIDECAR_PROBES,
 )
-def readiness_past_proxy(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def readiness_past_proxy(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         probe = mapping(sidecar.container.get("readinessProbe"))
         if pods.workload.runs_to_completion and not probe:
             continue
@@ -90,8 +90,8 @@ readinessProbe: {httpGet: {path: /ready, port: 8080}}
 livenessProbe: {httpGet: {path: /alive, port: 8080}, failureThreshold: 6}
 """,
 )
-def liveness_is_readiness(world: World) -> Iterator[Hit]:
-    for pods in world.served():
+def liveness_is_readiness(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
         for index, app in pods.apps:
             liveness, readiness = mapping(app.get("livenessProbe")), mapping(app.get("readinessProbe"))
             for how in ("httpGet", "exec", "grpc"):
@@ -117,8 +117,8 @@ livenessProbe:
   failureThreshold: 3
 """,
 )
-def liveness_tight(world: World) -> Iterator[Hit]:
-    for pods in world.served():
+def liveness_tight(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
         for where in ("containers", "initContainers"):
             for index, each in enumerate(mappings(pods.workload.pod.get(where))):
                 probe = mapping(each.get("livenessProbe"))
@@ -144,8 +144,8 @@ def liveness_tight(world: World) -> Iterator[Hit]:
     fix="Ask /livez in the start-up probe of a native sidecar.",
     example=_SIDECAR_PROBES,
 )
-def startup_deadlock(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def startup_deadlock(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         probe = mapping(sidecar.container.get("startupProbe"))
         if sidecar.native and _probes_admin(sidecar, probe, "/startupz", "/readyz"):
             path = pods.at_sidecar("startupProbe", "httpGet", "path")
@@ -162,8 +162,8 @@ def startup_deadlock(world: World) -> Iterator[Hit]:
     fix="Ask /livez on the admin port: it stays 200 while draining.",
     example=_SIDECAR_PROBES,
 )
-def proxy_liveness(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def proxy_liveness(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         probe = mapping(sidecar.container.get("livenessProbe"))
         if probe.get("httpGet") and not _probes_admin(sidecar, probe, "/livez", "/healthz"):
             path = pods.at_sidecar("livenessProbe", "httpGet")

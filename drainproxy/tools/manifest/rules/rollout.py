@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.tools.manifest.objects import mapping
-from drainproxy.tools.manifest.rules.base import Hit, Pods, Severity, World, rule
+from drainproxy.tools.manifest.rules.base import Hit, Manifests, Pods, Severity, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def _rolling(pods: Pods) -> dict[str, Any] | None:
 
 def _capacity(pods: Pods) -> int:
     """How many Pods share this workload's traffic: canaries and colours stand behind one Service."""
-    shared = [each for each in pods.world.pods if any(service in pods.services for service in each.services)]
+    shared = [each for each in pods.manifests.pods if any(service in pods.services for service in each.services)]
     return sum(each.replicas() for each in shared or [pods])
 
 
@@ -66,8 +66,8 @@ def _capacity(pods: Pods) -> int:
     fix="Set maxUnavailable: 0 with maxSurge: 1 or more: a new Pod is ready before an old one goes.",
     example=_ROLLING,
 )
-def zero_capacity(world: World) -> Iterator[Hit]:
-    for pods in world.served():
+def zero_capacity(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
         rolling = _rolling(pods)
         replicas = pods.replicas()
         if rolling is None or replicas < 1:
@@ -88,8 +88,8 @@ def zero_capacity(world: World) -> Iterator[Hit]:
     fix="Set maxSurge: 1 or more, and maxUnavailable: 0.",
     example=_ROLLING,
 )
-def no_surge(world: World) -> Iterator[Hit]:
-    for pods in world.served():
+def no_surge(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
         surge = (_rolling(pods) or {}).get("maxSurge", _DEFAULT_SHARE)
         if _share(surge, max(pods.replicas(), 1), up=True) == 0:
             yield Hit(pods.resource, ("spec", "strategy", "rollingUpdate", "maxSurge"), "maxSurge is 0")
@@ -105,8 +105,8 @@ def no_surge(world: World) -> Iterator[Hit]:
     fix="Use RollingUpdate, unless two versions must never run together.",
     example=_ROLLING,
 )
-def recreate(world: World) -> Iterator[Hit]:
-    for pods in world.served():
+def recreate(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
         strategy = mapping(pods.resource.spec.get("strategy"))
         if pods.resource.kind == "Deployment" and strategy.get("type") == "Recreate":
             yield Hit(pods.resource, ("spec", "strategy", "type"), "there is a gap at every rollout")
@@ -122,8 +122,8 @@ def recreate(world: World) -> Iterator[Hit]:
     fix="Run two or more replicas.",
     example=_ROLLING,
 )
-def one_replica(world: World) -> Iterator[Hit]:
-    for pods in world.served():
+def one_replica(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
         kinds = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout")
         if pods.resource.kind in kinds and pods.replicas() == 1 and _capacity(pods) < SEVERAL:
             yield Hit(pods.resource, ("spec", "replicas"), "replicas is 1")
@@ -139,8 +139,8 @@ def one_replica(world: World) -> Iterator[Hit]:
     fix="Set minReadySeconds to a few seconds; behind a cloud load balancer to what it takes to add a target.",
     example=_ROLLING,
 )
-def no_min_ready(world: World) -> Iterator[Hit]:
-    for pods in world.served():
+def no_min_ready(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
         if pods.resource.kind in ("Deployment", "StatefulSet", "DaemonSet") and not pods.resource.spec.get(
             "minReadySeconds"
         ):
@@ -157,8 +157,8 @@ def no_min_ready(world: World) -> Iterator[Hit]:
     fix="Add a PodDisruptionBudget with maxUnavailable: 1.",
     example=_BUDGET,
 )
-def no_disruption_budget(world: World) -> Iterator[Hit]:
-    for pods in world.served():
+def no_disruption_budget(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
         kinds = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout")
         if pods.resource.kind in kinds and pods.replicas() >= SEVERAL and not pods.budgets():
             yield Hit(pods.resource, ("spec", "replicas"), f"{pods.replicas()} replicas may be evicted together")
@@ -174,8 +174,8 @@ def no_disruption_budget(world: World) -> Iterator[Hit]:
     fix="Use maxUnavailable: 1.",
     example=_BUDGET,
 )
-def budget_blocks(world: World) -> Iterator[Hit]:
-    for pods in world.served():
+def budget_blocks(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
         replicas = pods.replicas()
         for budget in pods.budgets():
             most = _share(budget.spec.get("maxUnavailable", replicas), replicas, up=True)
@@ -202,8 +202,8 @@ spec:
       - {type: Pods, value: 1, periodSeconds: 60}
 """,
 )
-def hpa_scale_down(world: World) -> Iterator[Hit]:
-    for each in world.of("HorizontalPodAutoscaler"):
+def hpa_scale_down(manifests: Manifests) -> Iterator[Hit]:
+    for each in manifests.of("HorizontalPodAutoscaler"):
         if not mapping(each.spec.get("behavior")).get("scaleDown"):
             yield Hit(each, ("spec",), "no behavior.scaleDown")
 
@@ -221,8 +221,8 @@ initContainers:
   restartPolicy: Always
 """,
 )
-def classic_sidecar_in_job(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def classic_sidecar_in_job(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         if pods.workload.runs_to_completion and not sidecar.in_init:
             yield Hit(pods.resource, pods.at_sidecar(), "a classic sidecar in a Job")
 
@@ -241,8 +241,8 @@ initContainers:
   restartPolicy: Always
 """,
 )
-def init_container_not_sidecar(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def init_container_not_sidecar(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         if sidecar.in_init and not sidecar.native:
             yield Hit(pods.resource, pods.at_sidecar(), "restartPolicy: Always is missing")
 
@@ -267,8 +267,7 @@ _GONE = {
     ("autoscaling/v2beta1", "HorizontalPodAutoscaler"): ("autoscaling/v2", "1.25"),
     ("autoscaling/v2beta2", "HorizontalPodAutoscaler"): ("autoscaling/v2", "1.26"),
 }
-"""API versions that are served no more, their successor, and since when (Kubernetes' deprecated API migration "
-"guide)."""
+"""API versions no longer served, their successor, and since when (Kubernetes: Deprecated API Migration Guide)."""
 
 
 @rule(
@@ -281,8 +280,8 @@ _GONE = {
     fix="Write the successor's apiVersion; `kubectl convert` helps where fields moved.",
     example=_BUDGET,
 )
-def removed_api(world: World) -> Iterator[Hit]:
-    for each in world.resources:
+def removed_api(manifests: Manifests) -> Iterator[Hit]:
+    for each in manifests.resources:
         successor = _GONE.get((each.api_version, each.kind))
         if successor is not None:
             version, since = successor

@@ -15,7 +15,7 @@ import pytest
 
 from drainproxy.tools.cluster.demo import BARE, DRAINPROXY, SLEEP, Run, conclusion, pod_bars
 from drainproxy.tools.cluster.demo_view import as_json, page, rows, svg
-from drainproxy.tools.cluster.kubelet import Event, What
+from drainproxy.tools.cluster.kubelet import Event, EventReason
 from drainproxy.tools.probe.verdict import Reply, Sample, judge
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ def run(name: str, *faults: str) -> Run:
 
 
 EVENTS = [
-    Event(99.0, "v1-1", "", What.CREATED),
-    Event(99.2, "v1-1", "app", What.STARTED),
-    Event(99.5, "v1-1", "", What.READY),
-    Event(102.0, "v1-1", "", What.DELETED),
-    Event(102.1, "v1-1", "", What.UNREADY),
-    Event(103.0, "v1-1", "", What.GONE),
+    Event(99.0, "v1-1", "", EventReason.CREATED),
+    Event(99.2, "v1-1", "app", EventReason.STARTED),
+    Event(99.5, "v1-1", "", EventReason.READY),
+    Event(102.0, "v1-1", "", EventReason.DELETED),
+    Event(102.1, "v1-1", "", EventReason.UNREADY),
+    Event(103.0, "v1-1", "", EventReason.GONE),
 ]
 
 

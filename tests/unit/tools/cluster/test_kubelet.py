@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from drainproxy.tools.cluster.kubelet import MINIMUM_GRACE_S, Event, Kubelet, Pod, What
+from drainproxy.tools.cluster.kubelet import MINIMUM_GRACE_S, Event, EventReason, Kubelet, Pod
 from drainproxy.tools.cluster.network import Loopback
 from drainproxy.tools.cluster.pod import Container, Exec, HttpGet, PodSpec, Probe, Sleep
 
@@ -95,15 +95,15 @@ class Life:
         self._task = asyncio.create_task(self.pod.live())
         if started:
             for each in containers:
-                await self.until(What.STARTED, each.name)
+                await self.until(EventReason.STARTED, each.name)
                 if each.command in (DEAF, SLOW):
                     log = self._logs / f"pod.{each.name}.log"
                     await _written(log)  # the shell has set its trap
         return self.pod
 
-    async def until(self, what: What, container: str = "", times: int = 1) -> Event:
+    async def until(self, reason: EventReason, container: str = "", times: int = 1) -> Event:
         async with asyncio.timeout(20):
-            while len(found := self.all(what, container)) < times:
+            while len(found := self.all(reason, container)) < times:
                 self._moved.clear()
                 await self._moved.wait()
         return found[times - 1]
@@ -112,12 +112,12 @@ class Life:
         assert self._task is not None
         await asyncio.wait_for(self._task, 20)
 
-    def all(self, what: What, container: str = "") -> list[Event]:
-        return [each for each in self.events if each.what is what and each.container == container]
+    def all(self, reason: EventReason, container: str = "") -> list[Event]:
+        return [each for each in self.events if each.reason is reason and each.container == container]
 
-    def at(self, what: What, container: str = "") -> float:
+    def at(self, reason: EventReason, container: str = "") -> float:
         """Seconds from the Pod's deletion to the event."""
-        return self.all(what, container)[0].at_s - self.all(What.DELETED)[0].at_s
+        return self.all(reason, container)[0].at_s - self.all(EventReason.DELETED)[0].at_s
 
     async def end(self) -> None:
         if self._task is not None:
@@ -146,24 +146,24 @@ async def test_hooks_of_all_containers_start_together_at_deletion(life: Life) ->
     pod.delete()
     await life.over()
     for name in ("side", "app", "other"):
-        assert life.at(What.HOOK, name) < 0.1
-    assert life.at(What.GONE) < 0.9
+        assert life.at(EventReason.HOOK, name) < 0.1
+    assert life.at(EventReason.GONE) < 0.9
 
 
 async def test_a_container_gets_sigterm_when_its_own_hook_has_ended(life: Life) -> None:
     pod = await life.begin(Container("app", DIES, pre_stop=Sleep(0.6)), Container("quick", DIES, pre_stop=Sleep(0.1)))
     pod.delete()
     await life.over()
-    assert 0.1 <= life.at(What.TERM, "quick") < 0.4
-    assert 0.6 <= life.at(What.TERM, "app") < 0.9
+    assert 0.1 <= life.at(EventReason.TERM, "quick") < 0.4
+    assert 0.6 <= life.at(EventReason.TERM, "app") < 0.9
 
 
 async def test_a_container_without_hook_gets_sigterm_at_once(life: Life) -> None:
     pod = await life.begin(Container("app", DIES, pre_stop=Sleep(0.5)), Container("classic", DIES))
     pod.delete()
     await life.over()
-    assert life.at(What.TERM, "classic") < 0.1
-    assert life.at(What.TERM, "app") >= 0.5
+    assert life.at(EventReason.TERM, "classic") < 0.1
+    assert life.at(EventReason.TERM, "app") >= 0.5
 
 
 async def test_a_native_sidecar_gets_sigterm_only_after_all_main_containers_have_exited(life: Life) -> None:
@@ -174,8 +174,8 @@ async def test_a_native_sidecar_gets_sigterm_only_after_all_main_containers_have
     )
     pod.delete()
     await life.over()
-    assert life.at(What.TERM, "side") >= life.at(What.EXITED, "app") >= 0.5
-    assert life.at(What.EXITED, "other") < 0.2
+    assert life.at(EventReason.TERM, "side") >= life.at(EventReason.EXITED, "app") >= 0.5
+    assert life.at(EventReason.EXITED, "other") < 0.2
 
 
 async def test_native_sidecars_start_in_order_and_stop_in_reverse(life: Life, node: Node) -> None:
@@ -186,40 +186,40 @@ async def test_native_sidecars_start_in_order_and_stop_in_reverse(life: Life, no
         Container("app", DIES),
         started=False,
     )
-    await life.until(What.STARTED, "first")
+    await life.until(EventReason.STARTED, "first")
     await node.until_asked("/started")
-    assert not life.all(What.STARTED, "second")
+    assert not life.all(EventReason.STARTED, "second")
     node.gates["/started"].set()
-    await life.until(What.STARTED, "app")
-    order = [event.container for event in life.events if event.what is What.STARTED]
+    await life.until(EventReason.STARTED, "app")
+    order = [event.container for event in life.events if event.reason is EventReason.STARTED]
     assert order == ["first", "second", "app"]
     pod.delete()
     await life.over()
-    assert life.at(What.EXITED, "app") <= life.at(What.TERM, "second")
-    assert life.at(What.EXITED, "second") <= life.at(What.TERM, "first")
+    assert life.at(EventReason.EXITED, "app") <= life.at(EventReason.TERM, "second")
+    assert life.at(EventReason.EXITED, "second") <= life.at(EventReason.TERM, "first")
 
 
 async def test_sigkill_comes_at_the_end_of_the_grace_period(life: Life) -> None:
     pod = await life.begin(Container("app", DEAF), grace_s=1.0)
     pod.delete()
     await life.over()
-    assert life.at(What.TERM, "app") < 0.1
-    assert 1.0 <= life.at(What.KILL, "app") < 1.4
+    assert life.at(EventReason.TERM, "app") < 0.1
+    assert 1.0 <= life.at(EventReason.KILL, "app") < 1.4
 
 
 async def test_the_hook_counts_inside_the_grace_period(life: Life) -> None:
     pod = await life.begin(Container("app", DEAF, pre_stop=Sleep(0.6)), grace_s=1.4)
     pod.delete()
     await life.over()
-    assert 1.4 <= life.at(What.KILL, "app") < 1.8
+    assert 1.4 <= life.at(EventReason.KILL, "app") < 1.8
 
 
 async def test_a_hook_that_used_up_the_grace_period_leaves_two_seconds(life: Life) -> None:
     pod = await life.begin(Container("app", DEAF, pre_stop=Sleep(60)), grace_s=0.5)
     pod.delete()
     await life.over()
-    assert 0.5 <= life.at(What.TERM, "app") < 0.8
-    assert 0.5 + MINIMUM_S <= life.at(What.KILL, "app") < 0.9 + MINIMUM_S
+    assert 0.5 <= life.at(EventReason.TERM, "app") < 0.8
+    assert 0.5 + MINIMUM_S <= life.at(EventReason.KILL, "app") < 0.9 + MINIMUM_S
     assert MINIMUM_GRACE_S == 2.0
 
 
@@ -227,17 +227,17 @@ async def test_a_native_sidecar_that_waited_in_vain_still_gets_sigterm_and_two_s
     pod = await life.begin(Container("side", DEAF, native_sidecar=True), Container("app", DEAF), grace_s=0.8)
     pod.delete()
     await life.over()
-    assert 0.8 <= life.at(What.TERM, "side") < 1.2
-    assert life.at(What.KILL, "side") >= 0.8 + MINIMUM_S
+    assert 0.8 <= life.at(EventReason.TERM, "side") < 1.2
+    assert life.at(EventReason.KILL, "side") >= 0.8 + MINIMUM_S
 
 
 async def test_a_hook_is_not_cancelled_when_the_grace_period_ends(life: Life, node: Node) -> None:
     node.gates["/drain"] = asyncio.Event()
     pod = await life.begin(Container("app", SLOW, pre_stop=HttpGet("/drain", node.port)), grace_s=0.3)
     pod.delete()
-    await life.until(What.TERM, "app")
+    await life.until(EventReason.TERM, "app")
     node.gates["/drain"].set()
-    await life.until(What.HOOK_ENDED, "app")
+    await life.until(EventReason.HOOK_ENDED, "app")
     await life.over()
 
 
@@ -260,10 +260,10 @@ async def test_a_container_lives_as_long_as_its_http_hook_is_not_answered(life: 
     pod = await life.begin(Container("app", DIES, pre_stop=HttpGet("/drain", node.port)))
     pod.delete()
     await node.until_asked("/drain")
-    assert not life.all(What.TERM, "app")
+    assert not life.all(EventReason.TERM, "app")
     node.gates["/drain"].set()
     await life.over()
-    assert life.at(What.TERM, "app") >= life.at(What.HOOK_ENDED, "app")
+    assert life.at(EventReason.TERM, "app") >= life.at(EventReason.HOOK_ENDED, "app")
 
 
 async def test_the_status_of_a_hooks_answer_is_ignored(life: Life, node: Node) -> None:
@@ -271,16 +271,16 @@ async def test_the_status_of_a_hooks_answer_is_ignored(life: Life, node: Node) -
     pod = await life.begin(Container("app", DIES, pre_stop=HttpGet("/drain", node.port)))
     pod.delete()
     await life.over()
-    assert life.all(What.HOOK_ENDED, "app")
-    assert not life.all(What.HOOK_FAILED, "app")
+    assert life.all(EventReason.HOOK_ENDED, "app")
+    assert not life.all(EventReason.HOOK_FAILED, "app")
 
 
 async def test_a_hook_that_meets_a_closed_port_is_an_event_and_sigterm_follows_at_once(life: Life) -> None:
     pod = await life.begin(Container("app", DIES, pre_stop=HttpGet("/drain", 1)))
     pod.delete()
     await life.over()
-    assert life.all(What.HOOK_FAILED, "app")
-    assert life.at(What.TERM, "app") < 0.3
+    assert life.all(EventReason.HOOK_FAILED, "app")
+    assert life.at(EventReason.TERM, "app") < 0.3
 
 
 async def test_a_named_port_of_a_hook_is_one_of_its_own_container(life: Life) -> None:
@@ -290,7 +290,7 @@ async def test_a_named_port_of_a_hook_is_one_of_its_own_container(life: Life) ->
     )
     pod.delete()
     await life.over()
-    (event,) = life.all(What.HOOK_FAILED, "app")
+    (event,) = life.all(EventReason.HOOK_FAILED, "app")
     assert "couldn't find port" in event.detail
 
 
@@ -304,8 +304,8 @@ async def test_an_exec_hook_runs_with_the_pods_variables_and_its_failure_is_an_e
     pod.delete()
     await life.over()
     assert (tmp_path / "said").read_text() == "pod\n"
-    assert life.all(What.HOOK_ENDED, "app")
-    assert life.all(What.HOOK_FAILED, "bad")
+    assert life.all(EventReason.HOOK_ENDED, "app")
+    assert life.all(EventReason.HOOK_FAILED, "bad")
 
 
 # --- probes and restarts ----------------------------------------------------------------------------------------------
@@ -317,12 +317,12 @@ async def test_a_liveness_failure_runs_the_hook_and_restarts_only_that_container
         Container("app", DIES, pre_stop=HttpGet("/drain", node.port), liveness=probe), Container("proxy", DIES)
     )
     node.status["/alive"] = 500
-    await life.until(What.UNHEALTHY, "app")
+    await life.until(EventReason.UNHEALTHY, "app")
     node.status["/alive"] = 200
-    await life.until(What.STARTED, "app", times=2)
+    await life.until(EventReason.STARTED, "app", times=2)
     assert node.asked("/drain") == 1
     assert not life.pod.deleted.is_set()
-    assert not life.all(What.EXITED, "proxy")
+    assert not life.all(EventReason.EXITED, "proxy")
 
 
 async def test_readiness_is_probed_during_termination_and_liveness_is_not(life: Life, node: Node) -> None:
@@ -335,13 +335,13 @@ async def test_readiness_is_probed_during_termination_and_liveness_is_not(life: 
             liveness=Probe(HttpGet("/alive", node.port), period_s=0.05, failure_threshold=1),
         )
     )
-    await life.until(What.READY)
+    await life.until(EventReason.READY)
     pod.delete()
     node.status["/ready"] = node.status["/alive"] = 500
-    await life.until(What.UNREADY)
+    await life.until(EventReason.UNREADY)
     await life.over()
-    assert not life.all(What.UNHEALTHY, "app")
-    assert life.at(What.TERM, "app") >= 0.8
+    assert not life.all(EventReason.UNHEALTHY, "app")
+    assert life.at(EventReason.TERM, "app") >= 0.8
 
 
 @pytest.mark.parametrize(("status", "ready"), [(200, True), (302, True), (399, True), (400, False), (503, False)])
@@ -370,10 +370,10 @@ async def test_a_probe_that_takes_longer_than_its_timeout_has_failed(life: Life,
 async def test_readiness_changes_after_its_threshold(life: Life, node: Node) -> None:
     probe = Probe(HttpGet("/ready", node.port), period_s=0.1, failure_threshold=3)
     await life.begin(Container("app", DIES, readiness=probe))
-    await life.until(What.READY)
+    await life.until(EventReason.READY)
     asked = node.asked("/ready")
     node.status["/ready"] = 503
-    await life.until(What.UNREADY)
+    await life.until(EventReason.UNREADY)
     assert node.asked("/ready") - asked == 3
 
 
@@ -387,11 +387,11 @@ async def test_the_startup_probe_holds_back_the_others_and_its_failure_restarts(
             readiness=Probe(HttpGet("/ready", node.port), period_s=0.05),
         )
     )
-    event = await life.until(What.UNHEALTHY, "app")
+    event = await life.until(EventReason.UNHEALTHY, "app")
     assert event.detail == "startup"
     assert node.asked("/ready") == 0
     node.status["/started"] = 200
-    await life.until(What.READY)
+    await life.until(EventReason.READY)
 
 
 async def test_a_pod_is_ready_when_all_its_containers_are(life: Life, node: Node) -> None:
@@ -402,14 +402,14 @@ async def test_a_pod_is_ready_when_all_its_containers_are(life: Life, node: Node
     )
     assert not pod.serving
     node.status["/ready"] = 200
-    await life.until(What.READY)
+    await life.until(EventReason.READY)
 
 
 async def test_a_container_that_crashes_is_restarted_at_once_and_then_after_a_back_off(life: Life) -> None:
     await life.begin(Container("app", ("false",)))
-    await life.until(What.STARTED, "app", times=3)
-    exits = life.all(What.EXITED, "app")
-    starts = life.all(What.STARTED, "app")
+    await life.until(EventReason.STARTED, "app", times=3)
+    exits = life.all(EventReason.EXITED, "app")
+    starts = life.all(EventReason.STARTED, "app")
     assert starts[1].at_s - exits[0].at_s < 0.2
     assert starts[2].at_s - exits[1].at_s >= 0.3
 
@@ -420,9 +420,9 @@ async def test_nothing_is_restarted_once_the_pod_is_deleted(life: Life) -> None:
     )
     pod.delete()
     await life.over()
-    assert len(life.all(What.STARTED, "app")) == 1
-    assert not life.all(What.TERM, "app")  # it had crashed when its hook ended
-    assert life.at(What.GONE) >= 0.6  # and yet its hook was waited for
+    assert len(life.all(EventReason.STARTED, "app")) == 1
+    assert not life.all(EventReason.TERM, "app")  # it had crashed when its hook ended
+    assert life.at(EventReason.GONE) >= 0.6  # and yet its hook was waited for
 
 
 async def test_what_a_container_started_ends_with_its_first_process(life: Life, tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ async def test_a_pod_that_is_deleted_while_it_starts_goes_away(life: Life) -> No
     pod = await life.begin(Container("app", DIES), started=False)
     pod.delete()
     await life.over()
-    assert life.events[-1].what is What.GONE
+    assert life.events[-1].reason is EventReason.GONE
 
 
 async def test_variables_are_expanded_in_the_environment_and_then_in_the_command(life: Life, tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ async def test_deleting_twice_is_deleting_once(life: Life) -> None:
     pod.delete()
     pod.delete()
     await life.over()
-    assert len(life.all(What.HOOK, "app")) == 1
+    assert len(life.all(EventReason.HOOK, "app")) == 1
 
 
 def _runs(pid: int) -> bool:

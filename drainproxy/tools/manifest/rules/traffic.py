@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.config.options import Config
 from drainproxy.tools.manifest.objects import is_native_sidecar, mapping, mappings, port_by_name, tcp_ports
-from drainproxy.tools.manifest.rules.base import Hit, Pods, Severity, World, rule
+from drainproxy.tools.manifest.rules.base import Hit, Manifests, Pods, Severity, rule
 from drainproxy.tools.manifest.sidecar import PlannedRoute, is_drainproxy
 from drainproxy.tools.manifest.wiring import is_headless, policy_overlay
 
@@ -46,8 +46,8 @@ def _declares(pods: Pods, name: str) -> bool:
     fix="Aim targetPort at drainproxy's port: its number, or a name that only drainproxy's container has.",
     example=_GOOD_SERVICE,
 )
-def service_past_proxy(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def service_past_proxy(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         for service in pods.services:
             for index, target in _targets(service):
                 number = port_by_name(pods.workload, target) if isinstance(target, str) else target
@@ -68,8 +68,8 @@ def service_past_proxy(world: World) -> Iterator[Hit]:
     fix="Give the port that name in the container, or write the number.",
     example=_GOOD_SERVICE,
 )
-def service_unknown_port(world: World) -> Iterator[Hit]:
-    for pods in world.pods:
+def service_unknown_port(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
         for service in pods.services:
             for index, target in _targets(service):
                 if isinstance(target, str) and not _declares(pods, target):
@@ -93,8 +93,8 @@ spec:
   - {{name: http, port: {_DATA}}}
 """,
 )
-def headless_past_proxy(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def headless_past_proxy(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         for service in pods.services:
             for index, port in enumerate(mappings(service.spec.get("ports"))):
                 number = port.get("port")
@@ -119,8 +119,8 @@ spec:
   publishNotReadyAddresses: false
 """,
 )
-def publish_not_ready(world: World) -> Iterator[Hit]:
-    for service in world.of("Service"):
+def publish_not_ready(manifests: Manifests) -> Iterator[Hit]:
+    for service in manifests.of("Service"):
         if service.spec.get("publishNotReadyAddresses") is True:
             path = ("spec", "publishNotReadyAddresses")
             yield Hit(service, path, "Pods that start or stop get requests")
@@ -140,8 +140,8 @@ env:
 - {name: DRAINPROXY_READINESS_ON_DRAIN, value: hold}
 """,
 )
-def local_traffic_fails_readiness(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def local_traffic_fails_readiness(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         settings = sidecar.settings
         if settings.config.readiness_on_drain_s > 0 or not settings.knows("readiness-on-drain"):
             continue
@@ -168,16 +168,16 @@ spec:
     - {{port: {_DATA}, protocol: TCP}}
 """,
 )
-def policy_blocks_proxy(world: World) -> Iterator[Hit]:
+def policy_blocks_proxy(manifests: Manifests) -> Iterator[Hit]:
     wired = []
-    for pods, sidecar in world.proxied():
+    for pods, sidecar in manifests.proxied():
         names = {port["containerPort"]: str(port.get("name") or "") for _, port in tcp_ports(sidecar.container)}
         routes = tuple(
             PlannedRoute(names.get(each.listen.port, ""), each.listen.port, each.upstream.port, each.protocol)
             for each in sidecar.settings.config.routes
         )
         wired.append((pods.workload, routes))
-    for policy in world.of("NetworkPolicy"):
+    for policy in manifests.of("NetworkPolicy"):
         missing = mapping(mapping(policy_overlay(policy, wired)).get("spec"))
         for direction, rules in missing.items():
             for index, added in rules.items.items():
@@ -200,8 +200,8 @@ env:
 - {name: DRAINPROXY_ADMIN, value: ":9181"}
 """,
 )
-def port_conflict(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def port_conflict(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         ours = {*sidecar.data_ports, sidecar.admin_port}
         if not sidecar.settings.knows("listen", "route", "admin"):
             continue
@@ -226,8 +226,8 @@ def port_conflict(world: World) -> Iterator[Hit]:
     fix="On older clusters write the number in targetPort, or use a classic sidecar.",
     example=_GOOD_SERVICE,
 )
-def named_port_needs_1_32(world: World) -> Iterator[Hit]:
-    for pods in world.pods:
+def named_port_needs_1_32(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
         main = {port.get("name") for each in pods.workload.containers for _, port in tcp_ports(each)}
         for service in pods.services:
             for index, target in _targets(service):
@@ -249,8 +249,8 @@ env:
 - {name: DRAINPROXY_UPSTREAM, value: "127.0.0.1:8080"}
 """,
 )
-def upstream_unknown(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def upstream_unknown(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         declared = {port["containerPort"] for _, app in pods.apps for _, port in tcp_ports(app)}
         if not declared or not sidecar.settings.knows("upstream", "route"):
             continue
@@ -275,8 +275,8 @@ containers:
   - {{name: http, containerPort: {_DATA}, hostPort: 80}}
 """,
 )
-def host_port_past_proxy(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def host_port_past_proxy(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         for index, app in pods.apps:
             for at, port in tcp_ports(app):
                 if port.get("hostPort") and port["containerPort"] in sidecar.upstream_ports:

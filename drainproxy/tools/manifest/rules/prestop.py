@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from drainproxy.config.options import Config
 from drainproxy.tools.manifest.hooks import Does, Hook, needs_shell, read_hook
 from drainproxy.tools.manifest.objects import mapping, same_namespace, tcp_ports
-from drainproxy.tools.manifest.rules.base import Hit, Pods, Severity, World, rule
+from drainproxy.tools.manifest.rules.base import Hit, Manifests, Pods, Severity, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +33,9 @@ _NO_SHELL = re.compile(
 )
 
 
-def _http_drain_hooks(world: World) -> Iterator[tuple[Pods, Sidecar, Path, dict[str, Any], Hook]]:
+def _http_drain_hooks(manifests: Manifests) -> Iterator[tuple[Pods, Sidecar, Path, dict[str, Any], Hook]]:
     """The hooks of apps that call /drain over HTTP, in Pods with drainproxy."""
-    for pods, sidecar in world.proxied():
+    for pods, sidecar in manifests.proxied():
         for path, container, hook in pods.hooks():
             if hook.does is Does.DRAIN and hook.http is not None and container is not sidecar.container:
                 yield pods, sidecar, path, hook.http, hook
@@ -51,8 +51,8 @@ def _http_drain_hooks(world: World) -> Iterator[tuple[Pods, Sidecar, Path, dict[
     fix="Point preStop of the app's container at drainproxy's /drain, with the port's number.",
     example=_GOOD_HOOK,
 )
-def no_drain_hook(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def no_drain_hook(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         own = read_hook(sidecar.container)
         for index, app in pods.traffic:
             hook = read_hook(app)
@@ -72,8 +72,8 @@ def no_drain_hook(world: World) -> Iterator[Hit]:
     fix="Move the hook to the app's container.",
     example=_GOOD_HOOK,
 )
-def hook_on_sidecar(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def hook_on_sidecar(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         if read_hook(sidecar.container).does is not Does.DRAIN:
             continue
         unprotected = [app for _, app in pods.traffic if read_hook(app).does is not Does.DRAIN]
@@ -94,8 +94,8 @@ def hook_on_sidecar(world: World) -> Iterator[Hit]:
     fix="Write the port's number.",
     example=_GOOD_HOOK,
 )
-def hook_named_port(world: World) -> Iterator[Hit]:
-    for pods in world.pods:
+def hook_named_port(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
         for path, container, hook in pods.hooks():
             port = mapping(hook.http).get("port")
             if not isinstance(port, str) or port.isdigit():
@@ -121,8 +121,8 @@ def hook_named_port(world: World) -> Iterator[Hit]:
     fix="Take `host` out.",
     example=_GOOD_HOOK,
 )
-def hook_host(world: World) -> Iterator[Hit]:
-    for pods in world.pods:
+def hook_host(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
         for path, _, hook in pods.hooks():
             host = str(mapping(hook.http).get("host") or "")
             if _LOOPBACK.fullmatch(host):
@@ -138,8 +138,8 @@ def hook_host(world: World) -> Iterator[Hit]:
     fix="Take `scheme` out, or write HTTP.",
     example=_GOOD_HOOK,
 )
-def hook_https(world: World) -> Iterator[Hit]:
-    for pods, _, path, http, _hook in _http_drain_hooks(world):
+def hook_https(manifests: Manifests) -> Iterator[Hit]:
+    for pods, _, path, http, _hook in _http_drain_hooks(manifests):
         if str(http.get("scheme", "HTTP")).upper() == "HTTPS":
             yield Hit(pods.resource, (*path, "httpGet", "scheme"), "the admin port speaks plain HTTP")
 
@@ -154,8 +154,8 @@ def hook_https(world: World) -> Iterator[Hit]:
     fix="Use the port of --admin.",
     example=_GOOD_HOOK,
 )
-def hook_port(world: World) -> Iterator[Hit]:
-    for pods, sidecar, path, http, _hook in _http_drain_hooks(world):
+def hook_port(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar, path, http, _hook in _http_drain_hooks(manifests):
         port = http.get("port")
         if isinstance(port, int) and port != sidecar.admin_port and sidecar.settings.knows("admin"):
             message = f"port {port}; drainproxy's admin port is {sidecar.admin_port}"
@@ -172,8 +172,8 @@ def hook_port(world: World) -> Iterator[Hit]:
     fix="Call /drain (with event=1 a forced drain leaves an event on the Pod).",
     example=_GOOD_HOOK,
 )
-def hook_path(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def hook_path(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         for path, _, hook in pods.hooks():
             if hook.http is None:
                 continue
@@ -209,8 +209,8 @@ containers:
         - {{name: X-Drain-Token, value: same-as-the-sidecars}}
 """,
 )
-def hook_token(world: World) -> Iterator[Hit]:
-    for pods, sidecar, path, _, hook in _http_drain_hooks(world):
+def hook_token(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar, path, _, hook in _http_drain_hooks(manifests):
         settings = sidecar.settings
         if not settings.knows("drain-access"):
             continue
@@ -229,7 +229,7 @@ def hook_token(world: World) -> Iterator[Hit]:
 def _token_in_secret(pods: Pods, sidecar: Sidecar) -> str | None:
     """The token if its Secret is in the input."""
     name, key = sidecar.settings.token_secret or ("", "")
-    for secret in pods.world.of("Secret"):
+    for secret in pods.manifests.of("Secret"):
         if secret.name != name or not same_namespace(secret, pods.resource):
             continue
         plain = mapping(secret.data.get("stringData")).get(key)
@@ -256,8 +256,8 @@ env:
 - {{name: DRAINPROXY_ADMIN, value: ":{_ADMIN}"}}
 """,
 )
-def admin_loopback(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def admin_loopback(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         admin = sidecar.settings.config.admin
         if _LOOPBACK.fullmatch(admin.host) or admin.path:
             yield Hit(pods.resource, pods.env_path("admin"), f"--admin {admin} is out of the kubelet's reach")
@@ -275,8 +275,8 @@ def admin_loopback(world: World) -> Iterator[Hit]:
     "finishes its requests after SIGTERM.",
     example=_GOOD_HOOK,
 )
-def sleep_alone(world: World) -> Iterator[Hit]:
-    for pods in world.pods:
+def sleep_alone(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
         for path, container, hook in pods.hooks():
             ours = pods.sidecar is not None and container is pods.sidecar.container
             if hook.does is Does.SLEEP and not ours and pods.sidecar is None and pods.served:
@@ -294,8 +294,8 @@ def sleep_alone(world: World) -> Iterator[Hit]:
     fix="Use httpGet, or `preStop: {sleep: {seconds: N}}` (Kubernetes 1.30 and later): both need nothing in the image.",
     example=_GOOD_HOOK,
 )
-def exec_no_shell(world: World) -> Iterator[Hit]:
-    for pods in world.pods:
+def exec_no_shell(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
         for path, container, hook in pods.hooks():
             image = str(container.get("image", ""))
             if needs_shell(hook) and _NO_SHELL.search(image) and "debug" not in image:
@@ -312,8 +312,8 @@ def exec_no_shell(world: World) -> Iterator[Hit]:
     fix="Add event=1 to the hook's path.",
     example=_GOOD_HOOK,
 )
-def hook_without_event(world: World) -> Iterator[Hit]:
-    for pods, _, path, http, _hook in _http_drain_hooks(world):
+def hook_without_event(manifests: Manifests) -> Iterator[Hit]:
+    for pods, _, path, http, _hook in _http_drain_hooks(manifests):
         query = parse_qs(str(http.get("path", "")).partition("?")[2])
         if query.get("event") != ["1"] and "wait" not in query:
             yield Hit(
@@ -331,8 +331,8 @@ def hook_without_event(world: World) -> Iterator[Hit]:
     fix="Put drainproxy in front (`drainproxy inject`), or sleep in preStop and finish requests after SIGTERM.",
     example=_GOOD_HOOK,
 )
-def no_hook(world: World) -> Iterator[Hit]:
-    for pods in world.served():
+def no_hook(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
         if pods.sidecar is not None:
             continue
         for index, app in pods.traffic:
@@ -355,8 +355,8 @@ env:
 - {name: DRAINPROXY_DRAIN_TOKEN, value: a-long-random-text}
 """,
 )
-def open_drain(world: World) -> Iterator[Hit]:
-    for pods, sidecar in world.proxied():
+def open_drain(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
         settings = sidecar.settings
         known = settings.knows("drain-access", "drain-token", "drain-token-file")
         if settings.config.access == "any" and known:
@@ -379,8 +379,8 @@ containers:
       httpGet: {{path: "/drain?event=1", port: {_ADMIN}}}
 """,
 )
-def helper_stops_first(world: World) -> Iterator[Hit]:
-    for pods, _ in world.proxied():
+def helper_stops_first(manifests: Manifests) -> Iterator[Hit]:
+    for pods, _ in manifests.proxied():
         with_traffic = [index for index, _ in pods.traffic]
         for index, each in pods.apps:
             if with_traffic and index not in with_traffic and read_hook(each).does is Does.NOTHING:
