@@ -23,7 +23,7 @@ RUN ["/build/bin/pip", "install", "--no-cache-dir", "--require-hashes", "--only-
 RUN ["/build/bin/pip", "--python=/opt/drainproxy/bin/python3", "install", "--no-cache-dir", "--no-compile", \
      "--require-hashes", "--only-binary=:all:", "--requirement=image/requirements.txt"]
 # What changes most comes last: a change of drainproxy downloads nothing.
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY drainproxy ./drainproxy
 RUN ["/build/bin/pip", "wheel", "--no-cache-dir", "--no-deps", "--no-build-isolation", "--wheel-dir=/wheels", "."]
 RUN ["/build/bin/pip", "--python=/opt/drainproxy/bin/python3", "install", "--no-compile", "--no-deps", "--no-index", \
@@ -34,7 +34,7 @@ RUN ["/opt/drainproxy/bin/python3", "image/bytecode.py", "/opt/drainproxy/byteco
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="drainproxy" \
-      org.opencontainers.image.description="A sidecar reverse proxy that gives graceful shutdown to apps nobody modifies" \
+      org.opencontainers.image.description="A sidecar reverse proxy that gives graceful shutdown to apps you cannot change" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/drainproxy /opt/drainproxy
 ENV PATH=/opt/drainproxy/bin:/usr/local/bin:/usr/bin:/bin \

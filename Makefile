@@ -1,10 +1,10 @@
 # Everything a person or CI does with this repository. `make help` lists it.
 SHELL := /bin/sh
+# Which Python to work with: `make test PYTHON=python3.13`. The environment is made anew for each.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
-BENCH_STAMP := $(VENV)/.installed-bench
+STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
 SHORT ?=
 ARGS ?=
 
@@ -18,14 +18,18 @@ DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server red
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-# Debian's python3 comes without ensurepip: the environment is made without pip, and the outer pip fills it.
+# Debian's python3 comes without ensurepip: the environment is made without pip, and an outer pip puts a recent one in,
+# which knows dependency groups. The outer pip is PYTHON's own or, where it has none, that of python3.
 $(STAMP): pyproject.toml
-	$(PYTHON) -m venv --without-pip $(VENV)
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --editable '.[dev]'
+	@[ -e $@ ] || $(PYTHON) -m venv --clear --without-pip $(VENV)
+	@if $(PYTHON) -m pip --version >/dev/null 2>&1; then pip="$(PYTHON) -m pip"; else pip="python3 -m pip"; fi; \
+	$$pip --python $(BIN)/python install --quiet --disable-pip-version-check 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tools]' --group dev
 	@touch $@
 
-$(BENCH_STAMP): $(STAMP)
-	$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+# What only one target needs comes when it is first asked for.
+$(STAMP)-%: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group $*
 	@touch $@
 
 setup: $(STAMP) ## make the virtual environment
@@ -35,10 +39,13 @@ debian: ## install the programs that tests use as peers (as root, or with sudo t
 	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; \
 	done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" = 0 ]; then run=""; elif sudo -n true 2>/dev/null; then run="sudo"; \
+	if [ "$$(id -u)" = 0 ]; then run=""; elif sudo -n true 2>/dev/null; then \
+	  run="sudo -n env http_proxy=$$http_proxy https_proxy=$$https_proxy"; \
 	else echo "not root: tests that need$$missing will be skipped"; [ -z "$$CI" ] || exit 1; exit 0; fi; \
 	echo "installing$$missing"; \
-	$$run apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$run apt-get install -y -qq --no-install-recommends $$missing >/dev/null
+	{ $$run apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	$$run apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } \
+	|| { echo "not installed: tests that need$$missing will be skipped"; [ -z "$$CI" ]; }
 
 test: $(STAMP) debian ## set up and run all tests; ARGS="-k drain" for some
 	$(BIN)/pytest $(ARGS)
@@ -56,10 +63,10 @@ contracts: $(STAMP) ## who may import whom
 demo: $(STAMP) ## a rolling update without and with drainproxy: who loses what
 	$(BIN)/drainproxy demo $(ARGS)
 
-bench: $(BENCH_STAMP) debian ## cost next to nginx, HAProxy and Envoy; SHORT=1 only proves that it runs
+bench: $(STAMP)-bench debian ## cost next to nginx, HAProxy and Envoy; SHORT=1 only proves that it runs
 	$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(ARGS)
 
-profile: $(BENCH_STAMP) debian ## where the microseconds go: a flame graph and a list
+profile: $(STAMP)-bench debian ## where the microseconds go: a flame graph and a list
 	$(BIN)/python -m tests.bench.profile $(ARGS)
 
 docs: $(STAMP) ## write the pages that are made from the code

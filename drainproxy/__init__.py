@@ -1,3 +1,3 @@
-"""drainproxy: a sidecar reverse proxy that gives graceful shutdown to apps nobody modifies."""
+"""drainproxy: a sidecar reverse proxy that gives graceful shutdown to apps you cannot change."""
 
 __version__ = "0.1.0"

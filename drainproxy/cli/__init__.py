@@ -63,7 +63,7 @@ class _Verbs(click.Group):
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="drainproxy", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Graceful shutdown for apps nobody modifies: a sidecar reverse proxy that drains.
+    """Graceful shutdown for apps you cannot change: a sidecar reverse proxy that drains.
 
     Point the app container's preStop at drainproxy's /drain; it answers when the app may be stopped.
     """

@@ -128,7 +128,7 @@ def test_the_labels_say_what_the_project_says() -> None:
     assert labels == {
         "org.opencontainers.image.title": project["name"],
         "org.opencontainers.image.description": project["description"],
-        "org.opencontainers.image.licenses": project["license"]["text"],
+        "org.opencontainers.image.licenses": project["license"],
     }
 
 
@@ -297,7 +297,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Builder:
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The working tree's files of the context, as they were when the test began."""
     folder = tmp_path_factory.mktemp("context")
-    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md"):
+    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, folder)
     for name in ("image", "drainproxy"):
         shutil.copytree(ROOT / name, folder / name)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drainproxy.errors import ConfigError
-from drainproxy.tools.cli.probe import only_rich_is_missing, write_file
+from drainproxy.tools.cli._packages import missing
+from drainproxy.tools.cli.probe import write_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +55,7 @@ def command(**options: Any) -> None:
     except asyncio.CancelledError:
         sys.exit(_INTERRUPTED)
     except ImportError as error:
-        raise only_rich_is_missing(error) from error
+        raise missing(error, "rich") from error
     sys.exit(0 if good else 1)
 
 

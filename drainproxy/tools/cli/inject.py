@@ -184,7 +184,7 @@ def _seconds(text: str | None) -> float | None:
 def need_tools() -> None:
     """Raises ManifestError where the YAML reader is missing: the sidecar's image goes without it."""
     if find_spec("ruamel") is None or find_spec("ruamel.yaml") is None:
-        raise ManifestError("ruamel.yaml is not installed; it comes with the extra: pip install 'drainproxy[tools]'")
+        raise ManifestError("this command needs the package ruamel.yaml: pip install ruamel.yaml")
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import click
 
 from drainproxy.config.values import parse_duration
 from drainproxy.errors import ConfigError, DrainproxyError
+from drainproxy.tools.cli._packages import missing
 
 if TYPE_CHECKING:
     import aiohttp
@@ -150,7 +151,7 @@ def command(url: str, command_line: tuple[str, ...], **options: Any) -> None:
     try:
         code = asyncio.run(_probe(request, command_line, options))
     except ImportError as error:
-        raise only_rich_is_missing(error) from error
+        raise missing(error, "rich") from error
     sys.exit(code)
 
 
@@ -200,22 +201,6 @@ def _check_command(command_line: tuple[str, ...]) -> None:
     """A typing error must not cost a measurement."""
     if command_line and shutil.which(command_line[0]) is None:
         raise ConfigError("CMD", command_line[0], "a program that can be found")
-
-
-class MissingPackageError(DrainproxyError):
-    """A package that only the laptop commands need is not installed. Not 1: no request was lost."""
-
-    exit_code = 2
-
-    def __init__(self) -> None:
-        super().__init__("this command needs the rich package: pip install 'drainproxy[tools]'")
-
-
-def only_rich_is_missing(error: ImportError) -> MissingPackageError:
-    """The expected failure for an import that failed for want of rich; any other is raised as it is."""
-    if error.name is None or error.name.partition(".")[0] != "rich":
-        raise error
-    return MissingPackageError()
 
 
 async def _probe(request: Request, command_line: tuple[str, ...], options: dict[str, Any]) -> int:

@@ -124,7 +124,7 @@ def test_remove_says_when_there_is_nothing_to_take_out() -> None:
 @pytest.mark.parametrize("verb", ["inject", "check"])
 def test_without_the_tools_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     monkeypatch.setattr("drainproxy.tools.cli.inject.find_spec", lambda name: None)
-    with pytest.raises(ManifestError, match=r"drainproxy\[tools\]"):
+    with pytest.raises(ManifestError, match=r"pip install ruamel\.yaml"):
         cli.main([verb, "-f", "-"], standalone_mode=False)
 
 

@@ -139,7 +139,7 @@ def test_without_rich_both_commands_say_what_to_install(command: tuple[str, ...]
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.strip() == "drainproxy: this command needs the rich package: pip install 'drainproxy[tools]'"
+    assert done.stderr.strip() == "drainproxy: this command needs the package rich: pip install rich"
 
 
 def test_on_a_terminal_the_view_is_live_and_ctrl_c_ends_with_the_report(url: str) -> None:
