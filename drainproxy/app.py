@@ -18,6 +18,7 @@ from drainproxy import __version__
 from drainproxy.admin.server import AdminServer
 from drainproxy.config.loading import effective
 from drainproxy.drain.ledger import Ledger
+from drainproxy.drain.turns import Turns
 from drainproxy.net.health import HealthMonitor
 from drainproxy.net.listener import BACKLOG, Listener
 from drainproxy.net.pool import Pool
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from drainproxy.config.options import Config
     from drainproxy.config.values import Route
+    from drainproxy.net.client import ClientConnection
     from drainproxy.observe.log import Log
 
 try:
@@ -71,8 +73,9 @@ async def _serve(config: Config, log: Log, command: Sequence[str]) -> int:
     most_connections = _files_for_connections(config, log)
     tls = _tls(config)
     meter, ledger, timers, tasks = Meter(), Ledger(), Timers(loop), Tasks(loop)
+    turns: Turns[ClientConnection] = Turns()
     observer = log.with_access_log(meter)
-    supervisor = Supervisor(loop, config, ledger=ledger, meter=meter, log=log)
+    supervisor = Supervisor(loop, config, ledger=ledger, turns=turns, meter=meter, log=log)
 
     def listener_for(route: Route) -> Listener:
         pool = Pool(loop, route.upstream, config, timers, observer)
@@ -82,6 +85,7 @@ async def _serve(config: Config, log: Log, command: Sequence[str]) -> int:
             config,
             pool=pool,
             ledger=ledger,
+            turns=turns,
             timers=timers,
             observer=observer,
             tasks=tasks,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from drainproxy.config.options import MARGIN_S
 from drainproxy.drain.machine import DrainMachine, Enter, Exit, Finish
 from drainproxy.drain.phase import Outcome, Phase, State
-from drainproxy.drain.schedule import spread
 from drainproxy.net.health import HealthMonitor, gate_reason
 from drainproxy.observe.status import ConnectionCounts, UpstreamView, drain_summary
 
@@ -24,15 +23,13 @@ if TYPE_CHECKING:
     from drainproxy.drain.ledger import Ledger
     from drainproxy.drain.machine import Directive
     from drainproxy.drain.phase import Trigger
+    from drainproxy.drain.turns import Turns
     from drainproxy.net.client import ClientConnection
     from drainproxy.net.health import Health
     from drainproxy.net.listener import Listener
     from drainproxy.observe.log import Log
     from drainproxy.observe.metrics import Meter
     from drainproxy.observe.status import Summary
-
-IDLE_SHARE = 0.5
-"""Part of the quiet period in which idle connections take their turns: the rest is for their answers to arrive."""
 
 
 class Supervisor:
@@ -44,6 +41,7 @@ class Supervisor:
         config: Config,
         *,
         ledger: Ledger,
+        turns: Turns[ClientConnection],
         meter: Meter,
         log: Log,
     ) -> None:
@@ -57,13 +55,14 @@ class Supervisor:
         self.stop_app: Callable[[], None] = _the_kubelet_does_it
         self.exit_code: asyncio.Future[int] = loop.create_future()
         self._loop = loop
+        self._turns = turns
         self._meter = meter
         self._log = log
         self._finished: asyncio.Future[Finish] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._state = State.STARTING
         self._advance_soon = False
-        ledger.on_idle = self._soon
+        ledger.on_idle = turns.on_sooner = self._soon
 
     # --- facts --------------------------------------------------------------------------------------------------------
 
@@ -186,6 +185,8 @@ class Supervisor:
                 self._carry_out(directive)
             if isinstance(directives[-1], Exit):
                 return
+        for connection in self._turns.due(self.now()):
+            connection.wind_down()
         if self.machine.app_may_stop:
             self.stop_app()
         self._note_state()
@@ -207,34 +208,26 @@ class Supervisor:
             listener.enter(phase)
         if phase is Phase.PROPAGATING and self._finished.done():
             self._finished = self._loop.create_future()
+        if phase is Phase.SERVING:
+            self._turns.clear()
         if phase is Phase.FINISHING:
-            self._ask_to_go()
+            self._begin_turns()
         if phase is Phase.DRAINED:
             self._ask_the_rest_to_go()
             self._look_often()
 
-    def _ask_to_go(self) -> None:
-        """Every connection gets its turn, so that their clients do not all reconnect at once.
-
-        Idle ones do not hold the drain, so they must have had theirs before it can end: what a client sent on one
-        afterwards would find the app stopped.
-        """
-        connections = [connection for listener in self.listeners for connection in listener.connections]
-        idle = [connection for connection in connections if connection.session.idle]
-        busy = [connection for connection in connections if not connection.session.idle]
-        window_s = self.config.close_spread_s
-        self._take_turns(idle, min(window_s, self.config.quiet_period_s * IDLE_SHARE))
-        self._take_turns(busy, window_s)
-
-    def _take_turns(self, connections: list[ClientConnection], window_s: float) -> None:
+    def _begin_turns(self) -> None:
+        """Every connection gets its turn, so that their clients do not all reconnect at once."""
         schedule = self.machine.schedule
         assert schedule is not None, "turns are taken in a drain"
-        offsets = spread(len(connections), window_s, schedule.deadline_at - self.now())
-        for connection, offset_s in zip(connections, offsets, strict=True):
-            if offset_s:
-                self._loop.call_later(offset_s, connection.wind_down)
-            else:
-                connection.wind_down()
+        connections = [connection for listener in self.listeners for connection in listener.connections]
+        self._turns.begin(
+            idle=[connection for connection in connections if connection.session.idle],
+            busy=[connection for connection in connections if not connection.session.idle],
+            window_s=self.config.close_spread_s,
+            schedule=schedule,
+            now=self.now(),
+        )
 
     def _ask_the_rest_to_go(self) -> None:
         """The drain is over before everyone had a turn, or was idle at it: now, before the app is told to stop."""
@@ -271,9 +264,9 @@ class Supervisor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        wake_at = self.machine.wake_at()
-        if wake_at is not None:
-            self._timer = self._loop.call_at(wake_at, self._advance)
+        wakes = [at for at in (self.machine.wake_at(), self._turns.wake_at()) if at is not None]
+        if wakes:
+            self._timer = self._loop.call_at(min(wakes), self._advance)
 
 
 def _the_kubelet_does_it() -> None:

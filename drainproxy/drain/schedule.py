@@ -1,4 +1,4 @@
-"""When does each step of a drain come? The arithmetic of floor, quiet, deadline and spreading, in one place.
+"""When does each step of a drain come? The arithmetic of floor, quiet and deadline, in one place.
 
 All times are absolute seconds on the caller's clock; all durations come from the options.
 """
@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from drainproxy.config.options import Config
 
 HURRY_CAP_S = 5.0
@@ -55,9 +53,3 @@ class Schedule:
         """When the traffic counts as having stopped, if nothing more arrives."""
         since = self.floor_at if last_arrival_at is None else max(self.floor_at, last_arrival_at)
         return min(since + self.quiet_period_s, self.quiet_limit_at)
-
-
-def spread(count: int, window_s: float, room_s: float) -> Iterator[float]:
-    """Offsets in seconds at which `count` connections are asked to go: evenly over the window, within the room left."""
-    window = max(0.0, min(window_s, room_s))
-    return (window * index / count for index in range(count))

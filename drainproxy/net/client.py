@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import LATE, Phase
+from drainproxy.drain.turns import ASK_AGAIN_S
 from drainproxy.net.flow import ReadGate, has_news, reset
 from drainproxy.protocol.http1 import Forwarding
 from drainproxy.session.ports import UNREAD, Hold, Wait
@@ -29,8 +30,6 @@ _PEER_FULL = Hold.PEER_FULL
 
 LINGER_S = 2.0
 """How long a connection that we end is still read from, so that our last bytes are not lost to a reset."""
-ASK_AGAIN_S = 1.0
-"""A connection that was busy or just made at its turn to go, and is idle afterwards, is asked again after this."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -296,7 +295,7 @@ class ClientConnection(asyncio.Protocol):
         """See Client."""
         self.work.kind = kind
         if self.listener.phase in LATE:
-            self.listener.loop.call_later(ASK_AGAIN_S, self.wind_down)
+            self.listener.turns.again(self, self.listener.loop.time())
 
     def switch(self, session: Session) -> None:
         """See Client."""
@@ -319,10 +318,9 @@ class ClientConnection(asyncio.Protocol):
 
     def wind_down(self) -> None:
         """It is this connection's turn to be asked to go. One that was only just made is about to say something."""
-        if self.listener.phase is _SERVING:
-            return  # resumed before its turn came
-        if not self.received and self.listener.loop.time() - self._since < ASK_AGAIN_S:
-            self.listener.loop.call_later(ASK_AGAIN_S, self.wind_down)
+        now = self.listener.loop.time()
+        if not self.received and now - self._since < ASK_AGAIN_S:
+            self.listener.turns.again(self, now)
         else:
             self.session.wind_down()
 
@@ -350,7 +348,7 @@ class ClientConnection(asyncio.Protocol):
         if self.bucket is None and self.listener.limits[_IDLE]:
             self._watch(now)
         if self.listener.phase is not _SERVING and self.listener.phase in LATE and self.session.idle:
-            self.listener.loop.call_later(ASK_AGAIN_S, self.wind_down)
+            self.listener.turns.again(self, now)
 
     def _watch(self, now: float) -> None:
         limit = self.listener.limits[self._waiting]

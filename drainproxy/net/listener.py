@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from drainproxy.config.options import Config
     from drainproxy.config.values import Route
     from drainproxy.drain.ledger import Ledger
+    from drainproxy.drain.turns import Turns
     from drainproxy.net.pool import Pool
     from drainproxy.net.tasks import Tasks
     from drainproxy.net.timers import Timers
@@ -57,6 +58,7 @@ class Listener:
         *,
         pool: Pool,
         ledger: Ledger,
+        turns: Turns[ClientConnection],
         timers: Timers,
         observer: Observer,
         tasks: Tasks,
@@ -68,6 +70,7 @@ class Listener:
         self.config = config
         self.pool = pool
         self.ledger = ledger
+        self.turns = turns
         self.timers = timers
         self.observer = observer
         self.phase = Phase.SERVING
@@ -127,6 +130,7 @@ class Listener:
     def closed(self, connection: ClientConnection) -> None:
         """A client's connection has ended."""
         self.connections.discard(connection)
+        self.turns.forget(connection)
         self.report(connection)
         self.observer.closed(Side.CLIENT)
         if not self.connections and self._empty is not None:

@@ -20,6 +20,7 @@ from drainproxy.config.loading import load
 from drainproxy.config.values import Address, Route
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.phase import Phase
+from drainproxy.drain.turns import Turns
 from drainproxy.net import splice
 from drainproxy.net.listener import Listener
 from drainproxy.net.pool import Pool
@@ -209,7 +210,16 @@ async def rig(path: str = "", **options: str) -> AsyncIterator[Rig]:
     noting, ledger, timers, tasks = Noting(), Ledger(), Timers(loop), Tasks(loop)
     pool = Pool(loop, upstream, config, timers, noting)
     listener = Listener(
-        loop, route, config, pool=pool, ledger=ledger, timers=timers, observer=noting, tasks=tasks, max_connections=10
+        loop,
+        route,
+        config,
+        pool=pool,
+        ledger=ledger,
+        turns=Turns(),
+        timers=timers,
+        observer=noting,
+        tasks=tasks,
+        max_connections=10,
     )
     await listener.start([socket.create_server(("127.0.0.1", 0))])
     rigged = Rig(listener, noting, ledger, apps)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainproxy.config.options import Config
-from drainproxy.drain.schedule import HURRY_CAP_S, Schedule, spread
-
-SECONDS = st.floats(0, 100, allow_nan=False)
+from drainproxy.drain.schedule import HURRY_CAP_S, Schedule
 
 
 def schedule(now: float = 1000.0) -> Schedule:
@@ -44,22 +40,3 @@ def test_a_hurry_only_ever_makes_everything_earlier(hurries: list[float], last: 
         assert hurried.quiet_at(last) <= now or hurried.quiet_at(last) <= times.quiet_at(last)
         assert hurried.deadline_at <= min(times.deadline_at, now + HURRY_CAP_S)
         times = hurried
-
-
-@settings(max_examples=300, deadline=None, derandomize=True)
-@given(st.integers(0, 200), SECONDS, st.floats(-50, 100, allow_nan=False))
-def test_spreading_gives_each_its_turn_in_order_evenly_and_within_the_room(
-    count: int, window_s: float, room_s: float
-) -> None:
-    offsets = list(spread(count, window_s, room_s))
-    assert len(offsets) == count
-    assert offsets == sorted(offsets)
-    assert all(0 <= offset <= max(0.0, min(window_s, room_s)) for offset in offsets)
-    if count:
-        assert offsets[0] == 0
-        step = max(0.0, min(window_s, room_s)) / count
-        assert all(abs(later - earlier - step) < 1e-9 for earlier, later in pairwise(offsets))
-
-
-def test_a_window_of_zero_is_at_once() -> None:
-    assert list(spread(3, 0, 10)) == [0, 0, 0]

@@ -15,7 +15,7 @@ def limits(**options: float) -> dict[Wait, float]:
     """The limits of a listener that was only made: it touches none of its parts."""
     config = Config(**cast("Any", options))
     unused = cast("Any", None)
-    parts = dict.fromkeys(("pool", "ledger", "timers", "observer", "tasks"), unused)
+    parts = dict.fromkeys(("pool", "ledger", "turns", "timers", "observer", "tasks"), unused)
     return Listener(unused, config.routes[0], config, max_connections=1, **parts).limits
 
 
