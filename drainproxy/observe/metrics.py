@@ -24,6 +24,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from drainproxy import __version__
+from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import LATE, Outcome, Phase, State, Trigger
 from drainproxy.observe.observer import Side
@@ -249,6 +250,23 @@ def _last_arrival_s(now: Snapshot) -> float:
     return 0.0 if tally.last_arrival_at is None else tally.last_arrival_at - schedule.started_at
 
 
+def _settings(now: Snapshot) -> Iterator[Sample]:
+    for flag, seconds in shown_settings(now.process.config).items():
+        yield (flag,), seconds
+
+
+def shown_settings(config: Config) -> dict[str, float]:
+    """The options that decide how a drain goes, seconds."""
+    return {
+        "grace-period": config.grace_period_s,
+        "app-stop-time": config.app_stop_time_s,
+        "drain-timeout": config.budget_s,
+        "propagation-delay": config.propagation_delay_s,
+        "quiet-period": config.quiet_period_s,
+        "quiet-limit": config.quiet_limit_s,
+    }
+
+
 def _kinds(counted: Counter[Kind]) -> Iterator[Sample]:
     return (((kind.value,), float(counted[kind])) for kind in Kind)
 
@@ -375,6 +393,20 @@ METRICS = (
         "Time from a drain's trigger to its deadline: divide the duration by it to see how much of the budget is used.",
         {},
         lambda now: [((), _drain_deadline_s(now))],
+    ),
+    Metric(
+        "drainproxy_config_seconds",
+        "gauge",
+        "The options that decide how a drain goes, as they are in force.",
+        {"option": _values(*shown_settings(Config()))},
+        _settings,
+    ),
+    Metric(
+        "drainproxy_drain_arrivals_total",
+        "counter",
+        "Work that arrived during drains: what the late ones are a part of.",
+        {},
+        lambda now: [((), float(now.drains.arrivals))],
     ),
     Metric(
         "drainproxy_drain_completed_total",

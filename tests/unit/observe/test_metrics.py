@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 import drainproxy
+from drainproxy.config.options import Config, flag_of, options
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import Trigger
 from drainproxy.observe.metrics import METHODS, METRICS, OTHER, REJECTED, UPSTREAM_ERRORS, Exposition
@@ -82,7 +83,8 @@ def test_every_metric_of_the_contract_is_there_from_the_start() -> None:
     names = """
         build_info state requests_total request_duration_seconds in_flight connections connections_total bytes_total
         upstream_errors_total upstream_retries_total upstream_up rejected_total drains_total drain_duration_seconds
-        drain_deadline_seconds drain_completed_total drain_late_total drain_aborted_total drain_last_arrival_seconds
+        drain_deadline_seconds config_seconds drain_arrivals_total drain_completed_total drain_late_total
+        drain_aborted_total drain_last_arrival_seconds
     """
     assert [metric.name.removeprefix("drainproxy_") for metric in METRICS] == names.split()
 
@@ -233,6 +235,7 @@ def test_a_drain_is_counted_with_its_length_and_its_last_arrival() -> None:
     assert value(after, "drainproxy_drain_completed_total", kind="http") == 2
     assert value(after, "drainproxy_drain_completed_total", kind="websocket") == 1
     assert total(after, "drainproxy_drain_late_total") == 2
+    assert value(after, "drainproxy_drain_arrivals_total") == 2
 
 
 def test_the_counts_of_a_drain_outlive_its_resume() -> None:
@@ -248,6 +251,18 @@ def test_the_counts_of_a_drain_outlive_its_resume() -> None:
     assert value(samples, "drainproxy_drain_aborted_total", kind="http") == 1
     assert value(samples, "drainproxy_drain_last_arrival_seconds") == 3
     assert value(samples, "drainproxy_drain_duration_seconds") == 4
+
+
+def test_the_settings_of_a_drain_are_told_as_they_are_in_force() -> None:
+    samples = scrape(ScriptedControl(Config(grace_period_s=60, propagation_delay_s=7.5)))
+    told = {
+        dict(labels)["option"]: found
+        for (name, labels), found in samples.items()
+        if name == "drainproxy_config_seconds"
+    }
+    expected = {"grace-period": 60, "app-stop-time": 5, "drain-timeout": 54, "propagation-delay": 7.5}
+    assert told == expected | {"quiet-period": 1, "quiet-limit": 10}
+    assert set(told) <= {flag_of(each) for each, _ in options()}
 
 
 def test_the_process_tells_of_itself() -> None:
