@@ -47,21 +47,3 @@ class ManifestError(DrainproxyError):
     """Kubernetes YAML that cannot be read, or cannot be changed safely."""
 
     exit_code = 2
-
-
-class BadMessage(DrainproxyError):  # noqa: N818 - the field's term (RFC 9112 speaks of bad messages)
-    """A message that breaks the protocol. `reason` is a short token from a closed set; `status` answers a request."""
-
-    def __init__(self, reason: str, status: int = 400) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-
-
-class BadFrame(DrainproxyError):  # noqa: N818 - as BadMessage
-    """An HTTP/2 frame that breaks the protocol or a limit. `code` (RFC 9113 §7) goes to its sender in a GOAWAY."""
-
-    def __init__(self, reason: str, code: int) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.code = code

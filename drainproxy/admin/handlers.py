@@ -9,6 +9,7 @@ from drainproxy.admin.aiohttp_web import web
 from drainproxy.drain.phase import Outcome, Trigger
 from drainproxy.drain.readiness import readiness
 from drainproxy.observe.status import drain_block, status
+from drainproxy.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -104,7 +105,7 @@ class Endpoints:
             refusal = self._access.refusal(peer, request.headers)
             if refusal is None:
                 return await handler(request)
-            self._meter.rejected("auth")
+            self._meter.rejected(Reason.AUTH)
             code, why = refusal
             return _line(code, why, {"WWW-Authenticate": 'Bearer realm="drainproxy"'} if code == 401 else {})  # noqa: PLR2004
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import BadMessage
 from drainproxy.protocol.http1 import parse_response
+from drainproxy.protocol.reasons import BadMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,6 +10,7 @@ from drainproxy.net.flow import has_news
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.upstream import UpstreamConnection
 from drainproxy.observe.observer import Side
+from drainproxy.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from drainproxy.config.options import Config
@@ -148,17 +149,16 @@ class Pool:
             self._holding = True
             self._tasks.spawn(self._hold_and_retry(reason), f"hold for {self._address}")
 
-    async def _attempt(self) -> str | None:
-        """Try once. None: there is a connection, and it has been handed over; else why not (a metric's label)."""
+    async def _attempt(self) -> Reason | None:
+        """Try once. None: there is a connection, and it has been handed over; else why not."""
         try:
             async with asyncio.timeout(self._config.connect_timeout_s) as limit:
                 await self._connect(limit)
         except TimeoutError:
-            return "connect-timeout"
+            return Reason.CONNECT_TIMEOUT
         except OSError as error:
-            return (
-                "connect-refused" if isinstance(error, ConnectionRefusedError | FileNotFoundError) else "connect-failed"
-            )
+            refused = isinstance(error, ConnectionRefusedError | FileNotFoundError)
+            return Reason.CONNECT_REFUSED if refused else Reason.CONNECT_FAILED
         return None
 
     async def _connect(self, limit: asyncio.Timeout) -> None:
@@ -177,9 +177,9 @@ class Pool:
             return
         self.put(connection)
 
-    async def _hold_and_retry(self, reason: str) -> None:
+    async def _hold_and_retry(self, reason: Reason) -> None:
         """The app starts or restarts: hold what waits, and look again and again until it is there."""
-        refused: str | None = reason
+        refused: Reason | None = reason
         while refused is not None and self._wanting:
             self._refuse_overdue(refused)
             await asyncio.sleep(RETRY_S)
@@ -188,7 +188,7 @@ class Pool:
         self._holding = False
         self._dial_for_all()
 
-    def _refuse_overdue(self, reason: str) -> None:
+    def _refuse_overdue(self, reason: Reason) -> None:
         now = self._loop.time()
         drained = self.phase is Phase.DRAINED
         for client in [client for client, want in self._wanting.items() if drained or now >= want.until]:

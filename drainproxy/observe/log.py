@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from drainproxy.drain.ledger import Work
     from drainproxy.observe.observer import Observer, Side
     from drainproxy.observe.status import Summary
+    from drainproxy.protocol.reasons import Reason
 
 MAX_LINE = 4096
 """Bytes of a line: what Linux takes whole from a pipe that poll(2) calls writable (PIPE_BUF, pipe(7))."""
@@ -271,11 +272,11 @@ class Tee:
         """See Observer."""
         self._first.transferred(received, sent)
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: Reason) -> None:
         """See Observer."""
         self._first.rejected(reason)
 
-    def upstream_error(self, reason: str) -> None:
+    def upstream_error(self, reason: Reason) -> None:
         """See Observer."""
         self._first.upstream_error(reason)
 

@@ -28,6 +28,7 @@ from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import LATE, Outcome, Phase, State, Trigger
 from drainproxy.observe.observer import Side
+from drainproxy.protocol.reasons import Counted, Reason, labels
 from drainproxy.session.ports import UNREAD
 
 if TYPE_CHECKING:
@@ -48,65 +49,6 @@ RELAYED = "relayed"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Upper bounds, seconds."""
 
-MALFORMED = (
-    "bad-chunk-end",
-    "bad-chunk-size",
-    "bad-content-length",
-    "bad-host",
-    "bad-start-line",
-    "bad-target",
-    "bad-trailer",
-    "bad-transfer-encoding",
-    "chunk-extensions-too-long",
-    "different-content-lengths",
-    "encoding-in-http10",
-    "header-too-large",
-    "http-version",
-    "length-and-encoding",
-    "no-host",
-    "several-hosts",
-    "trailers-too-long",
-    "two-hosts",
-)
-"""What can be wrong with a message of either side."""
-BAD_FRAMES = (
-    "bad-frame-size",
-    "bad-setting",
-    "bad-stream-id",
-    "broken-header-block",
-    "frame-flood",
-    "frame-too-large",
-    "no-settings",
-    "stray-continuation",
-)
-"""What can be wrong with HTTP/2 frames of either side."""
-REJECTED = (
-    *MALFORMED,
-    *BAD_FRAMES,
-    "auth",
-    "body-timeout",
-    "body-too-large",
-    "connect-refused",
-    "draining",
-    "header-timeout",
-    "incomplete-body",
-    "not-http2",
-    "push-by-client",
-    "rapid-reset",
-    "too-many-streams",
-)
-UPSTREAM_ERRORS = (
-    *MALFORMED,
-    *BAD_FRAMES,
-    "closed-early",
-    "connect-failed",
-    "connect-refused",
-    "connect-timeout",
-    "timeout",
-    "unasked-bytes",
-    "unasked-upgrade",
-)
-
 
 class Meter:
     """Counts what the shell reports. See Observer; called for every request, so nothing here is more than a sum."""
@@ -119,8 +61,8 @@ class Meter:
         self.connections: Counter[Side] = Counter()
         self.received = 0
         self.sent = 0
-        self.rejections: Counter[str] = Counter()
-        self.upstream_errors: Counter[str] = Counter()
+        self.rejections: Counter[Reason] = Counter()
+        self.upstream_errors: Counter[Reason] = Counter()
         self.retries = 0
         self.drains: Counter[tuple[Trigger, Outcome]] = Counter()
         self.drain_duration_s = 0.0
@@ -143,11 +85,11 @@ class Meter:
         self.received += received
         self.sent += sent
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: Reason) -> None:
         """See Observer."""
         self.rejections[reason] += 1
 
-    def upstream_error(self, reason: str) -> None:
+    def upstream_error(self, reason: Reason) -> None:
         """See Observer."""
         self.upstream_errors[reason] += 1
 
@@ -220,9 +162,9 @@ def _durations(now: Snapshot) -> Iterator[Sample]:
     yield from (((bound,), float(count)) for bound, count in zip(bounds, accumulate(now.meter.durations), strict=True))
 
 
-def _reasons(known: tuple[str, ...], counted: Counter[str]) -> Iterator[Sample]:
-    yield from (((reason,), float(counted[reason])) for reason in known)
-    yield (OTHER,), float(sum(count for reason, count in counted.items() if reason not in known))
+def _reasons(counted: Counted, counts: Counter[Reason]) -> Iterator[Sample]:
+    yield from (((reason.label,), float(counts[reason])) for reason in Reason if counted in reason.counted)
+    yield (OTHER,), float(sum(count for reason, count in counts.items() if counted not in reason.counted))
 
 
 def _drains(now: Snapshot) -> Iterator[Sample]:
@@ -346,8 +288,8 @@ METRICS = (
         "drainproxy_upstream_errors_total",
         "counter",
         "Failures of the app, or of the way to it.",
-        {"reason": _values(*UPSTREAM_ERRORS, OTHER)},
-        lambda now: _reasons(UPSTREAM_ERRORS, now.meter.upstream_errors),
+        {"reason": _values(*labels(Counted.UPSTREAM_ERROR), OTHER)},
+        lambda now: _reasons(Counted.UPSTREAM_ERROR, now.meter.upstream_errors),
     ),
     Metric(
         "drainproxy_upstream_retries_total",
@@ -367,8 +309,8 @@ METRICS = (
         "drainproxy_rejected_total",
         "counter",
         "Requests that were refused here: malformed, over a limit, cut by a drain, or not allowed to drain (auth).",
-        {"reason": _values(*REJECTED, OTHER)},
-        lambda now: _reasons(REJECTED, now.meter.rejections),
+        {"reason": _values(*labels(Counted.REJECTED), OTHER)},
+        lambda now: _reasons(Counted.REJECTED, now.meter.rejections),
     ),
     Metric(
         "drainproxy_drains_total",

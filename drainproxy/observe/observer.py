@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from drainproxy.drain.ledger import Work
+    from drainproxy.protocol.reasons import Reason
 
 
 class Side(Enum):
@@ -33,11 +34,11 @@ class Observer(Protocol):
     def transferred(self, received: int, sent: int) -> None:
         """Bytes from and to a client, since the last report on its connection."""
 
-    def rejected(self, reason: str) -> None:
-        """A request that was refused here; `reason` from a closed set."""
+    def rejected(self, reason: Reason) -> None:
+        """A request that was refused here."""
 
-    def upstream_error(self, reason: str) -> None:
-        """A failure of the app; `reason` from a closed set."""
+    def upstream_error(self, reason: Reason) -> None:
+        """A failure of the app."""
 
     def retried(self) -> None:
         """A request that was sent to the app once more."""

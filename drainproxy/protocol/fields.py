@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from drainproxy.errors import BadMessage
+from drainproxy.protocol.reasons import BadMessage, Reason
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
@@ -24,22 +24,22 @@ _LINE = re.compile(TOKEN + rb":" + VALUE)
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
-def explain(head: bytes) -> str:
-    """Why a complete header section was refused, as a token: for the person who reads the answer or the log."""
+def explain(head: bytes) -> Reason:
+    """Why a complete header section was refused."""
     if b"\0" in head:
-        return "nul"
+        return Reason.NUL
     without_crlf = head.replace(b"\r\n", b"")
     if b"\n" in without_crlf:
-        return "bare-lf"
+        return Reason.BARE_LF
     if b"\r" in without_crlf:
-        return "bare-cr"
+        return Reason.BARE_CR
     for line in head.split(b"\r\n")[1:]:
         if line[:1] in (b" ", b"\t"):
-            return "obs-fold"
+            return Reason.OBS_FOLD
         if line and not _LINE.fullmatch(line):
             name, colon, _ = line.partition(b":")
-            return "space-before-colon" if colon and name[-1:] in (b" ", b"\t") else "bad-field"
-    return "bad-start-line"
+            return Reason.SPACE_BEFORE_COLON if colon and name[-1:] in (b" ", b"\t") else Reason.BAD_FIELD
+    return Reason.BAD_START_LINE
 
 
 def content_length(value: bytes, before: int | None) -> int:
@@ -48,10 +48,10 @@ def content_length(value: bytes, before: int | None) -> int:
     Raises BadMessage.
     """
     if not _DIGITS.fullmatch(value):
-        raise BadMessage("bad-content-length")
+        raise BadMessage(Reason.BAD_CONTENT_LENGTH)
     length = int(value)
     if before is not None and before != length:
-        raise BadMessage("different-content-lengths")
+        raise BadMessage(Reason.DIFFERENT_CONTENT_LENGTHS)
     return length
 
 
@@ -62,5 +62,5 @@ def is_chunked(value: bytes, before: bool) -> bool:
     """
     codings = [coding.strip() for coding in value.split(b",")]
     if before or codings[-1] != b"chunked" or b"chunked" in codings[:-1] or b"" in codings:
-        raise BadMessage("bad-transfer-encoding")
+        raise BadMessage(Reason.BAD_TRANSFER_ENCODING)
     return True

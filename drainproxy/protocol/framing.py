@@ -9,8 +9,8 @@ import re
 from enum import Enum
 from typing import Protocol
 
-from drainproxy.errors import BadMessage
 from drainproxy.protocol.fields import TOKEN, VALUE
+from drainproxy.protocol.reasons import BadMessage, Reason
 
 MAX_LINE = 1024
 """Bytes a chunk-size line may have: sixteen digits and some extensions."""
@@ -158,12 +158,12 @@ class Chunked:
                 return start
             match = _SIZE_LINE.fullmatch(line)
             if match is None:
-                raise BadMessage("bad-chunk-size")
+                raise BadMessage(Reason.BAD_CHUNK_SIZE)
         else:
             start = match.end()
         self._extensions += len(match[2])
         if self._extensions > MAX_EXTENSIONS or len(match[0]) > MAX_LINE:
-            raise BadMessage("chunk-extensions-too-long")
+            raise BadMessage(Reason.CHUNK_EXTENSIONS_TOO_LONG)
         self._left = int(match[1], 16)
         self._at = _At.DATA if self._left else _At.TRAILERS
         return start
@@ -177,7 +177,7 @@ class Chunked:
             self._partial = b""
             return line, end
         if len(line) > MAX_LINE or not _SIZE_LINE_START.fullmatch(line):
-            raise BadMessage("bad-chunk-size")
+            raise BadMessage(Reason.BAD_CHUNK_SIZE)
         self._partial = line
         return None, end
 
@@ -185,7 +185,7 @@ class Chunked:
         need = 2 - len(self._partial)
         self._partial += data[start : start + need]
         if not b"\r\n".startswith(self._partial):
-            raise BadMessage("bad-chunk-end")
+            raise BadMessage(Reason.BAD_CHUNK_END)
         if self._partial == b"\r\n":
             self._partial = b""
             self._at = _At.SIZE
@@ -197,13 +197,13 @@ class Chunked:
         end = len(data) if newline < 0 else newline + 1
         self._trailers_left -= end - start
         if self._trailers_left < 0:
-            raise BadMessage("trailers-too-long", 431)
+            raise BadMessage(Reason.TRAILERS_TOO_LONG)
         line = self._trailer
         line += data[start:end]
         if newline >= 0:
             if line == b"\r\n":
                 self.done = True
             elif not _TRAILER.fullmatch(line):
-                raise BadMessage("bad-trailer")
+                raise BadMessage(Reason.BAD_TRAILER)
             line.clear()
         return end

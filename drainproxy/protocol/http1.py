@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drainproxy.errors import BadMessage
 from drainproxy.protocol.fields import SECTION, TOKEN, VALUE, content_length, explain, is_chunked
 from drainproxy.protocol.framing import Chunked, Framing, Length, UntilClose
+from drainproxy.protocol.reasons import BadMessage, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -186,7 +186,7 @@ def parse_request(data: bytes, max_size: int) -> RequestHead | None:
     head = RequestHead()
     head.end = end = match.end()
     if end > max_size:
-        raise BadMessage("header-too-large", 431)
+        raise BadMessage(Reason.HEADER_TOO_LARGE)
     head.method, head.target, minor = match.groups()
     head.minor = 1 if minor == b"1" else 0
     head._data = data
@@ -287,27 +287,27 @@ def _line(field: re.Match[bytes]) -> Cut:
 
 def _check_framing(length: int | None, chunked: bool, *, is_1_0: bool) -> None:
     if chunked and length is not None:
-        raise BadMessage("length-and-encoding")
+        raise BadMessage(Reason.LENGTH_AND_ENCODING)
     if chunked and is_1_0:
-        raise BadMessage("encoding-in-http10")
+        raise BadMessage(Reason.ENCODING_IN_HTTP10)
 
 
 def _check_host(head: RequestHead, hosts: int) -> None:
     """RFC 9112 §3.2: exactly one Host in HTTP/1.1, well-formed, and not another than an absolute target names."""
     if hosts != 1 and (hosts or head.minor):
-        raise BadMessage("several-hosts" if hosts else "no-host")
+        raise BadMessage(Reason.SEVERAL_HOSTS if hosts else Reason.NO_HOST)
     head._has_host = hosts > 0
     host = head._host.lower()
     if not _HOST.fullmatch(host):
-        raise BadMessage("bad-host")
+        raise BadMessage(Reason.BAD_HOST)
     if head.target[:1] == b"/" or head.method == b"CONNECT" or (head.target == b"*" and head.method == b"OPTIONS"):
         return
     absolute = _ABSOLUTE.match(head.target.lower())
     if absolute is None or not _HOST.fullmatch(absolute[1]):
-        raise BadMessage("bad-target")
+        raise BadMessage(Reason.BAD_TARGET)
     if hosts and host != absolute[1]:
         # §3.2.2 lets a proxy replace Host by the target's; two names for one request are refused instead.
-        raise BadMessage("two-hosts")
+        raise BadMessage(Reason.TWO_HOSTS)
     head._host = head.target[absolute.start(1) : absolute.end(1)]
 
 
@@ -375,7 +375,7 @@ def parse_response(data: bytes, max_size: int) -> ResponseHead | None:
     head = ResponseHead()
     head.end = end = match.end()
     if end > max_size:
-        raise BadMessage("header-too-large", 431)
+        raise BadMessage(Reason.HEADER_TOO_LARGE)
     minor, status = match.groups()
     head.status = int(status)
     head._data = data
@@ -447,7 +447,7 @@ def _refuse_or_wait(data: bytes, max_size: int, fault: BadMessage | None) -> Non
     if end >= 0:
         raise BadMessage(explain(data[: end + 2]))
     if len(data) > max_size:
-        raise BadMessage("header-too-large", 431)
+        raise BadMessage(Reason.HEADER_TOO_LARGE)
     if b"\0" in data or b"\n" in data.replace(b"\r\n", b""):
         raise BadMessage(explain(data))
 
@@ -456,15 +456,15 @@ def _request_fault(data: bytes) -> BadMessage | None:
     """What is wrong with a request line as far as it has come."""
     line, crlf, _ = data.partition(b"\r\n")
     if not _METHOD_START.match(line):
-        return BadMessage("bad-start-line")
+        return BadMessage(Reason.BAD_START_LINE)
     version = _VERSION.search(line) if crlf else None
     if crlf and (version is None or line.count(b" ") != 2):  # noqa: PLR2004 - method, target, version
-        return BadMessage("bad-start-line")
+        return BadMessage(Reason.BAD_START_LINE)
     if version is not None and (version[1] != b"1" or version[2] not in (b"0", b"1")):
-        return BadMessage("http-version", 505)
+        return BadMessage(Reason.HTTP_VERSION)
     return None
 
 
 def _response_fault(data: bytes) -> BadMessage | None:
     """What is wrong with a status line as far as it has come."""
-    return None if data.startswith(b"HTTP/1."[: len(data)]) else BadMessage("bad-start-line")
+    return None if data.startswith(b"HTTP/1."[: len(data)]) else BadMessage(Reason.BAD_START_LINE)

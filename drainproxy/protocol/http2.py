@@ -7,9 +7,8 @@ break the protocol so that they must not be let through. HPACK is never read: it
 from __future__ import annotations
 
 import struct
-from enum import IntEnum
 
-from drainproxy.errors import BadFrame
+from drainproxy.protocol.reasons import BadFrame, ErrorCode, Reason
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADER_SIZE = 9
@@ -47,17 +46,6 @@ _EXACT_SIZE = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _SETTING = struct.Struct(">HI")
 
 
-class Code(IntEnum):
-    """Why a stream or connection ends (RFC 9113 §7): those that we send."""
-
-    NO_ERROR = 0x0
-    PROTOCOL_ERROR = 0x1
-    INTERNAL_ERROR = 0x2
-    FRAME_SIZE_ERROR = 0x6
-    CANCEL = 0x8
-    ENHANCE_YOUR_CALM = 0xB
-
-
 # --- frames of our own ------------------------------------------------------------------------------------------------
 
 
@@ -66,12 +54,13 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">IBI", len(payload) << 8 | kind, flags, stream) + payload
 
 
-def goaway(last: int, code: int, why: str = "") -> bytes:
-    """No stream above `last` was or will be served on this connection. `why` is for people."""
-    return frame(GOAWAY, 0, 0, struct.pack(">II", last, code) + why.encode())
+def goaway(last: int, reason: Reason) -> bytes:
+    """No stream above `last` was or will be served on this connection. The reason's label is for people."""
+    assert reason.code is not None, f"{reason} is never said in HTTP/2"
+    return frame(GOAWAY, 0, 0, struct.pack(">II", last, reason.code) + reason.label.encode())
 
 
-def rst_stream(stream: int, code: int) -> bytes:
+def rst_stream(stream: int, code: ErrorCode) -> bytes:
     """This stream ends here."""
     return frame(RST_STREAM, 0, stream, struct.pack(">I", code))
 
@@ -94,7 +83,7 @@ def max_frame_size(payload: bytes) -> int | None:
     for identifier, value in _SETTING.iter_unpack(payload):
         if identifier == SETTINGS_MAX_FRAME_SIZE:
             if not DEFAULT_FRAME_SIZE <= value <= MAX_FRAME_SIZE:
-                raise BadFrame("bad-setting", Code.PROTOCOL_ERROR)
+                raise BadFrame(Reason.BAD_SETTING)
             found = value
     return found
 
@@ -175,28 +164,28 @@ class Lane:
     def check(self, kind: int, flags: int, stream: int, length: int) -> None:
         """A frame that is not the usual DATA or HEADERS: may it stand here? Raises BadFrame."""
         if length > self._frame_size:
-            raise BadFrame("frame-too-large", Code.FRAME_SIZE_ERROR)
+            raise BadFrame(Reason.FRAME_TOO_LARGE)
         if not self.begun and (kind != SETTINGS or flags & ACK):
-            raise BadFrame("no-settings", Code.PROTOCOL_ERROR)
+            raise BadFrame(Reason.NO_SETTINGS)
         if self.block:
             self._check_continuation(kind, flags, stream, length)
         elif kind == CONTINUATION:
-            raise BadFrame("stray-continuation", Code.PROTOCOL_ERROR)
+            raise BadFrame(Reason.STRAY_CONTINUATION)
         if stream < 0 or (stream == 0 and kind in _OF_A_STREAM) or (stream > 0 and kind in _OF_THE_CONNECTION):
-            raise BadFrame("bad-stream-id", Code.PROTOCOL_ERROR)
+            raise BadFrame(Reason.BAD_STREAM_ID)
         if _EXACT_SIZE.get(kind, length) != length:
-            raise BadFrame("bad-frame-size", Code.FRAME_SIZE_ERROR)
+            raise BadFrame(Reason.BAD_FRAME_SIZE)
         self._check_size(kind, flags, length)
 
     def _check_size(self, kind: int, flags: int, length: int) -> None:
         if kind == SETTINGS and length % _SETTING.size | (length if flags & ACK else 0):
-            raise BadFrame("bad-frame-size", Code.FRAME_SIZE_ERROR)
+            raise BadFrame(Reason.BAD_FRAME_SIZE)
         if kind in (SETTINGS, GOAWAY) and length > DEFAULT_FRAME_SIZE:
-            raise BadFrame("frame-too-large", Code.FRAME_SIZE_ERROR)
+            raise BadFrame(Reason.FRAME_TOO_LARGE)
         if kind == GOAWAY and length < 8:  # noqa: PLR2004 - a stream and a code
-            raise BadFrame("bad-frame-size", Code.FRAME_SIZE_ERROR)
+            raise BadFrame(Reason.BAD_FRAME_SIZE)
         if kind in (HEADERS, PUSH_PROMISE) and length > self._max_block:
-            raise BadFrame("header-too-large", Code.ENHANCE_YOUR_CALM)
+            raise BadFrame(Reason.HEADER_TOO_LARGE)
 
     def take_ending(self) -> int:
         """The stream that has ended by now."""
@@ -211,10 +200,10 @@ class Lane:
 
     def _check_continuation(self, kind: int, flags: int, stream: int, length: int) -> None:
         if kind != CONTINUATION or stream != self.block:
-            raise BadFrame("broken-header-block", Code.PROTOCOL_ERROR)
+            raise BadFrame(Reason.BROKEN_HEADER_BLOCK)
         self._block_size += length
         self._continuations += 1
         if self._block_size > self._max_block or self._continuations > MAX_CONTINUATIONS:
-            raise BadFrame("header-too-large", Code.ENHANCE_YOUR_CALM)
+            raise BadFrame(Reason.HEADER_TOO_LARGE)
         if flags & END_HEADERS:
             self.block = 0

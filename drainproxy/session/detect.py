@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy.protocol.http2 import PREFACE
+from drainproxy.protocol.reasons import Reason
 from drainproxy.protocol.replies import reply
 from drainproxy.session.http1 import Http1Session
 from drainproxy.session.http2 import Http2Session
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from drainproxy.drain.phase import Phase
     from drainproxy.protocol.http1 import Forwarding
     from drainproxy.session.ports import Client, Upstream
-
-NOT_HTTP2 = 505
 
 
 class DetectSession:
@@ -61,8 +60,8 @@ class DetectSession:
                 self._client.wait(Wait.HEADER)
             self._seen = seen
         elif self._only_http2:
-            self._client.rejected("not-http2")
-            self._client.write(reply(NOT_HTTP2, "not-http2"))
+            self._client.rejected(Reason.NOT_HTTP2)
+            self._client.write(reply(Reason.NOT_HTTP2))
             self._client.finish()
         else:
             http1 = Http1Session(self._client, self._config, self._forwarding, self._phase)
@@ -80,7 +79,7 @@ class DetectSession:
         """See Session."""
         raise AssertionError("nothing asks for a connection before the protocol is known")
 
-    def upstream_refused(self, reason: str) -> None:
+    def upstream_refused(self, reason: Reason) -> None:
         """See Session."""
         raise AssertionError("nothing asks for a connection before the protocol is known")
 
@@ -97,7 +96,7 @@ class DetectSession:
         if what is Wait.IDLE:
             self.wind_down()
         else:
-            self._client.rejected("header-timeout")
+            self._client.rejected(Reason.HEADER_TIMEOUT)
             self._client.close()
 
     def enter(self, phase: Phase) -> None:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Phase
-from drainproxy.errors import BadMessage
 from drainproxy.protocol.framing import Chunked, Length, UntilClose
 from drainproxy.protocol.http1 import REQUEST_TIMEOUT, SWITCHING_PROTOCOLS, parse_request, parse_response
+from drainproxy.protocol.reasons import BadMessage, Reason
 from drainproxy.protocol.replies import reply
 from drainproxy.session.ports import Hold, Wait
 from drainproxy.session.tunnel import TunnelSession
@@ -138,7 +138,7 @@ class Http1Session:
         try:
             head = parse_request(data, self._config.max_header_size) if data != b"\r" else None
         except BadMessage as bad:
-            self._refuse(bad.status, bad.reason)
+            self._refuse(bad.reason)
             return
         if head is not None:
             self._begin(head, data)
@@ -164,10 +164,10 @@ class Http1Session:
         self._status = 0
         self._closing = head.close
         if head.method == b"CONNECT":
-            self._reject(405, "connect-refused")
+            self._reject(Reason.CONNECT_METHOD)
             return
         if self._phase is _FORCING:
-            self._reject(503, "draining")
+            self._reject(Reason.DRAINING)
             return
         if head.length or head.chunked:
             stop = self._open_body(head, data)
@@ -191,7 +191,7 @@ class Http1Session:
         """Index in `data` behind what has come of the body; -1 if the request was refused."""
         limit = self._config.max_body
         if limit and (head.length or 0) > limit:
-            self._reject(413, "body-too-large")
+            self._reject(Reason.BODY_TOO_LARGE)
             return -1
         self._ask = _BODY
         self._ask_body = head.framing(self._config.max_header_size)
@@ -201,10 +201,10 @@ class Http1Session:
         try:
             stop = body.feed(data, start)
         except BadMessage as bad:
-            self._break_off(bad.status, bad.reason)
+            self._break_off(bad.reason)
             return -1
         if self._config.max_body and body.payload > self._config.max_body:
-            self._break_off(413, "body-too-large")
+            self._break_off(Reason.BODY_TOO_LARGE)
             return -1
         if body.done:
             self._ask = _SENT
@@ -242,7 +242,7 @@ class Http1Session:
         """See Session. A client that has sent its request may half-close and still read the answer (RFC 9112 §9.6)."""
         self._eof = True
         if self._ask is _BODY:
-            self._break_off(400, "incomplete-body")
+            self._break_off(Reason.INCOMPLETE_BODY)
         elif self._ask is not _SENT:
             self._ask = _CLOSED
             self._client.close()
@@ -278,10 +278,10 @@ class Http1Session:
         if isinstance(body, Length) and body.left >= WORTH_PASSING_UP and request is not None and not request.upgrade:
             self._client.pass_up(body.left, self._passed_up)
 
-    def upstream_refused(self, reason: str) -> None:
+    def upstream_refused(self, reason: Reason) -> None:
         """See Session."""
         self._client.upstream_error(reason)
-        self._answer_ourselves(503, "app-unavailable")
+        self._answer_ourselves(Reason.APP_UNAVAILABLE)
 
     def upstream_bytes(self, data: bytes) -> None:
         """See Session."""
@@ -302,7 +302,7 @@ class Http1Session:
                 head = parse_response(data, limit) if data else None
         except BadMessage as bad:
             self._client.upstream_error(bad.reason)
-            self._answer_ourselves(502, "upstream-bad-response")
+            self._answer_ourselves(Reason.UPSTREAM_BAD_RESPONSE)
             return
         if head is None:
             self._partial = data
@@ -368,7 +368,7 @@ class Http1Session:
     def _read_response_body(self, data: bytes) -> None:
         body = self._answer_body
         if body is None:
-            self._cut("unasked-bytes")
+            self._cut(Reason.UNASKED_BYTES)
             return
         try:
             stop = body.feed(data, 0)
@@ -401,7 +401,7 @@ class Http1Session:
             self._reusable = False
             self._end_response(poisoned=True)
         else:
-            self._cut("closed-early")
+            self._cut(Reason.CLOSED_EARLY)
 
     def _retry_elsewhere(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -412,8 +412,8 @@ class Http1Session:
     def _answer_missing(self) -> None:
         """The app has closed before it answered: once more if that is safe (RFC 9110 §9.2.2), else 502."""
         if not self._retriable or self._partial:
-            self._client.upstream_error("closed-early")
-            self._answer_ourselves(502, "upstream-broke")
+            self._client.upstream_error(Reason.CLOSED_EARLY)
+            self._answer_ourselves(Reason.UPSTREAM_BROKE)
             return
         self._retriable = False
         self._client.retried()
@@ -427,8 +427,8 @@ class Http1Session:
         assert request is not None, "a response belongs to a request"
         assert upstream is not None, "a response comes from an upstream"
         if not request.upgrade:
-            self._client.upstream_error("unasked-upgrade")
-            self._answer_ourselves(502, "upstream-bad-response")
+            self._client.upstream_error(Reason.UNASKED_UPGRADE)
+            self._answer_ourselves(Reason.UPSTREAM_BAD_RESPONSE)
             return
         kind = Kind.WEBSOCKET if request.upgrade == b"websocket" else Kind.TCP
         client = self._client
@@ -507,36 +507,36 @@ class Http1Session:
             self._answer = _NONE
             self._client.end(self._status, completed=completed)
 
-    def _answer_ourselves(self, status: int, reason: str, *, completed: bool = False) -> None:
+    def _answer_ourselves(self, reason: Reason, *, completed: bool = False) -> None:
         """Answer in the app's place, end the exchange and the connection."""
         head_only = self._request is not None and self._request.method == b"HEAD"
-        self._status = status
+        self._status = reason.status or 0
         self._ask = _CLOSED
-        self._client.write(reply(status, reason, head_only=head_only))
+        self._client.write(reply(reason, head_only=head_only))
         self._give_up(completed=completed)
         self._client.finish()
 
-    def _reject(self, status: int, reason: str) -> None:
+    def _reject(self, reason: Reason) -> None:
         """Answer a request that is not let through."""
         self._client.rejected(reason)
-        self._answer_ourselves(status, reason)
+        self._answer_ourselves(reason)
 
-    def _refuse(self, status: int, reason: str) -> None:
+    def _refuse(self, reason: Reason) -> None:
         """Answer what never became a request."""
         self._client.begin(b"", b"", is_work=False)
         self._answer = _DIALLING
         self._request = None
-        self._reject(status, reason)
+        self._reject(reason)
 
-    def _break_off(self, status: int, reason: str) -> None:
+    def _break_off(self, reason: Reason) -> None:
         """The request turns out bad in its body: the app must not take what it got for the whole."""
         if self._answer is _ANSWERING:
             self._client.rejected(reason)
             self._cut(None)
         else:
-            self._reject(status, reason)
+            self._reject(reason)
 
-    def _cut(self, upstream_error: str | None) -> None:
+    def _cut(self, upstream_error: Reason | None) -> None:
         """The response has begun and cannot be completed: end so that the client notices."""
         if upstream_error is not None:
             self._client.upstream_error(upstream_error)
@@ -557,14 +557,14 @@ class Http1Session:
         if what is Wait.IDLE:
             self.wind_down()
         elif what is Wait.HEADER and self._ask is _HEAD:
-            self._refuse(408, "header-timeout")
+            self._refuse(Reason.HEADER_TIMEOUT)
         elif self._answer is _ANSWERING:
-            self._cut("timeout")
+            self._cut(Reason.TIMEOUT)
         elif self._answer is not _NONE and self._ask is _BODY:
-            self._reject(408, "body-timeout")
+            self._reject(Reason.BODY_TIMEOUT)
         elif self._answer is not _NONE:
-            self._client.upstream_error("timeout")
-            self._answer_ourselves(504, "response-timeout")
+            self._client.upstream_error(Reason.TIMEOUT)
+            self._answer_ourselves(Reason.RESPONSE_TIMEOUT)
 
     def enter(self, phase: Phase) -> None:
         """See Session."""
@@ -574,9 +574,9 @@ class Http1Session:
         if self._answer is _ANSWERING:
             self._cut(None)
         elif self._answer is not _NONE:
-            self._reject(503, "draining")
+            self._reject(Reason.DRAINING)
         elif self._ask is _HEAD:
-            self._refuse(503, "draining")
+            self._refuse(Reason.DRAINING)
 
     def wind_down(self) -> None:
         """See Session. An exchange that is open says `Connection: close` when it is answered."""

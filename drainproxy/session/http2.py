@@ -15,7 +15,6 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from drainproxy.drain.phase import LATE, Phase
-from drainproxy.errors import BadFrame
 from drainproxy.protocol import http2
 from drainproxy.protocol.http2 import (
     ACK,
@@ -28,10 +27,10 @@ from drainproxy.protocol.http2 import (
     HEADERS,
     MAX_STREAM_ID,
     Allowance,
-    Code,
     Lane,
     unpack_header,
 )
+from drainproxy.protocol.reasons import BadFrame, ErrorCode, Reason
 from drainproxy.session.ports import Hold, Wait
 
 if TYPE_CHECKING:
@@ -204,13 +203,13 @@ class Http2Session:
     def _begin(self, stream: int, flags: int) -> None:
         """The client opens a stream."""
         if not stream & 1:
-            raise BadFrame("bad-stream-id", Code.PROTOCOL_ERROR)
+            raise BadFrame(Reason.BAD_STREAM_ID)
         self._last = stream
         if stream > self._accepted:
             return  # the app has said that it will not look at it
         table = self._awaiting if flags & END_STREAM else self._asking
         if len(table) >= MAX_STREAMS:
-            raise BadFrame("too-many-streams", Code.ENHANCE_YOUR_CALM)
+            raise BadFrame(Reason.TOO_MANY_STREAMS)
         table[stream] = self._client.stream_begun()
         if self._on_arrival:
             self._on_arrival = False
@@ -234,7 +233,7 @@ class Http2Session:
                     self._client_ended(self._up.take_ending())
         elif kind == http2.RST_STREAM:
             if self._reset(stream) and not self._resets.spend(self._client.now()):
-                raise BadFrame("rapid-reset", Code.ENHANCE_YOUR_CALM)
+                raise BadFrame(Reason.RAPID_RESET)
         elif kind == http2.SETTINGS:
             return self._settings(self._up, self._down, flags, data, start, stop)
         elif kind == http2.PING and flags & ACK and self._ping:
@@ -245,7 +244,7 @@ class Http2Session:
                 self._departure = _TOLD
                 return _DROP
         elif kind == http2.PUSH_PROMISE:
-            raise BadFrame("push-by-client", Code.PROTOCOL_ERROR)
+            raise BadFrame(Reason.PUSH_BY_CLIENT)
         elif kind not in (HEADERS, DATA, http2.WINDOW_UPDATE):
             self._count_trifle(self._up)
         return _RELAY
@@ -276,11 +275,11 @@ class Http2Session:
             if self._client_done:
                 upstream.write_eof()
 
-    def upstream_refused(self, reason: str) -> None:
+    def upstream_refused(self, reason: Reason) -> None:
         """See Session. No stream was seen by an app: a client may send each again, elsewhere."""
         self._client.upstream_error(reason)
         self._client.unhold(Hold.DIALLING)
-        self._leave(Code.NO_ERROR, "app-unavailable")
+        self._leave(Reason.APP_UNAVAILABLE)
 
     def upstream_bytes(self, data: bytes) -> None:
         """See Session."""
@@ -391,10 +390,10 @@ class Http2Session:
         if self._departure is _GONE:
             return
         if self.idle:
-            self._leave(Code.NO_ERROR, "app-closed")
+            self._leave(Reason.APP_CLOSED)
         else:
-            self._client.upstream_error("closed-early")
-            self._leave(Code.INTERNAL_ERROR, "upstream-broke")
+            self._client.upstream_error(Reason.CLOSED_EARLY)
+            self._leave(Reason.UPSTREAM_BROKE)
 
     # --- both ways ----------------------------------------------------------------------------------------------------
 
@@ -423,42 +422,42 @@ class Http2Session:
 
     def _count_trifle(self, lane: Lane) -> None:
         if not lane.trifles.spend(self._client.now()):
-            raise BadFrame("frame-flood", Code.ENHANCE_YOUR_CALM)
+            raise BadFrame(Reason.FRAME_FLOOD)
 
     def _misbehaved(self, bad: BadFrame, *, by_client: bool) -> None:
         """One end breaks the protocol: it is told why, and the other that it is over."""
         if by_client:
             self._client.rejected(bad.reason)
-            self._leave(bad.code, bad.reason)
+            self._leave(bad.reason)
             return
         self._client.upstream_error(bad.reason)
         if self._upstream is not None and self._up.at_boundary:
-            self._upstream.write(http2.goaway(self._last_pushed, bad.code, bad.reason))
-        self._leave(Code.INTERNAL_ERROR, "upstream-bad-response")
+            self._upstream.write(http2.goaway(self._last_pushed, bad.reason))
+        self._leave(Reason.UPSTREAM_BAD_RESPONSE)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
         """Take the steps of the departure that can be taken now."""
         if self._client_done and self.idle:
-            self._leave(Code.NO_ERROR, "")
+            self._leave(Reason.CLIENT_CLOSED)
         if not self._down.at_boundary:
             return
         if self._departure is _DUE:
             if self._ends_at_goaway:
                 # Its first GOAWAY must be the last. A stream that meets it is above `last`: it is sent again elsewhere.
                 if self.idle and self._last:
-                    self._leave(Code.NO_ERROR, "draining")
+                    self._leave(Reason.DRAINING)
             elif self._accepted < MAX_STREAM_ID:  # the app's own GOAWAY is on its way: ours must not take it back
                 self._departure = _TOLD
             else:
                 self._departure = _ASKED
                 self._ping = self._new_id()[:8]
-                self._client.write(http2.goaway(MAX_STREAM_ID, Code.NO_ERROR, "draining") + http2.ping(self._ping))
+                self._client.write(http2.goaway(MAX_STREAM_ID, Reason.DRAINING) + http2.ping(self._ping))
         if self._departure is _TOLD and self.idle:
-            self._leave(Code.NO_ERROR, "draining")
+            self._leave(Reason.DRAINING)
 
-    def _leave(self, code: int, why: str) -> None:
+    def _leave(self, reason: Reason) -> None:
         """End both connections, now. What is open is cut so that both ends know."""
         if self._departure is _GONE:
             return
@@ -467,10 +466,10 @@ class Http2Session:
         last = min(self._last, self._accepted) if self._outgoing is None else 0
         if self._down.at_boundary or not self._down.begun:
             greeting = b"" if self._down.begun else EMPTY_SETTINGS
-            resets = [http2.rst_stream(stream, Code.INTERNAL_ERROR) for stream in streams if stream <= last]
-            self._client.write(b"".join([greeting, *resets, http2.goaway(last, code, why)]))
+            resets = [http2.rst_stream(stream, ErrorCode.INTERNAL_ERROR) for stream in streams if stream <= last]
+            self._client.write(b"".join([greeting, *resets, http2.goaway(last, reason)]))
         if self._upstream is not None and streams and self._up.at_boundary:
-            self._upstream.write(b"".join(http2.rst_stream(stream, Code.CANCEL) for stream in streams))
+            self._upstream.write(b"".join(http2.rst_stream(stream, ErrorCode.CANCEL) for stream in streams))
         self._drop_upstream(politely=True)
         self._end_streams(streams)
         self._client.finish()
@@ -499,21 +498,21 @@ class Http2Session:
     def timed_out(self, what: Wait) -> None:
         """See Session. Twice idle: even our PING was not answered."""
         if what is Wait.HEADER:
-            self._client.rejected("header-timeout")
-            self._leave(Code.ENHANCE_YOUR_CALM, "header-timeout")
+            self._client.rejected(Reason.HEADER_TIMEOUT)
+            self._leave(Reason.HEADER_TIMEOUT)
         elif what is not Wait.IDLE:
-            self._leave(Code.NO_ERROR, "timeout")
+            self._leave(Reason.TIMEOUT)
         elif self._departure is _STAYING:
             self.wind_down()
             self._client.wait(Wait.IDLE)
         else:
-            self._leave(Code.NO_ERROR, "idle")
+            self._leave(Reason.IDLE)
 
     def enter(self, phase: Phase) -> None:
         """See Session."""
         self._phase = phase
         if phase is Phase.FORCING and not self.idle:
-            self._leave(Code.NO_ERROR, "drain-deadline")
+            self._leave(Reason.DRAIN_DEADLINE)
         elif phase is Phase.SERVING:  # the drain was called off: who has not been told need not go
             self._on_arrival = False
             if self._departure is _DUE:

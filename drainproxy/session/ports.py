@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from drainproxy.drain.ledger import Kind, Work
     from drainproxy.drain.phase import Phase
+    from drainproxy.protocol.reasons import Reason
 
 
 UNREAD = 1
@@ -136,10 +137,10 @@ class Client(Protocol):
     def wait(self, what: Wait) -> None:
         """A wait of this kind begins now; `timed_out` follows if the option for it says so."""
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: Reason) -> None:
         """A request was refused for this reason."""
 
-    def upstream_error(self, reason: str) -> None:
+    def upstream_error(self, reason: Reason) -> None:
         """The app failed in this way."""
 
     def retried(self) -> None:
@@ -171,7 +172,7 @@ class Session(Protocol):
     def upstream_ready(self, upstream: Upstream) -> None:
         """The connection that was asked for."""
 
-    def upstream_refused(self, reason: str) -> None:
+    def upstream_refused(self, reason: Reason) -> None:
         """No connection to the app could be had, within the time that a request is held."""
 
     def upstream_bytes(self, data: bytes) -> None:

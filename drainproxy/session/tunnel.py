@@ -12,6 +12,7 @@ from drainproxy.drain.phase import Phase
 from drainproxy.session.ports import UNREAD, Hold, Wait
 
 if TYPE_CHECKING:
+    from drainproxy.protocol.reasons import Reason
     from drainproxy.session.ports import Client, Upstream
 
 SWITCHED = 101
@@ -99,7 +100,7 @@ class TunnelSession:
         if self._client_done:
             upstream.write_eof()
 
-    def upstream_refused(self, reason: str) -> None:
+    def upstream_refused(self, reason: Reason) -> None:
         """See Session. The client sees what it would see without us: a connection that is refused or reset."""
         self._client.upstream_error(reason)
         self._client.unhold(Hold.DIALLING)

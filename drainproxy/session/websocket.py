@@ -15,6 +15,7 @@ from drainproxy.protocol.websocket import GOING_AWAY, Frames, close_frame
 from drainproxy.session.tunnel import TunnelSession
 
 if TYPE_CHECKING:
+    from drainproxy.protocol.reasons import Reason
     from drainproxy.session.ports import Client, Upstream, Wait
 
 CLOSE = close_frame(GOING_AWAY, "restarting, connect again")
@@ -73,7 +74,7 @@ class WebSocketSession:
         """See Session."""
         raise AssertionError("an upgraded connection asks for no other")
 
-    def upstream_refused(self, reason: str) -> None:
+    def upstream_refused(self, reason: Reason) -> None:
         """See Session."""
         raise AssertionError("an upgraded connection asks for no other")
 

@@ -26,6 +26,7 @@ from drainproxy.net.listener import Listener
 from drainproxy.net.pool import Pool
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.timers import Timers
+from drainproxy.protocol.reasons import Reason
 from drainproxy.session.http1 import WORTH_PASSING_DOWN
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Noting:
         self.ended: list[tuple[int, bool]] = []
         self.received = 0
         self.sent = 0
-        self.noted: list[str] = []
+        self.noted: list[Reason] = []
 
     def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
         self.ended.append((status, completed))
@@ -67,10 +68,10 @@ class Noting:
         self.received += received
         self.sent += sent
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: Reason) -> None:
         self.noted.append(reason)
 
-    def upstream_error(self, reason: str) -> None:
+    def upstream_error(self, reason: Reason) -> None:
         self.noted.append(reason)
 
     def retried(self) -> None:
@@ -473,7 +474,7 @@ async def test_an_app_that_dies_in_a_download_leaves_a_client_that_notices(end: 
         end(app)
         assert await client.rest() in (BODY[SIZE // 2 : SIZE // 2 + 1000], b"")
         await route.all_ended((200, False))
-        assert route.noting.noted == ["closed-early"]
+        assert route.noting.noted == [Reason.CLOSED_EARLY]
 
 
 @ENDS

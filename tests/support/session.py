@@ -14,6 +14,7 @@ from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.http1 import Forwarding
+from drainproxy.protocol.reasons import Counted, Reason
 from drainproxy.session.http1 import Http1Session
 from drainproxy.session.ports import Hold, Wait
 
@@ -273,20 +274,26 @@ class ScriptedClient:
         self.waiting = what
         self.waits.append(what)
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: Reason) -> None:
         """See Client."""
+        self._is_counted(reason, Counted.REJECTED)
         self.transcript.add("client", f"rejected: {reason}")
-        self.rejections.append(reason)
+        self.rejections.append(reason.label)
 
-    def upstream_error(self, reason: str) -> None:
+    def upstream_error(self, reason: Reason) -> None:
         """See Client."""
+        self._is_counted(reason, Counted.UPSTREAM_ERROR)
         self.transcript.add("client", f"upstream error: {reason}")
-        self.upstream_errors.append(reason)
+        self.upstream_errors.append(reason.label)
 
     def retried(self) -> None:
         """See Client."""
         self._says("sent once more")
         self.retries += 1
+
+    def _is_counted(self, reason: Reason, metric: Counted) -> None:
+        if metric not in reason.counted:
+            raise BrokenRuleError(f"{metric} does not count {reason}", self.transcript)
 
     def _says(self, what: str, data: bytes = b"") -> None:
         self.transcript.add("client", what, data)
@@ -360,7 +367,7 @@ class Dialogue:
         self.session.upstream_ready(upstream)
         return self
 
-    def refuses(self, reason: str = "connect-refused") -> Dialogue:
+    def refuses(self, reason: Reason = Reason.CONNECT_REFUSED) -> Dialogue:
         """There is no connection to be had."""
         self.check(self.client.wanted, "nobody asked for a connection")
         self.client.wanted = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.config.options import Option, env_of, flag_of, options
 from drainproxy.observe.metrics import METRICS, Metric
+from drainproxy.protocol.reasons import Counted, Reason
 from drainproxy.tools.docs import drain_page as drain
 from drainproxy.tools.manifest import report
 
@@ -53,6 +54,18 @@ The process's own come with them, under the names that all Prometheus clients us
 """
 
 
+REASONS = """
+## Reasons
+
+Why a request was refused, and how the app failed: the label `reason`. drainproxy's own answers carry it in the header
+`X-Drainproxy`, a GOAWAY frame in its debug data. *App* means `drainproxy_upstream_errors_total`, *client* means
+`drainproxy_rejected_total`; a reason without either is only told to the client.
+
+| reason | counts against | HTTP/1 status | HTTP/2 error code | meaning |
+|---|---|---|---|---|
+"""
+
+
 def configuration() -> str:
     """docs/configuration.md."""
     declared = [(flag_of(each), env_of(each), opt) for each, opt in options()]
@@ -73,12 +86,19 @@ def _option(flag: str, env: str, opt: Option) -> str:
 
 def metrics() -> str:
     """docs/metrics.md."""
-    return METRICS_PAGE + "".join(_metric(metric) for metric in METRICS) + PROCESS_METRICS
+    return "".join((METRICS_PAGE, *map(_metric, METRICS), PROCESS_METRICS, REASONS, *map(_reason, Reason)))
 
 
 def _metric(metric: Metric) -> str:
     labels = "<br>".join(f"`{name}`: {values}" for name, values in metric.labels.items()) or "-"
     return f"| `{metric.name}` | {metric.type} | {_cell(labels)} | {_cell(metric.help)} |\n"
+
+
+def _reason(reason: Reason) -> str:
+    metrics = {Counted.REJECTED: "client", Counted.UPSTREAM_ERROR: "app"}
+    counted = ", ".join(name for metric, name in metrics.items() if metric in reason.counted) or "-"
+    code = "-" if reason.code is None else f"`{reason.code.name}`"
+    return f"| `{reason.label}` | {counted} | {reason.status or '-'} | {code} | {_cell(_sentence(reason.text))} |\n"
 
 
 def _cell(text: str) -> str:

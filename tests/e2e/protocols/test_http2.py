@@ -25,9 +25,9 @@ from drainproxy.protocol.http2 import (
     PING,
     PREFACE,
     SETTINGS,
-    Code,
     frame,
 )
+from drainproxy.protocol.reasons import ErrorCode
 from tests.e2e.protocols.conftest import nghttpd
 from tests.support.apps import http_server, need
 from tests.support.proxy import Proxy, serve, wait_for
@@ -181,12 +181,12 @@ def test_the_departure_on_the_wire(tmp_path: Path) -> None:
         raw.until(SETTINGS)
         proxy.ask("/drain?wait=0")
         payload = raw.until(GOAWAY)[3]
-        assert struct.unpack(">II", payload[:8]) == (MAX_STREAM_ID, Code.NO_ERROR)
+        assert struct.unpack(">II", payload[:8]) == (MAX_STREAM_ID, ErrorCode.NO_ERROR)
         opaque = raw.until(PING)[3]
         raw.send(frame(HEADERS, END_HEADERS | 1, 1, BLOCK) + frame(PING, ACK, 0, opaque))
         assert raw.until(HEADERS)[2] == 1
         payload = raw.until(GOAWAY)[3]
-        assert struct.unpack(">II", payload[:8]) == (1, Code.NO_ERROR)
+        assert struct.unpack(">II", payload[:8]) == (1, ErrorCode.NO_ERROR)
         assert raw.closed()
 
 
@@ -215,21 +215,21 @@ def test_a_client_that_does_not_read_bounds_our_memory(tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "frame too large": (struct.pack(">IBI", (16 * 1024 + 1) << 8 | DATA, 0, 1), Code.FRAME_SIZE_ERROR),
-    "a frame on stream 0": (frame(DATA, 0, 0, b"x"), Code.PROTOCOL_ERROR),
+    "frame too large": (struct.pack(">IBI", (16 * 1024 + 1) << 8 | DATA, 0, 1), ErrorCode.FRAME_SIZE_ERROR),
+    "a frame on stream 0": (frame(DATA, 0, 0, b"x"), ErrorCode.PROTOCOL_ERROR),
     "continuations without end": (
         frame(HEADERS, 0, 1, BLOCK) + frame(CONTINUATION, 0, 1, b"") * 1000,
-        Code.ENHANCE_YOUR_CALM,
+        ErrorCode.ENHANCE_YOUR_CALM,
     ),
     "rapid resets": (
         b"".join(
             frame(HEADERS, END_HEADERS | 1, 2 * n + 1, BLOCK) + frame(3, 0, 2 * n + 1, struct.pack(">I", 8))
             for n in range(20_000)
         ),
-        Code.ENHANCE_YOUR_CALM,
+        ErrorCode.ENHANCE_YOUR_CALM,
     ),
-    "a flood of pings": (frame(PING, 0, 0, b"12345678") * 100_000, Code.ENHANCE_YOUR_CALM),
-    "a flood of settings": (EMPTY_SETTINGS * 100_000, Code.ENHANCE_YOUR_CALM),
+    "a flood of pings": (frame(PING, 0, 0, b"12345678") * 100_000, ErrorCode.ENHANCE_YOUR_CALM),
+    "a flood of settings": (EMPTY_SETTINGS * 100_000, ErrorCode.ENHANCE_YOUR_CALM),
 }
 
 

@@ -21,6 +21,7 @@ from drainproxy.config.options import Config
 from drainproxy.config.values import Address
 from drainproxy.drain.phase import Trigger
 from drainproxy.errors import BindError, ConfigError
+from drainproxy.protocol.reasons import Reason
 from tests.support.control import ScriptedControl, view
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ async def test_from_elsewhere_the_token_opens(headers: dict[str, str], expected:
         assert code == expected
         assert TOKEN not in text
         assert ("www-authenticate" in answered) is (expected == 401)
-        assert port.control.meter.rejections["auth"] == (expected == 401)
+        assert port.control.meter.rejections[Reason.AUTH] == (expected == 401)
         assert port.control.machine.state.value == ("ready" if expected == 401 else "draining")
 
 
@@ -314,7 +315,7 @@ async def test_loopback_only_refuses_everyone_else_even_with_the_token() -> None
         code, headers, _ = await port.ask("/drain", X_Drain_Token=TOKEN)
         assert code == 403
         assert "www-authenticate" not in headers
-        assert port.control.meter.rejections["auth"] == 1
+        assert port.control.meter.rejections[Reason.AUTH] == 1
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -22,6 +22,7 @@ from drainproxy.drain.phase import Trigger
 from drainproxy.observe.log import MAX_LINE, AccessLog, LineHandler, Sink, Tee, as_json, as_text, configure
 from drainproxy.observe.metrics import Meter
 from drainproxy.observe.observer import Side
+from drainproxy.protocol.reasons import Reason
 from tests.support.control import ScriptedControl
 
 if TYPE_CHECKING:
@@ -330,9 +331,9 @@ def test_a_tee_hands_everything_else_on() -> None:
     tee.opened(Side.CLIENT)
     tee.closed(Side.CLIENT)
     tee.transferred(1, 2)
-    tee.rejected("auth")
-    tee.upstream_error("timeout")
+    tee.rejected(Reason.AUTH)
+    tee.upstream_error(Reason.TIMEOUT)
     tee.retried()
     assert meter.connections[Side.CLIENT] == 1
     assert (meter.received, meter.sent, meter.retries) == (1, 2, 1)
-    assert (meter.rejections["auth"], meter.upstream_errors["timeout"]) == (1, 1)
+    assert (meter.rejections[Reason.AUTH], meter.upstream_errors[Reason.TIMEOUT]) == (1, 1)

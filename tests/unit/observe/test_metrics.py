@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -18,14 +16,12 @@ import drainproxy
 from drainproxy.config.options import Config, flag_of, options
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import Trigger
-from drainproxy.observe.metrics import METHODS, METRICS, OTHER, REJECTED, UPSTREAM_ERRORS, Exposition
+from drainproxy.observe.metrics import METHODS, METRICS, OTHER, Exposition
 from drainproxy.observe.observer import Side
 from drainproxy.observe.status import ConnectionCounts
+from drainproxy.protocol.reasons import Counted, Reason, labels
 from drainproxy.session.ports import UNREAD
 from tests.support.control import ScriptedControl
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PRODUCT = Path(drainproxy.__file__).parent
@@ -144,9 +140,9 @@ def test_connections_bytes_retries_and_faults_are_counted() -> None:
     meter.transferred(10, 100)
     meter.transferred(1, 2)
     meter.retried()
-    meter.rejected("bad-host")
-    meter.rejected("auth")
-    meter.upstream_error("timeout")
+    meter.rejected(Reason.BAD_HOST)
+    meter.rejected(Reason.AUTH)
+    meter.upstream_error(Reason.TIMEOUT)
     samples = scrape(control)
     assert value(samples, "drainproxy_connections", side="client") == 3
     assert value(samples, "drainproxy_connections", side="upstream") == 3
@@ -160,36 +156,36 @@ def test_connections_bytes_retries_and_faults_are_counted() -> None:
     assert value(samples, "drainproxy_upstream_errors_total", reason="timeout") == 1
 
 
-def test_a_reason_outside_the_closed_set_is_counted_as_other() -> None:
+@pytest.mark.parametrize("reason", Reason, ids=str)
+def test_every_reason_is_counted_under_its_label_by_the_metric_it_is_for_and_as_other_elsewhere(reason: Reason) -> None:
     control = ScriptedControl()
-    control.meter.rejected("as-the-client-likes")
+    control.meter.rejected(reason)
+    control.meter.upstream_error(reason)
     samples = scrape(control)
-    assert value(samples, "drainproxy_rejected_total", reason=OTHER) == 1
-    assert ("drainproxy_rejected_total", frozenset({("reason", "as-the-client-likes")})) not in samples
+    for metric, name in (
+        (Counted.REJECTED, "drainproxy_rejected_total"),
+        (Counted.UPSTREAM_ERROR, "drainproxy_upstream_errors_total"),
+    ):
+        assert total(samples, name) == 1
+        assert value(samples, name, reason=reason.label if metric in reason.counted else OTHER) == 1
 
 
-def calls(*names: str) -> Iterator[str]:
-    """Every text that the product passes first, or after a number, to a function of one of these names."""
-    for path in PRODUCT.rglob("*.py"):
-        if path.is_relative_to(PRODUCT / "rollout") or path.is_relative_to(PRODUCT / "kube"):
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call):
-                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                if name in names:
-                    yield from (
-                        constant.value
-                        for argument in node.args[:2]
-                        for constant in ast.walk(argument)
-                        if isinstance(constant, ast.Constant) and isinstance(constant.value, str)
-                    )
+@pytest.mark.parametrize("metric", [Counted.REJECTED, Counted.UPSTREAM_ERROR])
+def test_no_two_reasons_that_a_metric_counts_have_the_same_label(metric: Counted) -> None:
+    assert len(set(labels(metric)) | {OTHER}) == len(labels(metric)) + 1
 
 
-def test_every_reason_that_the_product_names_is_in_the_closed_set() -> None:
-    malformed = set(calls("BadMessage"))
-    assert "bad-host" in malformed
-    assert malformed | set(calls("rejected", "_reject", "_refuse", "_break_off")) <= set(REJECTED)
-    assert malformed | set(calls("upstream_error", "_cut")) <= set(UPSTREAM_ERRORS)
+SMUGGLING = ("obs-fold", "nul", "bare-lf", "bare-cr", "bad-field", "space-before-colon")
+
+
+def test_the_signs_of_request_smuggling_have_labels_of_their_own() -> None:
+    assert set(SMUGGLING) <= set(labels(Counted.REJECTED))
+    assert set(SMUGGLING) <= set(labels(Counted.UPSTREAM_ERROR))
+
+
+def test_the_product_gives_every_reason() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in PRODUCT.rglob("*.py"))
+    assert [reason.name for reason in Reason if not re.search(rf"\bReason\.{reason.name}\b", source)] == []
 
 
 def assert_state(control: ScriptedControl, expected: str) -> Samples:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainproxy.errors import BadMessage
 from drainproxy.protocol import fields, framing, http1
 from drainproxy.protocol.fields import SECTION, TOKEN, VALUE, content_length, explain, is_chunked
+from drainproxy.protocol.reasons import BadMessage
 from drainproxy.session import http1 as http1_session
 
 TCHAR = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -37,7 +37,7 @@ def test_a_value_is_visible_ascii_white_space_or_obs_text() -> None:
 )
 def test_every_section_that_is_refused_is_explained_by_what_is_wrong_with_it(section: bytes) -> None:
     head = b"GET / HTTP/1.1\r\n" + section + b"\r\n"
-    reason = explain(head)
+    reason = explain(head).label
     if re.fullmatch(SECTION, section + b"\r\n") or re.fullmatch(SECTION, section):
         assert reason == "bad-start-line"  # nothing else is left to blame
         return

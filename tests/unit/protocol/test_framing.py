@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainproxy.errors import BadMessage
 from drainproxy.protocol.framing import MAX_EXTENSIONS, MAX_LINE, Chunked, Length, UntilClose
+from drainproxy.protocol.reasons import BadMessage, Reason
 
 if TYPE_CHECKING:
     from drainproxy.protocol.framing import Framing
@@ -225,7 +225,7 @@ def test_trailers_are_bounded() -> None:
         for pieces in ([too_long], cut(too_long, [100] * 20)):
             with pytest.raises(BadMessage) as caught:
                 feed(Chunked(LIMIT), b"0\r\n", *pieces)
-            assert caught.value.status == 431
+            assert caught.value.reason is Reason.TRAILERS_TOO_LONG
 
 
 def test_what_is_kept_of_an_unfinished_line_is_bounded() -> None:
@@ -301,7 +301,7 @@ def test_the_time_for_a_body_grows_with_its_size_and_not_faster(piece: bytes, si
                 for each in pieces:
                     framing.feed(each, 0)
             except BadMessage as bad:
-                assert bad.reason == "chunk-extensions-too-long"
+                assert bad.reason is Reason.CHUNK_EXTENSIONS_TOO_LONG
             best = min(best, time.perf_counter() - begun)
         return best
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from drainproxy.errors import BadMessage
 from drainproxy.protocol.framing import Chunked, Length, UntilClose
 from drainproxy.protocol.http1 import Forwarding, parse_request, parse_response
+from drainproxy.protocol.reasons import BadMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,16 +196,16 @@ def refused_however_it_comes(data: bytes, reason: str, status: int) -> None:
     """Whole, with bytes behind it, and at some point of coming in pieces: the same answer, never another first."""
     with pytest.raises(BadMessage) as caught:
         parse_request(data, LIMIT)
-    assert (caught.value.reason, caught.value.status) == (reason, status)
+    assert (caught.value.reason.label, caught.value.reason.status) == (reason, status)
     with pytest.raises(BadMessage) as caught:
         parse_request(data + b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", LIMIT)
-    assert caught.value.status == status
+    assert caught.value.reason.status == status
     step = 1 if len(data) < 1000 else 997
     for size in range(1, len(data), step):
         try:
             assert parse_request(data[:size], LIMIT) is None
         except BadMessage as bad:
-            assert bad.status == status
+            assert bad.reason.status == status
             return
 
 
@@ -696,7 +696,7 @@ def facts_of_request(data: bytes, limit: int) -> object:
     try:
         head = parse_request(data, limit)
     except BadMessage as bad:
-        return bad.reason, bad.status
+        return bad.reason
     if head is None:
         return None
     read = (head.method, head.target, head.minor, head.end, head.length, head.chunked, head.close, head.upgrade)
@@ -708,7 +708,7 @@ def facts_of_response(data: bytes, limit: int) -> object:
     try:
         head = parse_response(data, limit)
     except BadMessage as bad:
-        return bad.reason, bad.status
+        return bad.reason
     if head is None:
         return None
     read = (head.status, head.end, head.length, head.chunked, head.close, head.is_bodyless(b"GET"))

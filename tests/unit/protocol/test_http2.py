@@ -6,17 +6,18 @@ import struct
 
 import pytest
 
-from drainproxy.errors import BadFrame
 from drainproxy.protocol import http2
-from drainproxy.protocol.http2 import Allowance, Code, Lane
+from drainproxy.protocol.http2 import Allowance, Lane
+from drainproxy.protocol.reasons import BadFrame, ErrorCode, Reason
 
 
 def test_frames_of_our_own() -> None:
     assert bytes.fromhex("000000 04 00 00000000") == http2.EMPTY_SETTINGS
-    assert http2.rst_stream(5, Code.CANCEL) == bytes.fromhex("000004 03 00 00000005 00000008")
+    assert http2.rst_stream(5, ErrorCode.CANCEL) == bytes.fromhex("000004 03 00 00000005 00000008")
     assert http2.ping(b"12345678") == bytes.fromhex("000008 06 00 00000000") + b"12345678"
     assert (
-        http2.goaway(http2.MAX_STREAM_ID, 0, "why") == bytes.fromhex("00000b 07 00 00000000 7fffffff 00000000") + b"why"
+        http2.goaway(http2.MAX_STREAM_ID, Reason.RAPID_RESET)
+        == bytes.fromhex("000013 07 00 00000000 7fffffff 0000000b") + b"rapid-reset"
     )
 
 

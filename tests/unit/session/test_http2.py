@@ -29,18 +29,22 @@ from drainproxy.protocol.http2 import (
     RST_STREAM,
     SETTINGS,
     WINDOW_UPDATE,
-    Code,
     frame,
-    goaway,
     ping,
     rst_stream,
 )
+from drainproxy.protocol.reasons import ErrorCode
 from drainproxy.session.http2 import MAX_STREAMS, RESETS, Http2Session
 from drainproxy.session.ports import Hold, Wait
 from tests.support.session import REQUEST_ID, Dialogue, forwarding
 
+
+def goaway(last: int, code: int, why: str = "") -> bytes:
+    return frame(GOAWAY, 0, 0, struct.pack(">II", last, code) + why.encode())
+
+
 OURS = REQUEST_ID[:8]
-ASKED = goaway(MAX_STREAM_ID, Code.NO_ERROR, "draining") + ping(OURS)
+ASKED = goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR, "draining") + ping(OURS)
 ANSWER = frame(PING, ACK, 0, OURS)
 SETTINGS_ACK = frame(SETTINGS, ACK, 0, b"")
 BLOCK = b"\x82\x86\x84\x41\x03app"
@@ -140,13 +144,13 @@ def test_trailers_end_a_request() -> None:
 @pytest.mark.parametrize("by_client", [True, False])
 def test_a_reset_ends_a_stream(by_client: bool) -> None:
     dialogue = connected().send(request(1))
-    reset = rst_stream(1, Code.CANCEL)
+    reset = rst_stream(1, ErrorCode.CANCEL)
     still_open(dialogue.send(reset) if by_client else dialogue.answer(reset), 0)
     assert "aborted" in str(dialogue.transcript)
 
 
 def test_an_app_that_has_answered_may_reset_the_rest_of_an_upload() -> None:
-    dialogue = connected().send(request(1, end=False)).answer(response(1) + rst_stream(1, Code.NO_ERROR))
+    dialogue = connected().send(request(1, end=False)).answer(response(1) + rst_stream(1, ErrorCode.NO_ERROR))
     still_open(dialogue, 0)
     assert "aborted" not in str(dialogue.transcript)
 
@@ -169,7 +173,7 @@ CONVERSATION_UP = (
     + SETTINGS_ACK
     + frame(DATA, END_STREAM, 1, b"")
     + request(5)
-    + rst_stream(5, Code.CANCEL)
+    + rst_stream(5, ErrorCode.CANCEL)
 )
 CONVERSATION_DOWN = (
     frame(SETTINGS, 0, 0, struct.pack(">HI", 5, 20_000))
@@ -208,13 +212,15 @@ def test_byte_by_byte() -> None:
 def test_an_idle_connection_is_told_and_closed_when_the_client_has_read_it() -> None:
     dialogue = connected().wind_down().client_got(ASKED).client_is("open")
     dialogue.send(ANSWER).app_got(b"")  # the answer to our own PING is not for the app
-    dialogue.client_got(goaway(0, Code.NO_ERROR, "draining")).client_is("finished").app_is("discarded")
+    dialogue.client_got(goaway(0, ErrorCode.NO_ERROR, "draining")).client_is("finished").app_is("discarded")
 
 
 def test_a_stream_opened_before_the_client_saw_the_goaway_is_served() -> None:
     dialogue = connected().wind_down().client_got(ASKED)
     dialogue.send(request(1) + ANSWER).app_got(request(1)).client_is("open")
-    dialogue.answer(response(1)).client_got(response(1) + goaway(1, Code.NO_ERROR, "draining")).client_is("finished")
+    dialogue.answer(response(1)).client_got(response(1) + goaway(1, ErrorCode.NO_ERROR, "draining")).client_is(
+        "finished"
+    )
     assert dialogue.client.streams == []
 
 
@@ -222,7 +228,7 @@ def test_a_client_that_opens_streams_after_the_goaway_is_still_served() -> None:
     """Its HPACK state would be lost with the frame; so it is refused by the last GOAWAY only."""
     dialogue = connected().send(request(1)).wind_down().send(ANSWER + request(3)).client_got(ASKED)
     dialogue.answer(response(1)).client_got(response(1)).client_is("open")
-    dialogue.answer(response(3)).client_got(response(3) + goaway(3, Code.NO_ERROR, "draining"))
+    dialogue.answer(response(3)).client_got(response(3) + goaway(3, ErrorCode.NO_ERROR, "draining"))
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=12))
@@ -257,18 +263,18 @@ def test_nothing_is_said_inside_a_header_block() -> None:
 
 def test_an_app_that_goes_by_itself_is_not_contradicted() -> None:
     """A GOAWAY must not raise the last stream of an earlier one (RFC 9113 §6.8)."""
-    theirs = goaway(1, Code.NO_ERROR)
+    theirs = goaway(1, ErrorCode.NO_ERROR)
     dialogue = connected().send(request(1) + request(3)).answer(theirs).client_got(theirs)
     still_open(dialogue, 1)  # the app will not answer stream 3
     dialogue.wind_down().client_got(b"")
-    dialogue.answer(response(1)).client_got(response(1) + goaway(1, Code.NO_ERROR, "draining"))
+    dialogue.answer(response(1)).client_got(response(1) + goaway(1, ErrorCode.NO_ERROR, "draining"))
     dialogue.client_is("finished")
 
 
 def test_who_comes_late_has_its_first_stream_served_and_is_told_to_go() -> None:
     dialogue = connected(phase=Phase.DRAINED).client_got(b"")
     dialogue.send(request(1)).client_got(ASKED)
-    dialogue.answer(response(1)).send(ANSWER).client_got(response(1) + goaway(1, Code.NO_ERROR, "draining"))
+    dialogue.answer(response(1)).send(ANSWER).client_got(response(1) + goaway(1, ErrorCode.NO_ERROR, "draining"))
 
 
 def of_python_h2() -> Dialogue:
@@ -281,18 +287,20 @@ def of_python_h2() -> Dialogue:
 
 def test_a_client_that_ends_at_any_goaway_gets_one_when_nothing_is_open() -> None:
     dialogue = of_python_h2().send(request(1)).wind_down().client_got(b"")
-    dialogue.answer(response(1)).client_got(response(1) + goaway(1, Code.NO_ERROR, "draining")).client_is("finished")
+    dialogue.answer(response(1)).client_got(response(1) + goaway(1, ErrorCode.NO_ERROR, "draining")).client_is(
+        "finished"
+    )
 
 
 def test_a_client_that_ends_at_any_goaway_gets_one_at_once_if_nothing_is_open() -> None:
     dialogue = of_python_h2().send(request(1)).answer(response(1)).client_got(response(1))
-    dialogue.wind_down().client_got(goaway(1, Code.NO_ERROR, "draining")).client_is("finished")
+    dialogue.wind_down().client_got(goaway(1, ErrorCode.NO_ERROR, "draining")).client_is("finished")
 
 
 def test_a_client_that_ends_at_any_goaway_is_let_begin_first() -> None:
     """It takes a GOAWAY of stream 0 for an error, so it gets its first stream served."""
     dialogue = of_python_h2().wind_down().client_got(b"").send(request(1)).answer(response(1))
-    dialogue.client_got(response(1) + goaway(1, Code.NO_ERROR, "draining"))
+    dialogue.client_got(response(1) + goaway(1, ErrorCode.NO_ERROR, "draining"))
 
 
 def test_after_a_resume_who_has_not_been_told_stays() -> None:
@@ -313,11 +321,11 @@ def test_at_the_deadline_both_ends_are_told_which_streams_were_cut() -> None:
     dialogue = connected().send(request(1) + request(3, end=False)).app_got(request(1) + request(3, end=False))
     dialogue.enter(Phase.PROPAGATING, Phase.FINISHING, Phase.FORCING)
     dialogue.client_got(
-        rst_stream(3, Code.INTERNAL_ERROR)
-        + rst_stream(1, Code.INTERNAL_ERROR)
-        + goaway(3, Code.NO_ERROR, "drain-deadline")
+        rst_stream(3, ErrorCode.INTERNAL_ERROR)
+        + rst_stream(1, ErrorCode.INTERNAL_ERROR)
+        + goaway(3, ErrorCode.NO_ERROR, "drain-deadline")
     )
-    dialogue.app_got(rst_stream(3, Code.CANCEL) + rst_stream(1, Code.CANCEL)).app_is("discarded")
+    dialogue.app_got(rst_stream(3, ErrorCode.CANCEL) + rst_stream(1, ErrorCode.CANCEL)).app_is("discarded")
     still_open(dialogue.client_is("finished"), 0)
 
 
@@ -329,7 +337,7 @@ def test_at_the_deadline_inside_a_frame_the_connection_just_ends() -> None:
 
 def test_at_the_deadline_without_an_app_every_stream_may_be_repeated() -> None:
     dialogue = begin().send(EMPTY_SETTINGS + request(1)).enter(Phase.FORCING)
-    dialogue.client_got(EMPTY_SETTINGS + goaway(0, Code.NO_ERROR, "drain-deadline")).client_is("finished")
+    dialogue.client_got(EMPTY_SETTINGS + goaway(0, ErrorCode.NO_ERROR, "drain-deadline")).client_is("finished")
     assert not dialogue.client.wanted
 
 
@@ -342,20 +350,20 @@ def test_an_idle_connection_survives_the_deadline() -> None:
 
 def test_no_app_means_that_every_stream_may_be_repeated_elsewhere() -> None:
     dialogue = begin().send(EMPTY_SETTINGS + request(1)).refuses()
-    dialogue.client_got(EMPTY_SETTINGS + goaway(0, Code.NO_ERROR, "app-unavailable")).client_is("finished")
+    dialogue.client_got(EMPTY_SETTINGS + goaway(0, ErrorCode.NO_ERROR, "app-unavailable")).client_is("finished")
     assert dialogue.client.upstream_errors == ["connect-refused"]
     still_open(dialogue, 0)
 
 
 def test_an_app_that_breaks_off_fails_what_is_open() -> None:
     dialogue = connected().send(request(1)).app_closes(clean=False)
-    dialogue.client_got(rst_stream(1, Code.INTERNAL_ERROR) + goaway(1, Code.INTERNAL_ERROR, "upstream-broke"))
+    dialogue.client_got(rst_stream(1, ErrorCode.INTERNAL_ERROR) + goaway(1, ErrorCode.INTERNAL_ERROR, "upstream-broke"))
     assert dialogue.client.upstream_errors == ["closed-early"]
     still_open(dialogue.client_is("finished"), 0)
 
 
 def test_an_app_that_closes_an_idle_connection_is_no_error() -> None:
-    dialogue = connected().app_closes().client_got(goaway(0, Code.NO_ERROR, "app-closed")).client_is("finished")
+    dialogue = connected().app_closes().client_got(goaway(0, ErrorCode.NO_ERROR, "app-closed")).client_is("finished")
     assert dialogue.client.upstream_errors == []
 
 
@@ -373,7 +381,9 @@ def test_a_client_that_leaves_while_the_app_is_dialled() -> None:
 def test_a_client_that_half_closes_is_answered_first() -> None:
     dialogue = connected().send(request(1)).half_close().client_is("open")
     assert dialogue.app.half_closed
-    dialogue.answer(response(1)).client_got(response(1) + goaway(1, Code.NO_ERROR)).client_is("finished")
+    dialogue.answer(response(1)).client_got(response(1) + goaway(1, ErrorCode.NO_ERROR, "client-closed")).client_is(
+        "finished"
+    )
 
 
 def test_an_idle_client_that_half_closes_is_let_go() -> None:
@@ -382,13 +392,13 @@ def test_an_idle_client_that_half_closes_is_let_go() -> None:
 
 def test_an_idle_connection_is_asked_to_go_and_then_closed() -> None:
     dialogue = connected().waits(Wait.IDLE).time_out().client_got(ASKED).client_is("open")
-    dialogue.time_out().client_got(goaway(0, Code.NO_ERROR, "idle")).client_is("finished")
+    dialogue.time_out().client_got(goaway(0, ErrorCode.NO_ERROR, "idle")).client_is("finished")
 
 
 def test_a_stream_that_stands_still_too_long_is_cut() -> None:
     dialogue = connected().send(request(1))
     dialogue.session.timed_out(Wait.STREAM)
-    dialogue.client_got(rst_stream(1, Code.INTERNAL_ERROR) + goaway(1, Code.NO_ERROR, "timeout"))
+    dialogue.client_got(rst_stream(1, ErrorCode.INTERNAL_ERROR) + goaway(1, ErrorCode.NO_ERROR, "timeout"))
 
 
 # --- misbehaviour -----------------------------------------------------------------------------------------------------
@@ -396,47 +406,47 @@ def test_a_stream_that_stands_still_too_long_is_cut() -> None:
 FRAME_TOO_LARGE = struct.pack(">IBI", (16 * 1024 + 1) << 8 | DATA, 0, 1)
 
 FAULTS = {
-    "frame-too-large": (FRAME_TOO_LARGE, Code.FRAME_SIZE_ERROR),
-    "a data frame on stream 0": (frame(DATA, 0, 0, b"x"), Code.PROTOCOL_ERROR),
-    "headers on stream 0": (request(0), Code.PROTOCOL_ERROR),
-    "a reset of stream 0": (rst_stream(0, 0), Code.PROTOCOL_ERROR),
-    "settings on a stream": (frame(SETTINGS, 0, 1, b""), Code.PROTOCOL_ERROR),
-    "a ping on a stream": (frame(PING, 0, 1, b"12345678"), Code.PROTOCOL_ERROR),
-    "a short ping": (frame(PING, 0, 0, b"1234567"), Code.FRAME_SIZE_ERROR),
-    "a short reset": (frame(RST_STREAM, 0, 1, b"123"), Code.FRAME_SIZE_ERROR),
-    "a short goaway": (frame(GOAWAY, 0, 0, b"1234"), Code.FRAME_SIZE_ERROR),
-    "settings that are no pairs": (frame(SETTINGS, 0, 0, b"12345"), Code.FRAME_SIZE_ERROR),
-    "an acknowledgement that says something": (frame(SETTINGS, ACK, 0, b"123456"), Code.FRAME_SIZE_ERROR),
-    "a frame size that is none": (frame(SETTINGS, 0, 0, struct.pack(">HI", 5, 1)), Code.PROTOCOL_ERROR),
-    "a stray continuation": (frame(CONTINUATION, END_HEADERS, 1, b"x"), Code.PROTOCOL_ERROR),
-    "data inside a header block": (frame(HEADERS, 0, 1, BLOCK) + frame(DATA, 0, 1, b"x"), Code.PROTOCOL_ERROR),
+    "frame-too-large": (FRAME_TOO_LARGE, ErrorCode.FRAME_SIZE_ERROR),
+    "a data frame on stream 0": (frame(DATA, 0, 0, b"x"), ErrorCode.PROTOCOL_ERROR),
+    "headers on stream 0": (request(0), ErrorCode.PROTOCOL_ERROR),
+    "a reset of stream 0": (rst_stream(0, ErrorCode.NO_ERROR), ErrorCode.PROTOCOL_ERROR),
+    "settings on a stream": (frame(SETTINGS, 0, 1, b""), ErrorCode.PROTOCOL_ERROR),
+    "a ping on a stream": (frame(PING, 0, 1, b"12345678"), ErrorCode.PROTOCOL_ERROR),
+    "a short ping": (frame(PING, 0, 0, b"1234567"), ErrorCode.FRAME_SIZE_ERROR),
+    "a short reset": (frame(RST_STREAM, 0, 1, b"123"), ErrorCode.FRAME_SIZE_ERROR),
+    "a short goaway": (frame(GOAWAY, 0, 0, b"1234"), ErrorCode.FRAME_SIZE_ERROR),
+    "settings that are no pairs": (frame(SETTINGS, 0, 0, b"12345"), ErrorCode.FRAME_SIZE_ERROR),
+    "an acknowledgement that says something": (frame(SETTINGS, ACK, 0, b"123456"), ErrorCode.FRAME_SIZE_ERROR),
+    "a frame size that is none": (frame(SETTINGS, 0, 0, struct.pack(">HI", 5, 1)), ErrorCode.PROTOCOL_ERROR),
+    "a stray continuation": (frame(CONTINUATION, END_HEADERS, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
+    "data inside a header block": (frame(HEADERS, 0, 1, BLOCK) + frame(DATA, 0, 1, b"x"), ErrorCode.PROTOCOL_ERROR),
     "a block of another stream": (
         frame(HEADERS, 0, 1, BLOCK) + frame(CONTINUATION, END_HEADERS, 3, b"x"),
-        Code.PROTOCOL_ERROR,
+        ErrorCode.PROTOCOL_ERROR,
     ),
-    "the reserved bit": (struct.pack(">IBI", DATA, END_STREAM, 1 << 31 | 1), Code.PROTOCOL_ERROR),
+    "the reserved bit": (struct.pack(">IBI", DATA, END_STREAM, 1 << 31 | 1), ErrorCode.PROTOCOL_ERROR),
     "a block of too many frames": (
         frame(HEADERS, 0, 1, BLOCK) + frame(CONTINUATION, 0, 1, b"") * (http2.MAX_CONTINUATIONS + 1),
-        Code.ENHANCE_YOUR_CALM,
+        ErrorCode.ENHANCE_YOUR_CALM,
     ),
     "a block of too many bytes": (
         frame(HEADERS, 0, 1, BLOCK) + frame(CONTINUATION, 0, 1, b"x" * 16_000) * 5,
-        Code.ENHANCE_YOUR_CALM,
+        ErrorCode.ENHANCE_YOUR_CALM,
     ),
-    "a flood of pings": (frame(PING, 0, 0, b"12345678") * 10_001, Code.ENHANCE_YOUR_CALM),
-    "a flood of settings": (EMPTY_SETTINGS * 10_001, Code.ENHANCE_YOUR_CALM),
-    "a flood of acknowledgements": (SETTINGS_ACK * 10_001, Code.ENHANCE_YOUR_CALM),
-    "a flood of empty data": (request(1, end=False) + frame(DATA, 0, 1, b"") * 10_001, Code.ENHANCE_YOUR_CALM),
-    "a flood of unknown frames": (frame(0x2A, 0, 0, b"") * 10_001, Code.ENHANCE_YOUR_CALM),
+    "a flood of pings": (frame(PING, 0, 0, b"12345678") * 10_001, ErrorCode.ENHANCE_YOUR_CALM),
+    "a flood of settings": (EMPTY_SETTINGS * 10_001, ErrorCode.ENHANCE_YOUR_CALM),
+    "a flood of acknowledgements": (SETTINGS_ACK * 10_001, ErrorCode.ENHANCE_YOUR_CALM),
+    "a flood of empty data": (request(1, end=False) + frame(DATA, 0, 1, b"") * 10_001, ErrorCode.ENHANCE_YOUR_CALM),
+    "a flood of unknown frames": (frame(0x2A, 0, 0, b"") * 10_001, ErrorCode.ENHANCE_YOUR_CALM),
 }
 OF_CLIENTS = {
-    "an even stream": (request(2), Code.PROTOCOL_ERROR),
-    "a promise": (frame(PUSH_PROMISE, END_HEADERS, 1, b"\0\0\0\2"), Code.PROTOCOL_ERROR),
+    "an even stream": (request(2), ErrorCode.PROTOCOL_ERROR),
+    "a promise": (frame(PUSH_PROMISE, END_HEADERS, 1, b"\0\0\0\2"), ErrorCode.PROTOCOL_ERROR),
     "rapid resets": (
-        b"".join(request(2 * n + 1) + rst_stream(2 * n + 1, Code.CANCEL) for n in range(RESETS[0] + 1)),
-        Code.ENHANCE_YOUR_CALM,
+        b"".join(request(2 * n + 1) + rst_stream(2 * n + 1, ErrorCode.CANCEL) for n in range(RESETS[0] + 1)),
+        ErrorCode.ENHANCE_YOUR_CALM,
     ),
-    "streams without end": (b"".join(request(2 * n + 1) for n in range(MAX_STREAMS + 1)), Code.ENHANCE_YOUR_CALM),
+    "streams without end": (b"".join(request(2 * n + 1) for n in range(MAX_STREAMS + 1)), ErrorCode.ENHANCE_YOUR_CALM),
 }
 
 
@@ -454,7 +464,7 @@ def test_an_app_that_breaks_the_protocol_is_told_why_and_its_client_that_it_is_o
     data, code = FAULTS[fault]
     dialogue = connected().send(request(1)).app_got(request(1)).answer(data).client_is("finished").app_is("discarded")
     reason = dialogue.client.upstream_errors[0]
-    dialogue.app_got(goaway(0, code, reason) + rst_stream(1, Code.CANCEL))
+    dialogue.app_got(goaway(0, code, reason) + rst_stream(1, ErrorCode.CANCEL))
     still_open(dialogue, 0)
 
 
@@ -467,7 +477,7 @@ def test_the_first_frame_must_be_settings() -> None:
 
 def test_what_came_before_a_bad_frame_is_relayed() -> None:
     dialogue = connected().send(request(1) + request(0)).client_is("finished")
-    dialogue.app_got(request(1) + rst_stream(1, Code.CANCEL))
+    dialogue.app_got(request(1) + rst_stream(1, ErrorCode.CANCEL))
 
 
 def test_pings_at_a_keepalives_pace_go_on_for_ever() -> None:
@@ -482,7 +492,7 @@ def test_cancelling_now_and_then_goes_on_for_ever() -> None:
     dialogue = connected()
     for number in range(5_000):
         dialogue.client.time = number / RESETS[1]
-        dialogue.send(request(2 * number + 1) + rst_stream(2 * number + 1, Code.CANCEL))
+        dialogue.send(request(2 * number + 1) + rst_stream(2 * number + 1, ErrorCode.CANCEL))
     still_open(dialogue.client_is("open"), 0)
 
 
