@@ -19,6 +19,7 @@ from drainproxy.admin.server import AdminServer
 from drainproxy.config.loading import effective
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.turns import Turns
+from drainproxy.errors import BudgetError, ConfigError
 from drainproxy.net.health import HealthMonitor
 from drainproxy.net.listener import BACKLOG, Listener
 from drainproxy.net.pool import Pool
@@ -29,11 +30,12 @@ from drainproxy.net.timers import Timers
 from drainproxy.net.tls import Tls
 from drainproxy.observe.log import configure
 from drainproxy.observe.metrics import Meter
-from drainproxy.process.child import Child
+from drainproxy.process.children import Children
+from drainproxy.process.signals import listen
 from drainproxy.supervisor import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from drainproxy.config.options import Config
     from drainproxy.config.values import Route
@@ -55,19 +57,20 @@ ROUTE_FILES = 64
 """And for each route: nine for each listening socket (net/listener.ACCEPTS), and who comes in the turn of the limit."""
 
 
-def run(config: Config, warnings: list[str], command: Sequence[str] = ()) -> int:
+def run(config: Config, warnings: list[str], command: Sequence[str] = (), *, reread: Callable[[], Config]) -> int:
     """Serve until the process is told to end; with `command`, its process is the app, and our child.
 
+    `reread` gives the configuration as it reads by the time of a SIGHUP.
     Returns the exit code. Raises BindError, ConfigError, ChildError.
     """
     log = configure(config)
     for warning in warnings:
         log.warning(warning)
     with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
-        return runner.run(_serve(config, log, command))
+        return runner.run(_serve(config, log, command, reread))
 
 
-async def _serve(config: Config, log: Log, command: Sequence[str]) -> int:
+async def _serve(config: Config, log: Log, command: Sequence[str], reread: Callable[[], Config]) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: log.failure(context))
     most_connections = _files_for_connections(config, log)
@@ -108,22 +111,27 @@ async def _serve(config: Config, log: Log, command: Sequence[str]) -> int:
             log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
             supervisor.listeners.append(listener)
             supervisor.monitors.append(HealthMonitor(route, config, supervisor.saw))
+        forward: Callable[[int], None] = partial(_ignored, log)
         if command:
-            child = Child(command, loop)
-            child.start()
-            supervisor.stop_app = child.stop
+            children = Children(loop)
+            children.listen()
+            stop.callback(children.kill_rest)
+            child = children.start(command)
+            forward = child.signal
+            supervisor.stop_app = partial(child.stop, config.app_stop_time_s)
             child.exited.add_done_callback(lambda exited: supervisor.app_ended(exited.result()))
             stop.push_async_callback(child.end, config.app_stop_time_s)
         for monitor in supervisor.monitors:
             tasks.spawn(monitor.run(), "health check")
         if tls is not None:
             tasks.spawn(tls.watch(partial(_certificate_read, log)), "watch the certificate")
-        for number, handler in (
-            (signal.SIGTERM, supervisor.terminate),
-            (signal.SIGINT, supervisor.interrupt),
-            (signal.SIGQUIT, supervisor.quit),
-        ):
-            loop.add_signal_handler(number, handler)
+        meanings: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: supervisor.terminate,
+            signal.SIGINT: supervisor.interrupt,
+            signal.SIGQUIT: supervisor.quit,
+            signal.SIGHUP: partial(_read_again, reread, log, tls),
+        }
+        listen(loop, meanings, forward)
         if config.access == "any":
             log.warning(
                 "anyone who reaches the admin port may drain: set --drain-token, or --drain-access any to say so"
@@ -161,6 +169,23 @@ def _tls(config: Config) -> Tls | None:
     tls = Tls(config.tls_cert, config.tls_key)
     tls.load()
     return tls
+
+
+def _read_again(reread: Callable[[], Config], log: Log, tls: Tls | None) -> None:
+    """SIGHUP: take over what can change while connections are open. The drain token is read at each use anyway."""
+    try:
+        level = reread().log_level
+        if tls is not None:
+            tls.load()
+    except (ConfigError, BudgetError) as error:
+        log.error("SIGHUP: what was in force stays", reason=str(error))
+        return
+    log.set_level(level)
+    log.info("SIGHUP: read again", log_level=level, certificate=tls is not None)
+
+
+def _ignored(log: Log, number: int) -> None:
+    log.info("signal ignored", signal=signal.strsignal(number))
 
 
 def _certificate_read(log: Log, refused: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import Any
 
 import click
@@ -15,7 +16,7 @@ def _run(*, cmd: tuple[str, ...], **flags: Any) -> None:
     config = load_from(flags, os.environ)
     from drainproxy.app import run  # noqa: PLC0415 - a bad option must be told before anything heavy is loaded
 
-    sys.exit(run(config, misspelt(os.environ), cmd))
+    sys.exit(run(config, misspelt(os.environ), cmd, reread=partial(load_from, flags, os.environ)))
 
 
 command = ServeCommand(
@@ -29,6 +30,7 @@ command = ServeCommand(
 
     For one container without a sidecar, or a host without Kubernetes. SIGTERM drains first; then the app gets SIGTERM,
     and SIGKILL if it still runs an app-stop-time later. If the app ends by itself, so does drainproxy, with its exit
-    code (128 + n after signal n). As PID 1 it reaps what the app leaves behind. The options are those of serve.
+    code (128 + n after signal n). What the app leaves behind is reaped, and killed when the app has ended. Options and
+    signals are those of serve; a signal that has no meaning there is passed on to the app.
     """,
 )

@@ -6,6 +6,7 @@ import difflib
 import os
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def _serve(**flags: Any) -> None:
     config = load_from(flags, os.environ)
     from drainproxy.app import run  # noqa: PLC0415 - a bad option must be told before anything heavy is loaded
 
-    sys.exit(run(config, misspelt(os.environ)))
+    sys.exit(run(config, misspelt(os.environ), reread=partial(load_from, flags, os.environ)))
 
 
 command = ServeCommand(
@@ -93,6 +94,7 @@ command = ServeCommand(
     also an environment variable, DRAINPROXY_GRACE_PERIOD for --grace-period; a flag wins over it, it over the file.
 
     Signals: SIGTERM drains and exits; a second one skips the waiting and gives what is in flight 5 s; Ctrl-C does the
-    same; a second Ctrl-C or SIGQUIT exits at once.
+    same; a second Ctrl-C or SIGQUIT exits at once. SIGHUP reads the certificates, the drain token and the log level
+    again. Every other signal is ignored: none ends the process without a drain.
     """,
 )

@@ -45,6 +45,10 @@ class Log:
         self._config = config
         self._logger = logging.getLogger("drainproxy")
 
+    def set_level(self, level: str) -> None:
+        """The least severe line written from now on."""
+        logging.getLogger().setLevel(level.upper())
+
     def debug(self, event: str, /, **fields: object) -> None:
         """For whoever looks for a fault in drainproxy."""
         self._logger.debug(event, extra={"fields": fields})
@@ -95,8 +99,9 @@ def configure(config: Config) -> Log:
     sink = Sink(None if stream is None else stream.fileno())
     root = logging.getLogger()
     root.handlers = [LineHandler(sink, as_text if text else as_json)]
-    root.setLevel(config.log_level.upper())
-    return Log(config)
+    log = Log(config)
+    log.set_level(config.log_level)
+    return log
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------

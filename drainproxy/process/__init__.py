@@ -1,1 +1,1 @@
-"""Child processes, signals and the duties of PID 1."""
+"""What the operating system has us do as a process: signals, children, the duties of PID 1."""

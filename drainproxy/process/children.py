@@ -1,0 +1,148 @@
+"""Which processes are ours? Those we start, and those whose parents have died: all are reaped, none is left behind.
+
+An orphan becomes the child of PID 1, or of a process that has asked for it (PR_SET_CHILD_SUBREAPER, prctl(2)). So we
+can end what an app leaves behind outside of a container, too, where nobody else would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from drainproxy.errors import ChildError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+try:
+    import ctypes
+except ImportError:  # a Python that was built without libffi: orphans are ours as PID 1 only
+    ctypes = None  # type: ignore[assignment]  # looked at before use
+
+KILLED_BY_SIGNAL = 128
+"""Exit codes above this: ended by signal number code - 128, as shells say it."""
+REAPED_S = 2.0
+"""A process that got SIGKILL ends at once, unless the kernel holds it in a system call. Nobody waits longer for it."""
+_SET_CHILD_SUBREAPER = 36
+_ROUNDS = 10
+"""Of killing what is left: each finds what was being started during the one before."""
+
+
+class Child:
+    """A process that we started: leader of a session of its own, so that Ctrl-C reaches us and us alone.
+
+    Outside of our session it has no controlling terminal, and may read from it without being stopped (SIGTTIN).
+    """
+
+    def __init__(self, pid: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.pid = pid
+        self.exited: asyncio.Future[int] = loop.create_future()
+        """Its exit code, as a shell would say it."""
+        self._loop = loop
+        self._killing: asyncio.TimerHandle | None = None
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on. Nothing happens once it has ended: until it is reaped, its number is nobody else's."""
+        if not self.exited.done():
+            os.kill(self.pid, number)
+
+    def stop(self, within_s: float) -> None:
+        """SIGTERM, and SIGKILL if it still runs `within_s` seconds later. Calling it again changes nothing."""
+        if self._killing is None and not self.exited.done():
+            self._killing = self._loop.call_later(within_s, self.kill)
+            self.signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, to its whole process group."""
+        if not self.exited.done():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    async def end(self, within_s: float) -> None:
+        """Stop it, unless that was done before, and wait until it has ended."""
+        self.stop(within_s)
+        if self._killing is not None:
+            within_s = max(0.0, self._killing.when() - self._loop.time())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s + REAPED_S):
+                await asyncio.shield(self.exited)
+
+    def ended(self, code: int) -> None:
+        """It was reaped."""
+        if self._killing is not None:
+            self._killing.cancel()
+        if not self.exited.done():
+            self.exited.set_result(code)
+
+
+class Children:
+    """All child processes. `reap` has to be called on SIGCHLD, which `listen` sees to."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._started: dict[int, Child] = {}
+
+    def listen(self) -> None:
+        """From now on every child is reaped when it ends, orphans of our descendants included."""
+        if ctypes is not None and hasattr(libc := ctypes.CDLL(None), "prctl"):
+            libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # uvloop keeps SIGCHLD from its own handlers. Python's are run by both loops, once they listen to any signal.
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: self._loop.call_soon_threadsafe(self.reap))
+
+    def start(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> Child:
+        """Start a program with our standard streams. Raises ChildError if there is none, or it may not be run."""
+        try:
+            pid = os.posix_spawnp(
+                command[0],
+                list(command),
+                dict(os.environ if environ is None else environ),
+                setsid=True,
+                setsigmask=(),
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+            )
+        except OSError as error:
+            code = 127 if isinstance(error, FileNotFoundError) else 126
+            raise ChildError(f"cannot run {command[0]}: {error.strerror}", code) from error
+        child = self._started[pid] = Child(pid, self._loop)
+        return child
+
+    def reap(self) -> None:
+        """Take the exit codes of all that have ended."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:  # nobody is left
+                return
+            if ended is None:  # nobody else has ended
+                return
+            child = self._started.pop(ended.si_pid, None)
+            if child is not None:
+                killed = ended.si_code != os.CLD_EXITED
+                child.ended(ended.si_status + (KILLED_BY_SIGNAL if killed else 0))
+
+    def kill_rest(self) -> None:
+        """SIGKILL what is left of our descendants, as the end of a container does when its first process ends."""
+        for _ in range(_ROUNDS):
+            left = list(_descendants("self"))
+            if not left:
+                return
+            for pid in left:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            self.reap()
+
+
+def _descendants(process: str) -> Iterator[int]:
+    """Children of the process, their children, and so on; none where the kernel does not say (proc(5))."""
+    for listed in Path("/proc", process, "task").glob("*/children"):
+        try:
+            found = listed.read_text(encoding="ascii").split()
+        except OSError:  # it has just ended
+            continue
+        for pid in found:
+            yield int(pid)
+            yield from _descendants(pid)

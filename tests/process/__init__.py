@@ -1,0 +1,1 @@
+"""Children and signals, with real processes."""
