@@ -8,6 +8,7 @@ and `docs/configuration.md` are all made from these fields.
 from __future__ import annotations
 
 from dataclasses import Field, dataclass, field, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.config.values import (
@@ -285,11 +286,13 @@ def options() -> Iterator[tuple[Field[Any], Option]]:
         yield each, each.metadata["option"]
 
 
+@cache
 def flag_of(each: Field[Any]) -> str:
     """The option's name without dashes in front: `grace-period`."""
     return each.name.removesuffix("_s").replace("_", "-")
 
 
+@cache
 def env_of(each: Field[Any]) -> str:
     """The option's environment variable: `DRAINPROXY_GRACE_PERIOD`."""
     return ENV_PREFIX + flag_of(each).upper().replace("-", "_")

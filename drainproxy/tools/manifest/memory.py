@@ -22,6 +22,8 @@ def memory_path(resource: Resource) -> Path:
 
 def read_memory(resource: Resource) -> Undo | None:
     """What `inject` noted on this object, or None."""
+    if MEMORY.partition("/")[0] not in resource.text:
+        return None  # without reading the document; JSON may escape the slash
     metadata = mapping(mapping(at_path(resource.data, memory_path(resource))).get("metadata"))
     text = mapping(metadata.get("annotations")).get(MEMORY)
     if text is None:

@@ -6,13 +6,16 @@ Workloads and their Pod templates, Services that select them, policies that let 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.tools.manifest.source import Node, Source, data_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from drainproxy.tools.manifest.source import Document
 
 Path = tuple[str | int, ...]
 
@@ -32,18 +35,29 @@ DEFAULT_GRACE_S = 30
 """What the API server fills in for terminationGracePeriodSeconds (Kubernetes API reference, PodSpec)."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Resource:
-    """One object: where it stands, and what it says."""
+    """One object: where it stands, and what it says. What it says is read when it is first asked for."""
 
     source: Source
     document: int
-    node: Node
-    data: dict[str, Any]
+    kind: str
+    read: Callable[[], Node | None] = field(repr=False)
 
     @property
-    def kind(self) -> str:
-        return str(self.data.get("kind", ""))
+    def text(self) -> str:
+        """The text of the document that it stands in."""
+        return self.source.documents[self.document].text
+
+    @cached_property
+    def node(self) -> Node:
+        node = self.read()
+        assert node is not None, "a kind was read where nothing stands"
+        return node
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        return mapping(data_of(self.node))
 
     @property
     def api_version(self) -> str:
@@ -70,39 +84,39 @@ class Resource:
         return f"{self.kind}/{self.name}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Workload:
     """A resource that makes Pods, seen from its Pod template."""
 
     resource: Resource
     path: Path
 
-    @property
+    @cached_property
     def template(self) -> dict[str, Any]:
         return mapping(at_path(self.resource.data, self.path))
 
-    @property
+    @cached_property
     def pod(self) -> dict[str, Any]:
         """The PodSpec."""
         return mapping(self.template.get("spec"))
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, Any]:
         return mapping(mapping(self.template.get("metadata")).get("labels"))
 
-    @property
+    @cached_property
     def annotations(self) -> dict[str, Any]:
         return mapping(mapping(self.template.get("metadata")).get("annotations"))
 
-    @property
+    @cached_property
     def containers(self) -> list[dict[str, Any]]:
         return mappings(self.pod.get("containers"))
 
-    @property
+    @cached_property
     def init_containers(self) -> list[dict[str, Any]]:
         return mappings(self.pod.get("initContainers"))
 
-    @property
+    @cached_property
     def grace_s(self) -> int | None:
         """terminationGracePeriodSeconds as written; None where it is not."""
         grace = self.pod.get("terminationGracePeriodSeconds")
@@ -175,9 +189,11 @@ def _value_of(node: Node, key: str) -> Node | None:
         return own
     for name, value in node.pairs:
         if name.value == "<<":
-            brought = _value_of(value.resolved, key)
-            if brought is not None:
-                return brought
+            merged = value.resolved.items if value.resolved.kind == "seq" else [value]
+            for each in merged:
+                brought = _value_of(each.resolved, key)
+                if brought is not None:
+                    return brought
     return None
 
 
@@ -188,20 +204,30 @@ def resources(sources: Iterable[Source]) -> list[Resource]:
 
 def _resources_of(source: Source) -> Iterator[Resource]:
     for document in source.documents:
-        if document.root is not None:
+        if document.kind and not document.kind.endswith("List"):
+            yield Resource(source, document.index, document.kind, partial(_root_of, document))
+        elif document.root is not None:
             yield from _objects(source, document.index, document.root)
 
 
+def _root_of(document: Document) -> Node | None:
+    return document.root
+
+
 def _objects(source: Source, index: int, node: Node) -> Iterator[Resource]:
-    data = data_of(node)
-    if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
+    kind = data_of(_value_of(node.resolved, "kind"))
+    if not isinstance(kind, str):
         return
     items = node.resolved.get("items")
-    if data["kind"].endswith("List") and items is not None:
+    if kind.endswith("List") and items is not None:
         for item in items.resolved.items:
             yield from _objects(source, index, item)
         return
-    yield Resource(source, index, node, data)
+    yield Resource(source, index, kind, partial(_same, node))
+
+
+def _same(node: Node) -> Node:
+    return node
 
 
 def workloads(found: Iterable[Resource]) -> list[Workload]:
@@ -220,10 +246,11 @@ def same_namespace(one: Resource, other: Resource) -> bool:
 
 def service_selects(service: Resource, workload: Workload) -> bool:
     """Whether a Service's traffic goes to this workload's Pods."""
+    if service.kind != "Service":
+        return False
     selector = mapping(service.spec.get("selector"))
     return (
-        service.kind == "Service"
-        and bool(selector)
+        bool(selector)
         and same_namespace(service, workload.resource)
         and all(workload.labels.get(key) == value for key, value in selector.items())
     )

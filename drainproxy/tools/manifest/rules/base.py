@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
@@ -25,7 +26,7 @@ from drainproxy.tools.manifest.objects import (
 from drainproxy.tools.manifest.sidecar import Sidecar, find, is_drainproxy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from drainproxy.tools.manifest.source import Source
 
@@ -91,7 +92,8 @@ class Pods:
 
     @cached_property
     def services(self) -> list[Resource]:
-        return [each for each in self.manifests.of("Service") if service_selects(each, self.workload)]
+        nearby = [each for label in self.workload.labels.items() for each in self.manifests.services_by_label(label)]
+        return [each for each in dict.fromkeys(nearby) if service_selects(each, self.workload)]
 
     @property
     def resource(self) -> Resource:
@@ -153,16 +155,16 @@ class Pods:
                 return self.at_sidecar("env", index)
         return self.at_sidecar()
 
+    @cached_property
     def replicas(self) -> int:
         """How many there are at least: the autoscaler's minimum, else what is written, else 1."""
-        for each in self.manifests.of("HorizontalPodAutoscaler"):
-            target = mapping(each.spec.get("scaleTargetRef"))
-            if target.get("name") == self.resource.name and target.get("kind") == self.resource.kind:
-                least = each.spec.get("minReplicas", 1)
-                return least if isinstance(least, int) else 1
+        for each in self.manifests.autoscalers(self.resource):
+            least = each.spec.get("minReplicas", 1)
+            return least if isinstance(least, int) else 1
         written = self.resource.spec.get("replicas", 1)
         return written if isinstance(written, int) else 1
 
+    @cached_property
     def budgets(self) -> list[Resource]:
         """The PodDisruptionBudgets that cover them."""
         return [
@@ -179,10 +181,50 @@ class Manifests:
     def __init__(self, sources: list[Source]) -> None:
         self.resources = tuple(resources(sources))
         self.pods = [Pods(each, self) for each in workloads(self.resources)]
+        self._kinds: defaultdict[str, list[Resource]] = defaultdict(list)
+        for each in self.resources:
+            self._kinds[each.kind].append(each)
 
     def of(self, kind: str) -> list[Resource]:
         """The objects of one kind."""
-        return [each for each in self.resources if each.kind == kind]
+        return self._kinds.get(kind, [])
+
+    def services_by_label(self, label: tuple[str, Any]) -> list[Resource]:
+        """The Services whose selector begins with this label: whoever they select has it."""
+        return self._services.get(_hashable(label), [])
+
+    @cached_property
+    def _services(self) -> dict[Hashable, list[Resource]]:
+        found: defaultdict[Hashable, list[Resource]] = defaultdict(list)
+        for each in self.of("Service"):
+            for label in list(mapping(each.spec.get("selector")).items())[:1]:
+                found[_hashable(label)].append(each)
+        return dict(found)
+
+    def autoscalers(self, resource: Resource) -> list[Resource]:
+        """The HorizontalPodAutoscalers of a workload."""
+        found = self._autoscalers.get((resource.kind, resource.name), [])
+        return [each for each in found if same_namespace(each, resource)]
+
+    @cached_property
+    def _autoscalers(self) -> dict[tuple[str, str], list[Resource]]:
+        found: defaultdict[tuple[str, str], list[Resource]] = defaultdict(list)
+        for each in self.of("HorizontalPodAutoscaler"):
+            target = mapping(each.spec.get("scaleTargetRef"))
+            found[str(target.get("kind")), str(target.get("name"))].append(each)
+        return dict(found)
+
+    def behind(self, service: Resource) -> list[Pods]:
+        """The Pods that a Service selects."""
+        return self._behind.get(service, [])
+
+    @cached_property
+    def _behind(self) -> dict[Resource, list[Pods]]:
+        found: defaultdict[Resource, list[Pods]] = defaultdict(list)
+        for pods in self.pods:
+            for service in pods.services:
+                found[service].append(pods)
+        return dict(found)
 
     def proxied(self) -> Iterator[tuple[Pods, Sidecar]]:
         """The Pods that have drainproxy."""
@@ -193,3 +235,8 @@ class Manifests:
     def served(self) -> Iterator[Pods]:
         """The Pods that requests come in to."""
         return (each for each in self.pods if each.served)
+
+
+def _hashable(label: tuple[str, Any]) -> Hashable:
+    """A label as a key: manifests in the wild have lists where texts belong, and 1 is not true."""
+    return label[0], type(label[1]), str(label[1])

@@ -52,8 +52,8 @@ def _rolling(pods: Pods) -> dict[str, Any] | None:
 
 def _capacity(pods: Pods) -> int:
     """How many Pods share this workload's traffic: canaries and colours stand behind one Service."""
-    shared = [each for each in pods.manifests.pods if any(service in pods.services for service in each.services)]
-    return sum(each.replicas() for each in shared or [pods])
+    shared = dict.fromkeys(each for service in pods.services for each in pods.manifests.behind(service))
+    return sum(each.replicas for each in shared or [pods])
 
 
 @rule(
@@ -69,7 +69,7 @@ def _capacity(pods: Pods) -> int:
 def zero_capacity(manifests: Manifests) -> Iterator[Hit]:
     for pods in manifests.served():
         rolling = _rolling(pods)
-        replicas = pods.replicas()
+        replicas = pods.replicas
         if rolling is None or replicas < 1:
             continue
         missing = _share(rolling.get("maxUnavailable", _DEFAULT_SHARE), replicas, up=False)
@@ -91,7 +91,7 @@ def zero_capacity(manifests: Manifests) -> Iterator[Hit]:
 def no_surge(manifests: Manifests) -> Iterator[Hit]:
     for pods in manifests.served():
         surge = (_rolling(pods) or {}).get("maxSurge", _DEFAULT_SHARE)
-        if _share(surge, max(pods.replicas(), 1), up=True) == 0:
+        if _share(surge, max(pods.replicas, 1), up=True) == 0:
             yield Hit(pods.resource, ("spec", "strategy", "rollingUpdate", "maxSurge"), "maxSurge is 0")
 
 
@@ -125,7 +125,7 @@ def recreate(manifests: Manifests) -> Iterator[Hit]:
 def one_replica(manifests: Manifests) -> Iterator[Hit]:
     for pods in manifests.served():
         kinds = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout")
-        if pods.resource.kind in kinds and pods.replicas() == 1 and _capacity(pods) < SEVERAL:
+        if pods.resource.kind in kinds and pods.replicas == 1 and _capacity(pods) < SEVERAL:
             yield Hit(pods.resource, ("spec", "replicas"), "replicas is 1")
 
 
@@ -160,8 +160,8 @@ def no_min_ready(manifests: Manifests) -> Iterator[Hit]:
 def no_disruption_budget(manifests: Manifests) -> Iterator[Hit]:
     for pods in manifests.served():
         kinds = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout")
-        if pods.resource.kind in kinds and pods.replicas() >= SEVERAL and not pods.budgets():
-            yield Hit(pods.resource, ("spec", "replicas"), f"{pods.replicas()} replicas may be evicted together")
+        if pods.resource.kind in kinds and pods.replicas >= SEVERAL and not pods.budgets:
+            yield Hit(pods.resource, ("spec", "replicas"), f"{pods.replicas} replicas may be evicted together")
 
 
 @rule(
@@ -176,8 +176,8 @@ def no_disruption_budget(manifests: Manifests) -> Iterator[Hit]:
 )
 def budget_blocks(manifests: Manifests) -> Iterator[Hit]:
     for pods in manifests.served():
-        replicas = pods.replicas()
-        for budget in pods.budgets():
+        replicas = pods.replicas
+        for budget in pods.budgets:
             most = _share(budget.spec.get("maxUnavailable", replicas), replicas, up=True)
             least = _share(budget.spec.get("minAvailable", 0), replicas, up=True)
             if replicas and (most == 0 or (least is not None and least >= replicas)):
@@ -281,7 +281,7 @@ _GONE = {
     example=_BUDGET,
 )
 def removed_api(manifests: Manifests) -> Iterator[Hit]:
-    for each in manifests.resources:
+    for each in (each for kind in sorted({kind for _, kind in _GONE}) for each in manifests.of(kind)):
         successor = _GONE.get((each.api_version, each.kind))
         if successor is not None:
             version, since = successor
