@@ -1,4 +1,8 @@
-"""Who may drain and resume? Everything else on the admin port can be read by whoever reaches it."""
+"""Who may drain and resume, and under which names may the admin port be asked at all?
+
+Without a token everything else can be read by whoever reaches the port; but not by a web page of another site that a
+browser shows to someone who can (a forwarded port is enough for that).
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ class Access:
         self._config = config
         self._log = Log(config)
         self._token = b""
+        self._names = {name.lower() for name in (*config.admin_host, config.admin.host) if name}
 
     def load(self) -> None:
         """Read the token. Raises ConfigError if there should be one and is none."""
@@ -35,6 +40,24 @@ class Access:
                 raise ConfigError("--drain-token", "", "a token that is not only blanks")
         elif self._config.drain_token_file is not None:
             self._token = read_token(self._config.drain_token_file)
+
+    def misdirected(self, headers: Mapping[str, str]) -> str | None:
+        """Why a request to this Host is refused, else None (RFC 9110 §7.4: misdirected requests).
+
+        A page whose name is made to resolve to our address (DNS rebinding) is of our own site to the browser, and gives
+        itself away by nothing but that name.
+        """
+        host = headers.get("Host")
+        if host is None or self._config.admin.path or self._is_ours(host):
+            return None
+        return f"{host} is not a name of this port: use its IP address, or start drainproxy with --admin-host NAME"
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name == "localhost" or name in self._names or _is_address(name)
 
     def refusal(self, peer: object, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """Status and reason if this caller may not drain, else None. `peer`: the socket's peername."""
@@ -91,5 +114,20 @@ def _from_another_site(headers: Mapping[str, str]) -> bool:
     """A browser says so. Through `kubectl port-forward` a page from elsewhere would otherwise come from loopback."""
     if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         return True
-    origin = headers.get("Origin")
-    return origin is not None and urlsplit(origin).netloc != headers.get("Host")
+    said = (headers.get(name) for name in ("Origin", "Referer"))
+    return any(_netloc(url) != headers.get("Host") for url in said if url is not None)
+
+
+def _netloc(url: str) -> str | None:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:  # such as http://[::1
+        return None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -24,6 +24,7 @@ CONNECT_S = 2.0
 MAX_ANSWER = 4 << 20
 LOOPBACK = ("127.0.0.1", "::1")
 UNAUTHORIZED, FORBIDDEN = 401, 403
+NOT_OURS = "not the answer of a drainproxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def ask(address: Address, method: str, target: str, *, token: str | None, timeou
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with _connect(address, timeout_s) as sock:
         credentials = f"Authorization: Bearer {token}\r\n" if token else ""
-        head = f"{method} {target} HTTP/1.1\r\nHost: {_host(address)}\r\n{credentials}Connection: close\r\n"
+        head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n{credentials}Connection: close\r\n"
         try:
             sock.sendall(f"{head}Content-Length: 0\r\n\r\n".encode())
             answer = _read(sock, deadline)
@@ -68,27 +69,48 @@ def ask(address: Address, method: str, target: str, *, token: str | None, timeou
 
 
 def _read(sock: socket.socket, deadline: float | None) -> Answer:
+    """The answer, up to the end that its Content-Length names: a server may keep the connection open."""
     received = bytearray()
-    while True:
-        sock.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
-        part = sock.recv(65536)
-        received += part
+    while (head_end := received.find(b"\r\n\r\n")) < 0:
+        part = _receive(sock, deadline)
         if not part or len(received) > MAX_ANSWER:
+            raise AdminError(NOT_OURS if received else "the connection was closed without an answer")
+        received += part
+    status, length = _head(bytes(received[:head_end]))
+    body = received[head_end + 4 :]
+    while length is None or len(body) < length:
+        part = _receive(sock, deadline)
+        if not part and length is not None:
+            raise AdminError("the answer was cut off")
+        if not part:
             break
-    head, found, body = bytes(received).partition(b"\r\n\r\n")
-    if not found:
-        raise AdminError(
-            "the connection was closed without an answer" if not received else "not the answer of a drainproxy"
-        )
-    status_line, *fields = head.split(b"\r\n")
+        body += part
+        if len(body) > MAX_ANSWER:
+            raise AdminError(NOT_OURS)
+    return Answer(status, bytes(body[:length]))
+
+
+def _receive(sock: socket.socket, deadline: float | None) -> bytes:
+    """What comes next, or nothing at the end. Raises TimeoutError at the deadline, however much has come by then."""
+    left_s = None if deadline is None else deadline - time.monotonic()
+    if left_s is not None and left_s <= 0:
+        raise TimeoutError
+    sock.settimeout(left_s)
+    return sock.recv(65536)
+
+
+def _head(head: bytes) -> tuple[int, int | None]:
+    """Status and Content-Length of a drainproxy's answer. Raises AdminError if it is somebody else's."""
+    status_line, *lines = head.split(b"\r\n")
     words = status_line.split(b" ", 2)
     if not words[0].startswith(b"HTTP/1.") or len(words) < 2 or not words[1].isdigit():  # noqa: PLR2004 - version, status
         raise AdminError(f"not HTTP: {status_line[:80].decode('latin-1')!r}")
-    for field in fields:
-        name, _, value = field.partition(b":")
-        if name.lower() == b"content-length" and value.strip().isdigit() and len(body) < int(value):
-            raise AdminError("the answer was cut off")
-    return Answer(int(words[1]), body)
+    fields = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+    server = fields.get(b"server", b"(no name)").decode("latin-1")
+    if server != "drainproxy":
+        raise AdminError(f"{NOT_OURS}, but of {server[:80]!r}: is this the --admin address?")
+    length = fields.get(b"content-length", b"")
+    return int(words[1]), int(length) if length.isdigit() else None
 
 
 def _connect(address: Address, timeout_s: float | None) -> socket.socket:
@@ -119,7 +141,3 @@ def _candidates(address: Address) -> Iterator[tuple[str, int] | str]:
         yield from ((host, address.port) for host in LOOPBACK)
     else:
         yield address.host, address.port
-
-
-def _host(address: Address) -> str:
-    return "localhost" if address.path or not address.host else str(address)

@@ -28,6 +28,8 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
 }
+ANY_HOST = frozenset({"/livez", "/healthz", "/readyz", "/startupz", "/metrics"})
+"""What probes and scrapers ask for under any name: nothing there is secret, and nothing changes."""
 ENDPOINTS = "/livez /readyz /startupz /status /metrics /drain /resume /"
 STATUS_OF = {Outcome.CLEAN: 200, Outcome.FORCED: 504, Outcome.RESUMED: 409}
 
@@ -65,6 +67,10 @@ class Endpoints:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; the connection ends with it."""
         self._guards.started(request)
+        misdirected = None if request.path in ANY_HOST else self._access.misdirected(request.headers)
+        if misdirected is not None:
+            self._meter.rejected(Reason.AUTH)
+            return _line(421, misdirected)
         methods = self._routes.get(request.path)
         if methods is None:
             return _line(404, f"no such endpoint; there are {ENDPOINTS}")

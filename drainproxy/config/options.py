@@ -15,6 +15,7 @@ from drainproxy.config.values import (
     ACCESS_LOG,
     COUNT,
     DURATION,
+    HOST_NAME,
     LISTEN,
     PATH,
     READINESS,
@@ -231,6 +232,16 @@ class Config:
         group=SECURITY,
         unset="token if a token is set, else any",
         why="any lets everyone who reaches the port take the Pod out of service",
+    )
+    admin_host: tuple[str, ...] = option(
+        HOST_NAME,
+        "",
+        "a name under which the admin port may be asked, besides its IP addresses and localhost",
+        group=SECURITY,
+        unset="none",
+        repeatable=True,
+        why="a web page whose name is made to point here (DNS rebinding) could drain through somebody's browser; "
+        "probes and /metrics are answered under any name",
     )
     tls_cert: str | None = option(
         PATH,

@@ -65,6 +65,7 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)?", re.ASCII)
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]|([\w.-]*)):(\d{1,5})", re.ASCII)
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?", re.ASCII)
 _URL_PATH = re.compile(r"/[\x21-\x7e]*")
 _MAX_PORT = 65535
 
@@ -116,7 +117,7 @@ def parse_address(text: str) -> Address:
     if text.startswith("unix:/"):
         return Address(path=text[len("unix:") :])
     match = _ADDRESS.fullmatch(text)
-    if match is None or int(match[3]) > _MAX_PORT:
+    if match is None or int(match[3]) > _MAX_PORT or (match[2] and not _HOST_NAME.fullmatch(match[2])):
         raise ValueError(text)
     return Address(host=match[1] or match[2] or "", port=int(match[3]))
 
@@ -189,6 +190,11 @@ URL_PATH = Kind(
     "PATH",
     "a path that begins with /, white space and others percent-encoded",
     lambda text: text if _URL_PATH.fullmatch(text) else _refuse(text),
+)
+HOST_NAME = Kind(
+    "NAME",
+    "a host name without a port, such as drainproxy.shop.svc",
+    lambda text: text if _HOST_NAME.fullmatch(text) else _refuse(text),
 )
 READINESS = Kind(
     "WHEN",

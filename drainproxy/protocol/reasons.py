@@ -82,7 +82,7 @@ class Reason(Enum):
     STRAY_CONTINUATION = "stray-continuation", _BOTH, None, _PROTOCOL_ERROR, "CONTINUATION without a header block"
 
     # What is refused of clients.
-    AUTH = "auth", _REJECTED, None, None, "a call of /drain or /resume that is not allowed (401, 403)"
+    AUTH = "auth", _REJECTED, None, None, "a call of the admin port that is not allowed (401, 403, 421)"
     BODY_TIMEOUT = "body-timeout", _REJECTED, 408, None, "the request's body did not arrive in time"
     BODY_TOO_LARGE = "body-too-large", _REJECTED, 413, None, "the request's body is larger than allowed"
     CONNECT_METHOD = "connect-refused", _REJECTED, 405, None, "CONNECT is not served here"

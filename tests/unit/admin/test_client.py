@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nready\n"
+OK = b"HTTP/1.1 200 OK\r\nServer: drainproxy\r\nContent-Length: 6\r\n\r\nready\n"
+OURS = b"HTTP/1.1 %s\r\nServer: drainproxy\r\n"
 
 
 class Script:
@@ -29,8 +30,8 @@ class Script:
 
 
 @contextmanager
-def answering(data: bytes, *, path: str = "", stay: bool = False) -> Iterator[Script]:
-    """`stay`: keep the connection open behind the answer."""
+def answering(data: bytes, *, path: str = "", stay: bool = False, drip: bool = False) -> Iterator[Script]:
+    """`stay`: keep the connection open behind the answer; `drip`: and send on, byte by byte."""
     server = socket.socket(socket.AF_UNIX) if path else socket.create_server(("127.0.0.1", 0))
     if path:
         server.bind(path)
@@ -43,6 +44,8 @@ def answering(data: bytes, *, path: str = "", stay: bool = False) -> Iterator[Sc
         with connection:
             script.asked.append(connection.recv(65536))
             connection.sendall(data)
+            while drip and not done.wait(0.02):
+                connection.sendall(b"x")
             if stay:
                 done.wait(10)
 
@@ -64,7 +67,7 @@ def test_the_answer_is_whole() -> None:
     with answering(OK) as script:
         assert get(script) == Answer(200, b"ready\n")
     (asked,) = script.asked
-    assert asked.startswith(b"GET /x HTTP/1.1\r\nHost: 127.0.0.1:")
+    assert asked.startswith(b"GET /x HTTP/1.1\r\nHost: localhost\r\n")
     assert b"Connection: close\r\n" in asked
     assert b"Authorization" not in asked
 
@@ -93,8 +96,10 @@ def test_all_addresses_means_loopback(host: str) -> None:
         (b"HTTP/1.1 200", "not the answer of a drainproxy"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP: 'SSH-2.0-OpenSSH'"),
         (OK[:-2], "cut off"),
-        (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 5\r\n\r\ntoken", "refuses: token"),
-        (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 5\r\n\r\npod\n\n", "refuses: pod"),
+        (OURS % b"401 Unauthorized" + b"Content-Length: 5\r\n\r\ntoken", "refuses: token"),
+        (OURS % b"403 Forbidden" + b"Content-Length: 5\r\n\r\npod\n\n", "refuses: pod"),
+        (b"HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n", "not the answer of a drainproxy, but of 'nginx'"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "not the answer of a drainproxy, but of"),
     ],
 )
 def test_what_is_no_answer_is_said_in_one_line(data: bytes, says: str) -> None:
@@ -106,6 +111,17 @@ def test_what_is_no_answer_is_said_in_one_line(data: bytes, says: str) -> None:
 def test_an_answer_that_does_not_come_is_not_waited_for_longer_than_asked() -> None:
     with answering(b"HTTP/1.1 200", stay=True) as script, pytest.raises(AdminError, match=r"within 0\.1s"):
         get(script, timeout_s=0.1)
+
+
+@pytest.mark.parametrize("stay", [False, True])
+def test_what_comes_behind_the_answer_is_not_waited_for(stay: bool) -> None:
+    with answering(OK, stay=stay) as script:
+        assert get(script, timeout_s=None) == Answer(200, b"ready\n")
+
+
+def test_a_server_that_sends_byte_by_byte_for_ever_does_not_pass_the_time_limit() -> None:
+    with answering(b"HTTP/1.1 200 OK\r\nX: ", drip=True) as script, pytest.raises(AdminError, match=r"within 0\.3s"):
+        get(script, timeout_s=0.3)
 
 
 def test_nobody_there_says_where_it_looked() -> None:

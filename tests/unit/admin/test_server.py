@@ -182,7 +182,7 @@ async def test_a_strange_query_never_prevents_the_drain(query: str) -> None:
 async def test_a_caller_that_goes_away_changes_nothing_and_waits_no_more() -> None:
     async with serving() as port:
         _, writer = await asyncio.open_connection(*port.address)
-        writer.write(b"GET /drain HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /drain HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await until(lambda: waiting(port) == 1, "the caller to wait")
         writer.close()
         await until(lambda: waiting(port) == 0, "it to be forgotten")
@@ -206,7 +206,7 @@ async def test_a_forced_drain_is_504_with_what_was_cut() -> None:
 async def test_a_forced_drain_with_event_is_no_answer_at_all() -> None:
     async with serving() as port:
         port.control.open()
-        asked = asyncio.create_task(port.raw(b"GET /drain?event=1 HTTP/1.1\r\nHost: x\r\n\r\n"))
+        asked = asyncio.create_task(port.raw(b"GET /drain?event=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"))
         await until(lambda: waiting(port) == 1, "the caller to wait")
         port.control.wait(24)
         with contextlib.suppress(ConnectionResetError):
@@ -347,8 +347,18 @@ def test_a_peer_that_is_elsewhere_or_cannot_be_told_is_not(peer: object) -> None
         ({"Sec_Fetch_Site": "same-site"}, 403),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://[::1"}, 403),
+        ({"Referer": "https://evil.example/page"}, 403),
+        ({"Referer": "http://[::1"}, 403),
+        ({"Host": "evil.example:9081"}, 421),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 421),
+        ({"Host": "[::1"}, 421),
+        ({"Host": "localhost.evil.example"}, 421),
         ({"Sec_Fetch_Site": "same-origin"}, 202),
         ({"Sec_Fetch_Site": "none"}, 202),
+        ({"Host": "localhost:8001", "Referer": "http://localhost:8001/"}, 202),
+        ({"Host": "10.1.2.3"}, 202),
+        ({"Host": "[fd00::7]:9081"}, 202),
     ],
 )
 async def test_a_web_page_of_another_site_cannot_drain_through_its_readers_loopback(
@@ -358,6 +368,17 @@ async def test_a_web_page_of_another_site_cannot_drain_through_its_readers_loopb
         code, answered, _ = await port.ask("/drain?wait=0", "POST", **headers)
         assert code == expected
         assert not any(name.startswith("access-control") for name in answered)
+
+
+async def test_a_name_that_was_given_is_known_and_probes_are_answered_under_any() -> None:
+    async with serving(admin_host=("drainproxy.shop.svc",)) as port:
+        assert (await port.ask("/status", Host="Drainproxy.Shop.svc:9081"))[0] == 200
+        code, _, said = await port.ask("/status", Host="evil.example")
+        assert code == 421
+        assert "--admin-host" in said
+        assert port.server._meter.rejections[Reason.AUTH] == 1
+        for probe in ("/livez", "/healthz", "/startupz", "/readyz", "/metrics"):
+            assert (await port.ask(probe, Host="app.example"))[0] in (200, 503)
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -450,7 +471,7 @@ async def test_the_page_needs_nothing_from_elsewhere_and_allows_nothing_inline()
 
 async def test_a_connection_carries_one_request() -> None:
     async with serving() as port:
-        request = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n"
+        request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n"
         answer = await port.raw(request * 20)
         assert answer.count(b"HTTP/1.1 200") == 1
         assert b"Connection: close" in answer
@@ -474,7 +495,7 @@ async def test_a_head_without_end_is_dropped() -> None:
 async def test_a_body_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving() as port:
         reader, writer = await asyncio.open_connection(*port.address)
-        writer.write(b"POST /drain HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n")
+        writer.write(b"POST /drain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n")
         await until(lambda: waiting(port) == 1, "the caller to wait")
         for _ in range(200):
             writer.write(b"x" * 100_000)
@@ -508,7 +529,7 @@ async def test_who_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> 
             sock = socket.socket()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             sock.connect(port.address)
-            sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             slow.append(sock)
         assert (await port.ask("/readyz"))[0] == 200
         await until(lambda: not guards_of(port).passing, "all to be dropped")
@@ -543,7 +564,7 @@ async def test_there_is_an_end_to_those_who_may_wait_but_the_drain_runs(monkeypa
 async def test_a_reset_while_waiting_leaves_nothing_behind() -> None:
     async with serving() as port:
         sock = socket.create_connection(port.address)
-        sock.sendall(b"GET /drain HTTP/1.1\r\nHost: x\r\n\r\n")
+        sock.sendall(b"GET /drain HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await until(lambda: waiting(port) == 1, "the caller to wait")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         sock.close()

@@ -55,6 +55,9 @@ def admin(code: int, body: object) -> Iterator[Scripted]:
     script = Scripted(code, body)
 
     class Handler(BaseHTTPRequestHandler):
+        def version_string(self) -> str:
+            return "drainproxy"
+
         def answer(self) -> None:
             script.asked.append((self.command, self.path))
             self.send_response(script.code)
