@@ -11,6 +11,7 @@ import gc
 import resource
 import signal
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from drainproxy import __version__
 from drainproxy.admin.server import AdminServer
 from drainproxy.config.loading import effective
 from drainproxy.drain.ledger import Ledger
+from drainproxy.drain.machine import DrainMachine
 from drainproxy.drain.turns import Turns
 from drainproxy.errors import BudgetError, ConfigError
 from drainproxy.net.health import HealthMonitor
@@ -33,6 +35,7 @@ from drainproxy.observe.metrics import Meter
 from drainproxy.process.children import Children
 from drainproxy.process.signals import listen
 from drainproxy.supervisor import Supervisor
+from drainproxy.view import ProcessView, RouteAtWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from drainproxy.config.values import Route
     from drainproxy.net.client import ClientConnection
     from drainproxy.observe.log import Log
+    from drainproxy.process.children import Child
 
 try:
     import ctypes
@@ -70,19 +74,33 @@ def run(config: Config, warnings: list[str], command: Sequence[str] = (), *, rer
         return runner.run(_serve(config, log, command, reread))
 
 
-async def _serve(config: Config, log: Log, command: Sequence[str], reread: Callable[[], Config]) -> int:
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: log.failure(context))
-    most_connections = _files_for_connections(config, log)
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is started and stopped. `app`: its process, under `run`, once it has started."""
+
+    machine: DrainMachine
+    routes: list[RouteAtWork]
+    supervisor: Supervisor
+    admin: AdminServer
+    timers: Timers
+    tasks: Tasks
+    tls: Tls | None
+    app: list[Child]
+
+
+def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
+    """Every object with its parts; nothing is bound, connected or started. Raises ConfigError."""
     tls = _tls(config)
     meter, ledger, timers, tasks = Meter(), Ledger(), Timers(loop), Tasks(loop)
     turns: Turns[ClientConnection] = Turns()
+    machine = DrainMachine(config, ledger)
     observer = log.with_access_log(meter)
-    supervisor = Supervisor(loop, config, ledger=ledger, turns=turns, meter=meter, log=log)
+    most_connections = _files_for_connections(config, log)
+    app: list[Child] = []
 
-    def listener_for(route: Route) -> Listener:
+    def at_work(route: Route) -> RouteAtWork:
         pool = Pool(loop, route.upstream, config, timers, observer)
-        return Listener(
+        listener = Listener(
             loop,
             route,
             config,
@@ -95,22 +113,36 @@ async def _serve(config: Config, log: Log, command: Sequence[str], reread: Calla
             max_connections=most_connections,
             tls=tls,
         )
+        return RouteAtWork(route, listener, pool, HealthMonitor(route, config))
+
+    def stop_app() -> None:  # one that is not our child is stopped by the kubelet
+        for child in app:
+            child.stop(config.app_stop_time_s)
+
+    routes = [at_work(route) for route in config.routes]
+    view = ProcessView(loop, config, machine, ledger, routes)
+    supervisor = Supervisor(loop, view, routes, turns=turns, meter=meter, log=log, stop_app=stop_app)
+    return Parts(machine, routes, supervisor, AdminServer(view, supervisor, meter), timers, tasks, tls, app)
+
+
+async def _serve(config: Config, log: Log, command: Sequence[str], reread: Callable[[], Config]) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: log.failure(context))
+    parts = _built(loop, config, log)
+    admin, supervisor, tasks, tls = parts.admin, parts.supervisor, parts.tasks, parts.tls
 
     async with AsyncExitStack() as stop:
-        admin = AdminServer(supervisor, meter)
         stop.push_async_callback(admin.stop)
         await admin.start()
         log.info("admin listening", address=admin.address)
-        stop.callback(timers.close)
+        stop.callback(parts.timers.close)
         stop.push_async_callback(tasks.close)
-        for route in config.routes:
-            listener = listener_for(route)
+        for each in parts.routes:
+            route, listener = each.route, each.listener
             sockets = bind(route.listen, BACKLOG)
-            stop.push_async_callback(_close, listener, supervisor)
+            stop.push_async_callback(_close, listener, parts.machine)
             await listener.start(sockets)
             log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
-            supervisor.listeners.append(listener)
-            supervisor.monitors.append(HealthMonitor(route, config, supervisor.saw))
         forward: Callable[[int], None] = partial(_ignored, log)
         if command:
             children = Children(loop)
@@ -118,11 +150,11 @@ async def _serve(config: Config, log: Log, command: Sequence[str], reread: Calla
             stop.callback(children.kill_rest)
             child = children.start(command)
             forward = child.signal
-            supervisor.stop_app = partial(child.stop, config.app_stop_time_s)
+            parts.app.append(child)
             child.exited.add_done_callback(lambda exited: supervisor.app_ended(exited.result()))
             stop.push_async_callback(child.end, config.app_stop_time_s)
-        for monitor in supervisor.monitors:
-            tasks.spawn(monitor.run(), "health check")
+        for each in parts.routes:
+            tasks.spawn(each.monitor.run(supervisor.saw), "health check")
         if tls is not None:
             tasks.spawn(tls.watch(partial(_certificate_read, log)), "watch the certificate")
         meanings: dict[int, Callable[[], None]] = {
@@ -158,8 +190,8 @@ def _keep_freed_memory() -> None:
         mallopt(mmap_threshold, 1 << 20)
 
 
-async def _close(listener: Listener, supervisor: Supervisor) -> None:
-    await listener.close(supervisor.patience_s())
+async def _close(listener: Listener, machine: DrainMachine) -> None:
+    await listener.close(machine.patience_s(asyncio.get_running_loop().time()))
 
 
 def _tls(config: Config) -> Tls | None:

@@ -7,170 +7,117 @@ here and nowhere else.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
-from drainproxy.config.options import MARGIN_S
-from drainproxy.drain.machine import DrainMachine, Enter, Exit, Finish
-from drainproxy.drain.phase import Outcome, Phase, State
-from drainproxy.net.health import HealthMonitor, gate_reason
-from drainproxy.observe.status import ConnectionCounts, UpstreamView, drain_summary
+from drainproxy.drain.machine import Enter, Exit, Finish
+from drainproxy.drain.phase import Outcome, Phase
+from drainproxy.net.health import gate_reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
-    from drainproxy.config.options import Config
-    from drainproxy.drain.ledger import Ledger
     from drainproxy.drain.machine import Directive
     from drainproxy.drain.phase import Trigger
     from drainproxy.drain.turns import Turns
     from drainproxy.net.client import ClientConnection
     from drainproxy.net.health import Health
-    from drainproxy.net.listener import Listener
     from drainproxy.observe.log import Log
     from drainproxy.observe.metrics import Meter
-    from drainproxy.observe.status import Summary
+    from drainproxy.view import ProcessView, RouteAtWork
 
 
 class Supervisor:
-    """Runs the drain machine. Also what the admin port sees of the process (admin.control.Control)."""
+    """Runs the drain machine. What the admin port may do with the process: see admin.control.Control.
+
+    `stop_app` is called, perhaps several times, once the app may stop.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        config: Config,
+        view: ProcessView,
+        routes: Sequence[RouteAtWork],
         *,
-        ledger: Ledger,
         turns: Turns[ClientConnection],
         meter: Meter,
         log: Log,
+        stop_app: Callable[[], None],
     ) -> None:
-        self.config = config
-        self.ledger = ledger
-        self.machine = DrainMachine(config, ledger)
-        self.listeners: list[Listener] = []
-        self.monitors: list[HealthMonitor] = []
-        self.since = self.wall()
-        self.last_drain: Summary | None = None
-        self.stop_app: Callable[[], None] = _the_kubelet_does_it
         self.exit_code: asyncio.Future[int] = loop.create_future()
         self._loop = loop
+        self._view = view
+        self._config = view.config
+        self._machine = view.machine
+        self._ledger = view.ledger
+        self._routes = routes
         self._turns = turns
         self._meter = meter
         self._log = log
+        self._stop_app = stop_app
         self._finished: asyncio.Future[Finish] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._state = State.STARTING
+        self._state = self._machine.state
         self._advance_soon = False
-        ledger.on_idle = turns.on_sooner = self._soon
-
-    # --- facts --------------------------------------------------------------------------------------------------------
-
-    def now(self) -> float:
-        """The loop's clock, seconds."""
-        return self._loop.time()
-
-    def wall(self) -> float:
-        """Unix time, seconds."""
-        return time.time()
+        self._ledger.on_idle = self._turns.on_sooner = self._soon
 
     def drain(self, trigger: Trigger) -> None:
         """Begin the drain, or join the one that runs."""
-        self.machine.drain(trigger, self.now())
+        self._machine.drain(trigger, self._loop.time())
         self._advance()
 
     def resume(self) -> bool:
         """Call the drain off. False: SIGTERM was received, the process will end."""
-        allowed = self.machine.resume()
+        allowed = self._machine.resume()
         self._advance()
         return allowed
 
+    async def finished(self) -> Finish:
+        """How the drain that runs, or is over, ended: for all who wait at the same time."""
+        return await asyncio.shield(self._finished)
+
     def terminate(self) -> None:
         """SIGTERM."""
-        self._log.info("SIGTERM", again=self.machine.terminating_at is not None)
-        self.machine.terminate(self.now())
+        self._log.info("SIGTERM", again=self._machine.terminating_at is not None)
+        self._machine.terminate(self._loop.time())
         self._look_often()
         self._advance()
 
     def interrupt(self) -> None:
         """SIGINT."""
         self._log.info("SIGINT")
-        self.machine.interrupt(self.now())
+        self._machine.interrupt(self._loop.time())
         self._look_often()
         self._advance()
 
     def quit(self) -> None:
         """SIGQUIT."""
         self._log.info("SIGQUIT")
-        self.machine.quit()
+        self._machine.quit()
         self._advance()
 
     def scraped(self) -> None:
         """`/metrics` was read."""
-        self.machine.scraped()
+        self._machine.scraped()
         self._soon()
 
     def saw(self, _: Health) -> None:
         """One of the monitors has looked at its upstream. Gone means: every route's upstream is."""
-        looks = [monitor.health for monitor in self.monitors]
-        self.machine.upstream(
+        machine, looks = self._machine, [at_work.monitor.health for at_work in self._routes]
+        machine.upstream(
             reachable=any(look.reachable for look in looks),
             healthy=all(look.healthy for look in looks),
-            gate=gate_reason(self.config.ready_gate),
+            gate=gate_reason(self._config.ready_gate),
         )
-        if (
-            self.machine.answered_once
-            and self.machine.phase is not Phase.DRAINED
-            and self.machine.terminating_at is None
-        ):
-            for monitor in self.monitors:
-                monitor.calm()
+        if machine.answered_once and machine.phase is not Phase.DRAINED and machine.terminating_at is None:
+            for at_work in self._routes:
+                at_work.monitor.calm()
         self._advance()
 
     def app_ended(self, code: int) -> None:
         """The app was our child, and has ended. Unless it was told to, so do we, with its exit code."""
         self._log.info("app ended", exit_code=code)
-        if not self.machine.app_may_stop and not self.exit_code.done():
-            self.exit_code.set_result(code)
-
-    # --- for the admin port -------------------------------------------------------------------------------------------
-
-    async def finished(self) -> Finish:
-        """How the drain that runs, or is over, ended: for all who wait at the same time."""
-        return await asyncio.shield(self._finished)
-
-    def upstreams(self) -> list[UpstreamView]:
-        """What is known of the app, a route each."""
-        return [
-            UpstreamView(
-                listen=str(listener.route.listen),
-                address=str(listener.route.upstream),
-                protocol=listener.route.protocol,
-                reachable=monitor.health.reachable,
-                healthy=monitor.health.healthy,
-                reason=monitor.health.reason,
-            )
-            for listener, monitor in zip(self.listeners, self.monitors, strict=True)
-        ]
-
-    def connections(self) -> ConnectionCounts:
-        """Open connections."""
-        for listener in self.listeners:
-            listener.report_all()
-        return ConnectionCounts(
-            client=sum(len(listener.connections) for listener in self.listeners),
-            upstream_idle=sum(listener.pool.idle for listener in self.listeners),
-            upstream_busy=sum(listener.pool.busy for listener in self.listeners),
-        )
-
-    def patience_s(self) -> float:
-        """How long the end may wait for clients that still read: what is left of the grace period."""
-        schedule = self.machine.schedule
-        if schedule is None or self.machine.quitting:
-            return 0.0
-        return max(0.5, schedule.started_at + self.config.grace_period_s - MARGIN_S - self.now())
-
-    # --- effects ------------------------------------------------------------------------------------------------------
+        if not self._machine.app_may_stop:
+            self._exit(code)
 
     def _soon(self) -> None:
         """Think again once the present callback is through."""
@@ -180,15 +127,15 @@ class Supervisor:
 
     def _advance(self) -> None:
         self._advance_soon = False
-        while directives := self.machine.advance(self.now()):
+        while directives := self._machine.advance(self._loop.time()):
             for directive in directives:
                 self._carry_out(directive)
             if isinstance(directives[-1], Exit):
                 return
-        for connection in self._turns.due(self.now()):
+        for connection in self._turns.due(self._loop.time()):
             connection.wind_down()
-        if self.machine.app_may_stop:
-            self.stop_app()
+        if self._machine.app_may_stop:
+            self._stop_app()
         self._note_state()
         self._arm()
 
@@ -199,75 +146,72 @@ class Supervisor:
             case Finish() as finish:
                 self._finish(finish)
             case Exit(code):
-                if not self.exit_code.done():
-                    self.exit_code.set_result(code)
+                self._exit(code)
 
     def _enter(self, phase: Phase) -> None:
-        self._log.info("phase", phase=phase.value, in_flight=sum(self.ledger.count().values()))
-        for listener in self.listeners:
-            listener.enter(phase)
-        if phase is Phase.PROPAGATING and self._finished.done():
-            self._finished = self._loop.create_future()
-        if phase is Phase.SERVING:
-            self._turns.clear()
-        if phase is Phase.FINISHING:
-            self._begin_turns()
-        if phase is Phase.DRAINED:
-            self._ask_the_rest_to_go()
-            self._look_often()
+        self._log.info("phase", phase=phase.value, in_flight=sum(self._ledger.count().values()))
+        for at_work in self._routes:
+            at_work.listener.enter(phase)
+        match phase:
+            case Phase.SERVING:
+                self._turns.clear()
+            case Phase.PROPAGATING if self._finished.done():
+                self._finished = self._loop.create_future()
+            case Phase.FINISHING:
+                self._begin_turns()
+            case Phase.DRAINED:
+                self._ask_all_to_go()
+                self._look_often()
 
     def _begin_turns(self) -> None:
         """Every connection gets its turn, so that their clients do not all reconnect at once."""
-        schedule = self.machine.schedule
+        schedule = self._machine.schedule
         assert schedule is not None, "turns are taken in a drain"
-        connections = [connection for listener in self.listeners for connection in listener.connections]
-        self._turns.begin(
-            idle=[connection for connection in connections if connection.session.idle],
-            busy=[connection for connection in connections if not connection.session.idle],
-            window_s=self.config.close_spread_s,
-            schedule=schedule,
-            now=self.now(),
-        )
+        idle: list[ClientConnection] = []
+        busy: list[ClientConnection] = []
+        for connection in self._connections():
+            (idle if connection.session.idle else busy).append(connection)
+        window_s = self._config.close_spread_s
+        self._turns.begin(idle, busy, window_s=window_s, schedule=schedule, now=self._loop.time())
 
-    def _ask_the_rest_to_go(self) -> None:
+    def _ask_all_to_go(self) -> None:
         """The drain is over before everyone had a turn, or was idle at it: now, before the app is told to stop."""
-        for listener in self.listeners:
-            for connection in list(listener.connections):
-                connection.wind_down()
+        for connection in list(self._connections()):
+            connection.wind_down()
+
+    def _connections(self) -> Iterator[ClientConnection]:
+        return (connection for at_work in self._routes for connection in at_work.listener.connections)
 
     def _finish(self, finish: Finish) -> None:
+        """One log line, what `kubectl describe pod` shows, and an answer to all who wait."""
         self._meter.drain_finished(finish.trigger, finish.outcome, finish.duration_s)
-        self._write_summary(finish)
+        summary = self._view.drain_has_ended(finish)
+        self._log.info("drain finished", **summary)
+        self._log.termination(summary)
         if finish.outcome is Outcome.RESUMED:
-            self.ledger.end()
+            self._ledger.end()
         if not self._finished.done():
             self._finished.set_result(finish)
 
-    def _write_summary(self, finish: Finish) -> None:
-        """One log line, and what `kubectl describe pod` shows."""
-        summary = self.last_drain = drain_summary(self, finish)
-        self._log.info("drain finished", **summary)
-        self._log.termination(summary)
+    def _exit(self, code: int) -> None:
+        if not self.exit_code.done():
+            self.exit_code.set_result(code)
 
     def _look_often(self) -> None:
-        for monitor in self.monitors:
-            monitor.hurry()
+        for at_work in self._routes:
+            at_work.monitor.hurry()
 
     def _note_state(self) -> None:
-        state = self.machine.state
+        state = self._machine.state
         if state is not self._state:
             self._log.info("state", state=state.value, before=self._state.value)
             self._state = state
-            self.since = self.wall()
+            self._view.state_has_changed()
 
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        wakes = [at for at in (self.machine.wake_at(), self._turns.wake_at()) if at is not None]
+        wakes = [at for at in (self._machine.wake_at(), self._turns.wake_at()) if at is not None]
         if wakes:
             self._timer = self._loop.call_at(min(wakes), self._advance)
-
-
-def _the_kubelet_does_it() -> None:
-    """Who stops the app when it is not our child."""

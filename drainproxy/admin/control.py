@@ -1,18 +1,16 @@
-"""What may the admin port do with the process? The supervisor offers this, tests put a scripted one in its place."""
+"""What may the admin port do with the process? The supervisor offers this."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
-
-from drainproxy.observe.status import Process
 
 if TYPE_CHECKING:
     from drainproxy.drain.machine import Finish
     from drainproxy.drain.phase import Trigger
 
 
-class Control(Process, Protocol):
-    """Process, and what changes it."""
+class Control(Protocol):
+    """What changes the process. What it tells of itself is observe.status.Process."""
 
     def drain(self, trigger: Trigger) -> None:
         """Begin the drain, or join the one that runs. Never blocks."""

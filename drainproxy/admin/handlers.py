@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from drainproxy.admin.control import Control
     from drainproxy.admin.guard import Guards
     from drainproxy.observe.metrics import Exposition, Meter
+    from drainproxy.observe.status import Process
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -39,6 +40,7 @@ class Endpoints:
 
     def __init__(
         self,
+        process: Process,
         control: Control,
         meter: Meter,
         exposition: Exposition,
@@ -46,6 +48,7 @@ class Endpoints:
         guards: Guards,
         assets: Mapping[str, tuple[bytes, str]],
     ) -> None:
+        self._process = process
         self._control = control
         self._meter = meter
         self._exposition = exposition
@@ -87,20 +90,18 @@ class Endpoints:
         return _line(200, "live")
 
     async def _startupz(self, _: web.BaseRequest) -> web.StreamResponse:
-        if self._control.machine.answered_once:
+        if self._process.machine.answered_once:
             return _line(200, "the app has answered")
         return _line(503, f"starting: {self._app()}")
 
     async def _readyz(self, _: web.BaseRequest) -> web.StreamResponse:
-        control = self._control
-        ready, why = readiness(control.machine, control.config, control.now(), self._app())
+        process = self._process
+        ready, why = readiness(process.machine, process.config, process.now(), self._app())
         return _line(200 if ready else 503, why)
 
     def _app(self) -> str:
         """What the last health check saw; of several routes the first that is not well."""
-        upstreams = self._control.upstreams()
-        if not upstreams:
-            return "drainproxy is not listening yet"
+        upstreams = self._process.upstreams()
         return next((each for each in upstreams if not each.healthy), upstreams[0]).reason
 
     # --- drain --------------------------------------------------------------------------------------------------------
@@ -122,14 +123,14 @@ class Endpoints:
         query, control = request.query, self._control
         control.drain(Trigger.CLI if query.get("trigger") == "cli" else Trigger.HTTP)
         if query.get("wait") == "0":
-            return _document(202, drain_block(control))
+            return _document(202, drain_block(self._process))
         with self._guards.wait(request) as may_wait:
             if not may_wait:
                 return _line(503, "the drain runs, but too many wait for its end already: ask /status")
             finish = await control.finished()
         if finish.outcome is Outcome.FORCED and query.get("event") == "1":
             return _hang_up(request)
-        summary = control.last_drain
+        summary = self._process.last_drain
         assert summary is not None, "a drain has ended"
         # A resume may already have followed: everyone who waited for this end is told this one.
         return _document(STATUS_OF[finish.outcome], {**summary, "outcome": finish.outcome.value, "why": finish.why})
@@ -137,12 +138,12 @@ class Endpoints:
     async def _resume(self, _: web.BaseRequest) -> web.StreamResponse:
         if not self._control.resume():
             return _line(409, "SIGTERM was received: this process will end, a drain cannot be called off any more")
-        return _line(200, self._control.machine.state.value)
+        return _line(200, self._process.machine.state.value)
 
     # --- what is going on ---------------------------------------------------------------------------------------------
 
     async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
-        document = status(self._control)
+        document = status(self._process)
         if request.query.get("totals") == "1":
             document["totals"] = {
                 "requests": self._meter.requests,

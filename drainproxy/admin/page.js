@@ -40,7 +40,6 @@ function parse(text) {
 
 function story(status, open) {
   const { state, phase, drain, upstream } = status;
-  if (!upstream) return "Not listening yet.";
   if (state === "starting") return `The app has not answered yet: ${upstream.reason}.`;
   if (state === "unready") return `No traffic should come here: ${upstream.reason}.`;
   if (state === "ready") return "Traffic flows to the app. No drain is running.";
@@ -96,7 +95,7 @@ function pairs(list, entries) {
 }
 
 function showRoutes(status) {
-  const routes = status.routes || (status.upstream ? [{ listen: status.config.listen, upstream: status.upstream.address, ...status.upstream }] : []);
+  const routes = status.routes || [{ listen: status.config.listen, upstream: status.upstream.address, ...status.upstream }];
   $("routes").replaceChildren(...routes.map((route) => {
     const item = element("li", `${route.listen} → ${route.upstream} `, route.healthy ? "well" : "ill");
     item.append(element("span", route.reason));

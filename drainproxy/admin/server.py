@@ -18,6 +18,7 @@ from drainproxy.observe.metrics import Exposition
 if TYPE_CHECKING:
     from drainproxy.admin.control import Control
     from drainproxy.observe.metrics import Meter
+    from drainproxy.observe.status import Process
 
 BACKLOG = 1024
 STOP_S = 1.0
@@ -32,14 +33,15 @@ PAGE = {
 class AdminServer:
     """The admin port. Constructed, it touches nothing; `start` listens, `stop` ends it."""
 
-    def __init__(self, control: Control, meter: Meter) -> None:
+    def __init__(self, process: Process, control: Control, meter: Meter) -> None:
+        self._process = process
         self._control = control
         self._meter = meter
-        self._access = Access(control.config)
+        self._access = Access(process.config)
         self._guards = Guards()
         self._http: web.Server | None = None
         self._servers: list[asyncio.Server] = []
-        self.address = control.config.admin
+        self.address = process.config.admin
         """Where it listens: as configured, with the port that the kernel chose for 0."""
 
     async def start(self) -> None:
@@ -47,9 +49,9 @@ class AdminServer:
         self._access.load()
         folder = Path(__file__).parent
         assets = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in PAGE.items()}
-        exposition = Exposition(self._control, self._meter)
-        endpoints = Endpoints(self._control, self._meter, exposition, self._access, self._guards, assets)
-        sockets = bind(self._control.config.admin, BACKLOG)
+        exposition = Exposition(self._process, self._meter)
+        endpoints = Endpoints(self._process, self._control, self._meter, exposition, self._access, self._guards, assets)
+        sockets = bind(self._process.config.admin, BACKLOG)
         self.address = _bound(self.address, sockets[0])
         self._http = web.Server(
             endpoints.handle,

@@ -134,6 +134,12 @@ class DrainMachine:
         """Told to exit at once."""
         return self._exit_code is not None
 
+    def patience_s(self, now: float) -> float:
+        """How long the end may wait for clients that still read: what is left of the grace period."""
+        if self.schedule is None or self.quitting:
+            return 0.0
+        return max(0.5, self.schedule.started_at + self._config.grace_period_s - MARGIN_S - now)
+
     def resume(self) -> bool:
         """Call the drain off by hand. False: SIGTERM was received, the process will end."""
         if self.terminating_at is not None:

@@ -35,14 +35,13 @@ class Health:
 
 
 class HealthMonitor:
-    """Looks at one upstream and tells every result. `hurry` makes it look at once and often from then on."""
+    """Looks at one upstream. `hurry` makes it look at once and often from then on."""
 
-    def __init__(self, route: Route, config: Config, tell: Callable[[Health], None]) -> None:
+    def __init__(self, route: Route, config: Config) -> None:
         address = route.upstream
         self._address = address
         self._path = config.ready_path if route.protocol in ("auto", "http1") else None  # it is asked in HTTP/1
         self._config = config
-        self._tell = tell
         self._wake = asyncio.Event()
         self._failures = 0
         self._pace_s = min(FAST_S, config.ready_interval_s)
@@ -57,14 +56,14 @@ class HealthMonitor:
         """Back to the usual interval once the app has answered."""
         self._pace_s = self._config.ready_interval_s
 
-    async def run(self) -> None:
-        """Look until cancelled."""
+    async def run(self, tell: Callable[[Health], None]) -> None:
+        """Look until cancelled; `tell` what each look saw."""
         while True:
             seen = await self._look()
             self._failures = 0 if seen.healthy else self._failures + 1
             patient = self.health.healthy and seen.reachable and self._failures < self._config.ready_failures
             self.health = Health(seen.reachable, healthy=True, reason=seen.reason) if patient else seen
-            self._tell(self.health)
+            tell(self.health)
             pace_s = self._pace_s if seen.reachable else min(FAST_S, self._pace_s)
             try:
                 async with asyncio.timeout(pace_s):

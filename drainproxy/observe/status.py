@@ -49,7 +49,7 @@ class ConnectionCounts:
 
 
 class Process(Protocol):
-    """The read-only view of the supervisor that status, metrics and probes are made from."""
+    """The process, to read only: status, metrics and probes are made from this."""
 
     config: Config
     machine: DrainMachine
@@ -66,7 +66,7 @@ class Process(Protocol):
         """Unix time, seconds."""
 
     def upstreams(self) -> list[UpstreamView]:
-        """The routes, at least one once the process has started."""
+        """The routes, at least one."""
 
     def connections(self) -> ConnectionCounts:
         """Open connections. Brings the byte counts of the meter up to date."""
@@ -106,7 +106,7 @@ def status(process: Process) -> dict[str, object]:
         "state": machine.state.value,
         "phase": machine.phase.value,
         "since": round(process.since, 3),
-        "upstream": _upstream(upstreams),
+        "upstream": _upstream(upstreams[0]),
         "in_flight": in_flight(ledger),
         "connections": {
             "client": connections.client,
@@ -179,10 +179,7 @@ def _left(at: float, now: float) -> float:
     return round(max(0.0, at - now), 3)
 
 
-def _upstream(upstreams: list[UpstreamView]) -> dict[str, object] | None:
-    if not upstreams:
-        return None
-    first = upstreams[0]
+def _upstream(first: UpstreamView) -> dict[str, object]:
     return {"address": first.address, "healthy": first.healthy, "reason": first.reason}
 
 

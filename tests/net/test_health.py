@@ -14,7 +14,7 @@ async def looks_at(app: socket.socket, seen: asyncio.Queue[Health]) -> None:
     upstream = f"127.0.0.1:{app.getsockname()[1]}"
     options = {"upstream": upstream, "ready-timeout": "50ms", "ready-interval": "10ms", "ready-failures": "2"}
     config = load(options, {}, {})
-    await HealthMonitor(config.routes[0], config, seen.put_nowait).run()
+    await HealthMonitor(config.routes[0], config).run(seen.put_nowait)
 
 
 async def test_an_app_whose_accept_queue_is_full_is_unready_after_some_failures_but_never_gone() -> None:

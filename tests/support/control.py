@@ -1,47 +1,51 @@
-"""A process for the admin port to look at: the real machine and ledger, a clock that tests turn, no sockets."""
+"""A process for the admin port to look at: the real supervisor over a clock that tests turn, no sockets."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
-from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind, Ledger, Work
-from drainproxy.drain.machine import DrainMachine, Exit, Finish
-from drainproxy.drain.phase import Outcome, Phase
-from drainproxy.observe.metrics import Meter
-from drainproxy.observe.status import ConnectionCounts, Summary, UpstreamView, drain_summary
+from drainproxy.observe.status import ConnectionCounts, UpstreamView
+from drainproxy.view import ProcessView, RouteAtWork
+from tests.support.process import ScriptedProcess
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from drainproxy.config.options import Config
+    from drainproxy.drain.machine import DrainMachine, Finish
     from drainproxy.drain.phase import Trigger
 
 EPOCH = 1_800_000_000.0
 
 
-class ScriptedControl:
-    """See Control. Time stands still until `tick`."""
+class ScriptedControl(ProcessView):
+    """A Process and its Control. Time stands still until `tick`."""
 
     def __init__(self, config: Config | None = None, *, ready: bool = True) -> None:
-        self.config = config or Config()
-        self.ledger = Ledger()
-        self.machine = DrainMachine(self.config, self.ledger)
-        self.meter = Meter()
-        self.since = EPOCH
-        self.last_drain: Summary | None = None
+        self._process = ScriptedProcess(config, view=self._of)
+        self._supervisor = self._process.supervisor
+        self.meter = self._process.meter
         self.scrapes = 0
         self.counts = ConnectionCounts(client=0, upstream_idle=0, upstream_busy=0)
         self.views = [view(self.config, healthy=ready)]
-        self._now = 1000.0
-        self._ended = asyncio.Event()
-        self._finish: Finish | None = None
         if ready:
             self.machine.upstream(reachable=True, healthy=True, gate=None)
 
-    def now(self) -> float:
-        return self._now
+    def _of(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        machine: DrainMachine,
+        ledger: Ledger,
+        routes: Sequence[RouteAtWork],
+    ) -> ProcessView:
+        super().__init__(loop, config, machine, ledger, routes)
+        return self
 
     def wall(self) -> float:
-        return EPOCH + self._now
+        return EPOCH + self.now()
 
     def upstreams(self) -> list[UpstreamView]:
         return self.views
@@ -50,30 +54,24 @@ class ScriptedControl:
         return self.counts
 
     def drain(self, trigger: Trigger) -> None:
-        self.machine.drain(trigger, self._now)
-        self._advance()
-
-    async def finished(self) -> Finish:
-        await self._ended.wait()
-        assert self._finish is not None
-        return self._finish
+        self._supervisor.drain(trigger)
 
     def resume(self) -> bool:
-        allowed = self.machine.resume()
-        self._advance()
-        return allowed
+        return self._supervisor.resume()
 
-    def terminate(self) -> None:
-        self.machine.terminate(self._now)
-        self._advance()
+    async def finished(self) -> Finish:
+        return await self._supervisor.finished()
 
     def scraped(self) -> None:
         self.scrapes += 1
+        self._supervisor.scraped()
+
+    def terminate(self) -> None:
+        self._supervisor.terminate()
 
     def tick(self, seconds: float) -> None:
         """Let time pass."""
-        self._now += seconds
-        self._advance()
+        self._process.clock.advance(seconds)
 
     def wait(self, seconds: int) -> None:
         """Let time pass, second by second."""
@@ -82,37 +80,12 @@ class ScriptedControl:
 
     def open(self, target: str = "/", method: str = "GET", kind: Kind = Kind.HTTP, client: str = "192.0.2.7") -> Work:
         """Work arrives."""
-        work = Work(kind, client)
-        work.method, work.target = method, target
-        self.ledger.enter(work, self._now)
-        return work
+        return self._process.begin(kind, client=client, method=method, target=target)
 
     def end(self, work: Work, status: int = 200, *, completed: bool = True) -> None:
         """It ends, and is counted."""
-        self.ledger.leave(work, completed=completed)
-        self.meter.exchange(work, status, self._now - work.started_at, completed=completed)
-        self._advance()
-
-    def _advance(self) -> None:
-        while directives := self.machine.advance(self._now):
-            for directive in directives:
-                if isinstance(directive, Exit):
-                    return
-                if isinstance(directive, Finish):
-                    self._finished(directive)
-                elif directive.phase is Phase.PROPAGATING:
-                    self._ended.clear()
-                elif directive.phase is Phase.FORCING:
-                    for work in list(self.ledger.oldest(1000)):
-                        self.ledger.leave(work, completed=False)
-
-    def _finished(self, finish: Finish) -> None:
-        self.meter.drain_finished(finish.trigger, finish.outcome, finish.duration_s)
-        self.last_drain = drain_summary(self, finish)
-        if finish.outcome is Outcome.RESUMED:
-            self.ledger.end()
-        self._finish = finish
-        self._ended.set()
+        self._process.end(work, completed=completed)
+        self.meter.exchange(work, status, self.now() - work.started_at, completed=completed)
 
 
 def view(config: Config, *, healthy: bool, reason: str = "accepts connections") -> UpstreamView:

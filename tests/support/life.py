@@ -1,21 +1,27 @@
-"""How does a process live from start to exit? The drain machine with a clock, and something to do, for tests.
+"""How does a process live from start to exit? The drain machine under its supervisor, with a clock that tests turn.
 
-It plays the supervisor's part: facts in, directives out until none come, the timer at `wake_at`. Every rule that holds
-in all lives is checked on the way.
+Every rule that holds in all lives is checked on the way.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from drainproxy.config.options import Config
-from drainproxy.drain.ledger import Kind, Ledger, Work
+from drainproxy.drain.ledger import Kind
 from drainproxy.drain.machine import DrainMachine, Enter, Exit, Finish
-from drainproxy.drain.phase import NEXT, Outcome, Phase, State, Trigger
+from drainproxy.drain.phase import NEXT, Phase, Trigger
+from tests.support.process import ScriptedProcess
 
 if TYPE_CHECKING:
+    from drainproxy.drain.ledger import Ledger, Work
     from drainproxy.drain.machine import Directive
+    from drainproxy.drain.phase import Outcome, State
+
+
+MOST_STEPS = 10
+"""Directives for one fact, at most: more, and the machine would never come to rest."""
 
 
 @dataclass(frozen=True)
@@ -26,22 +32,62 @@ class Happened:
     directive: Directive
 
 
+class WatchedMachine(DrainMachine):
+    """The machine, and what it directs; each directive must be one that may come now."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        super().__init__(config, ledger)
+        self.happened: list[Happened] = []
+        self._steps = (0.0, 0)
+
+    def advance(self, now: float) -> list[Directive]:
+        """See DrainMachine."""
+        directives = super().advance(now)
+        self._steps = (now, self._steps[1] + len(directives) if self._steps[0] == now and directives else 0)
+        assert self._steps[1] <= MOST_STEPS, f"no end of directives in {self.phase}: {self.happened[-10:]}"
+        for directive in directives:
+            if isinstance(directive, Enter):
+                assert directive.phase in NEXT[self.phases[-1]], f"{directive.phase} after {self.phases[-1]}"
+                assert self.phase is directive.phase
+            self.happened.append(Happened(now, directive))
+        return directives
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Every phase so far."""
+        return [
+            Phase.SERVING,
+            *(each.directive.phase for each in self.happened if isinstance(each.directive, Enter)),
+        ]
+
+
 class Life:
     """A process. `now` is its clock; the app is up from the start unless told otherwise."""
 
     def __init__(self, *, up: bool = True, **options: Any) -> None:
         self.config = Config(**options)
-        self.ledger = Ledger()
-        self.machine = DrainMachine(self.config, self.ledger)
-        self.now = 1000.0
-        self.happened: list[Happened] = []
-        self.exited: tuple[float, int] | None = None
-        self.open: list[Work] = []
+        self.process = ScriptedProcess(self.config, machine=WatchedMachine)
+        self.machine = cast("WatchedMachine", self.process.machine)
+        self.ledger = self.process.ledger
         self.heads = 0
         self.deadline_at: float | None = None
         self.settling = True
         if up:
             self.app(up=True)
+
+    @property
+    def now(self) -> float:
+        """The clock."""
+        return self.process.clock.now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self.process.clock.now = now
+
+    @property
+    def open(self) -> list[Work]:
+        """Work in flight."""
+        return self.process.routes[0].listener.open
 
     # --- facts --------------------------------------------------------------------------------------------------------
 
@@ -83,10 +129,7 @@ class Life:
 
     def begin(self, kind: Kind = Kind.HTTP) -> Work:
         """Work arrives."""
-        work = Work(kind, "client")
-        self.open.append(work)
-        self.ledger.enter(work, self.now)
-        return work
+        return self.process.begin(kind)
 
     def end(self, work: Work, *, completed: bool = True) -> Life:
         """Work ends."""
@@ -114,31 +157,16 @@ class Life:
 
     def after(self, seconds: float) -> Life:
         """Let time pass, with the timer at work."""
-        until = self.now + seconds
-        while self.exited is None:
-            wake_at = self.machine.wake_at()
-            if wake_at is None or wake_at > until:
-                break
-            assert wake_at > self.now, f"a timer in the past: {wake_at} at {self.now}, {self.machine.phase}"
-            self.now = wake_at
-            self.settle()
-        if self.exited is None:
-            self.now = until
-            self.settle()
-        return self
+        self.process.clock.advance(seconds)
+        return self.settle()
 
     def settle(self) -> Life:
         """Carry out what is due, until nothing is."""
-        if not self.settling:
-            return self
-        for _ in range(10):
-            directives = self.machine.advance(self.now)
-            if self.exited is not None or not directives:
-                self._check_timer()
-                return self
-            for directive in directives:
-                self._carry_out(directive)
-        raise AssertionError(f"no end of directives in {self.machine.phase}: {self.happened[-10:]}")
+        if self.settling:
+            self.ledger.on_idle()  # any fact: the supervisor thinks again
+            self.process.clock.run()
+            self._check_timer()
+        return self
 
     def _check_timer(self) -> None:
         wake_at = self.machine.wake_at()
@@ -149,22 +177,6 @@ class Life:
             return
         assert self.deadline_at is None or schedule.deadline_at <= self.deadline_at, "the deadline has moved later"
         self.deadline_at = schedule.deadline_at
-
-    def _carry_out(self, directive: Directive) -> None:
-        before = self.phases[-1]
-        self.happened.append(Happened(self.now, directive))
-        match directive:
-            case Enter(phase):
-                assert phase in NEXT[before], f"{phase} after {before}"
-                assert self.machine.phase is self.ledger.phase is phase
-                if phase is Phase.FORCING:
-                    for work in self.open:
-                        self.ledger.leave(work, completed=False)
-                    self.open.clear()
-            case Finish(outcome=Outcome.RESUMED):
-                self.ledger.end()
-            case Exit(code):
-                self.exited = (self.now, code)
 
     # --- what has happened --------------------------------------------------------------------------------------------
 
@@ -180,6 +192,12 @@ class Life:
         """How the last drain ended; None while one runs, and before the first."""
         return self.machine.outcome
 
+    @property
+    def exited(self) -> tuple[float, int] | None:
+        """When the process has ended, and with what code."""
+        exits = [(each.at, each.directive.code) for each in self.happened if isinstance(each.directive, Exit)]
+        return exits[0] if exits else None
+
     def ending(self) -> tuple[float, int] | None:
         """When the process has ended, and with what code."""
         return self.exited
@@ -189,12 +207,14 @@ class Life:
         return self.exited is not None
 
     @property
+    def happened(self) -> list[Happened]:
+        """Every directive so far."""
+        return self.machine.happened
+
+    @property
     def phases(self) -> list[Phase]:
         """Every phase so far."""
-        return [
-            Phase.SERVING,
-            *(each.directive.phase for each in self.happened if isinstance(each.directive, Enter)),
-        ]
+        return self.machine.phases
 
     @property
     def finishes(self) -> list[Finish]:

@@ -1,0 +1,93 @@
+"""What do the admin port and the metrics see of the process? Facts to read, and nothing that changes them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from drainproxy.observe.status import ConnectionCounts, UpstreamView, drain_summary
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from drainproxy.config.options import Config
+    from drainproxy.config.values import Route
+    from drainproxy.drain.ledger import Ledger
+    from drainproxy.drain.machine import DrainMachine, Finish
+    from drainproxy.net.health import HealthMonitor
+    from drainproxy.net.listener import Listener
+    from drainproxy.net.pool import Pool
+    from drainproxy.observe.status import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class RouteAtWork:
+    """What the process has for each route."""
+
+    route: Route
+    listener: Listener
+    pool: Pool
+    monitor: HealthMonitor
+
+
+class ProcessView:
+    """The process as `/status`, probes, metrics and the drain's summary see it. See observe.status.Process."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        machine: DrainMachine,
+        ledger: Ledger,
+        routes: Sequence[RouteAtWork],
+    ) -> None:
+        self.config = config
+        self.machine = machine
+        self.ledger = ledger
+        self.last_drain: Summary | None = None
+        self._loop = loop
+        self._routes = routes
+        self.since = self.wall()
+
+    def now(self) -> float:
+        """The loop's clock, seconds."""
+        return self._loop.time()
+
+    def wall(self) -> float:
+        """Unix time, seconds."""
+        return time.time()
+
+    def upstreams(self) -> list[UpstreamView]:
+        """What is known of the app, a route each."""
+        return [
+            UpstreamView(
+                listen=str(at_work.route.listen),
+                address=str(at_work.route.upstream),
+                protocol=at_work.route.protocol,
+                reachable=at_work.monitor.health.reachable,
+                healthy=at_work.monitor.health.healthy,
+                reason=at_work.monitor.health.reason,
+            )
+            for at_work in self._routes
+        ]
+
+    def connections(self) -> ConnectionCounts:
+        """Open connections. Brings the byte counts of the meter up to date."""
+        for at_work in self._routes:
+            at_work.listener.report_all()
+        return ConnectionCounts(
+            client=sum(len(at_work.listener.connections) for at_work in self._routes),
+            upstream_idle=sum(at_work.pool.idle for at_work in self._routes),
+            upstream_busy=sum(at_work.pool.busy for at_work in self._routes),
+        )
+
+    def state_has_changed(self) -> None:
+        """The supervisor says so."""
+        self.since = self.wall()
+
+    def drain_has_ended(self, finish: Finish) -> Summary:
+        """The supervisor says so; the summary of that drain, before its counts are put away."""
+        self.last_drain = drain_summary(self, finish)
+        return self.last_drain
