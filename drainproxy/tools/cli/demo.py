@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drainproxy.errors import ConfigError
+from drainproxy.tools.cli._kinds import Rate
+from drainproxy.tools.cli._output import opened, output_option
 from drainproxy.tools.cli._packages import missing
-from drainproxy.tools.cli.probe import write_file
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from rich.console import Console
 
     from drainproxy.tools.cluster.demo import Run, Scene
@@ -34,12 +37,12 @@ NAMES = {"bare": "bare", "sleep": "preStop: sleep", "drainproxy": "drainproxy"}
     "--app", metavar="CMD", help="Your app instead of the built-in one. It must listen on $PORT (or $(PORT))."
 )
 @click.option("--path", "paths", multiple=True, help="Path to request and to ask for readiness; repeatable [/].")
-@click.option("--rate", default=40.0, show_default=True, help="Requests a second.")
+@click.option("--rate", type=Rate(), default=40.0, show_default=True, help="Requests a second.")
 @click.option("--replicas", default=3, show_default=True, type=click.IntRange(1, 20), help="Pods.")
 @click.option("--only", multiple=True, type=click.Choice(list(NAMES)), help="Only this rollout; repeatable.")
-@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write table and picture as one HTML file.")
-@click.option("--svg", "svg_file", type=click.Path(dir_okay=False), help="Write the picture alone.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON; progress goes to stderr.")
+@click.option("--html", metavar="FILE", help="Write table and picture as one HTML file.")
+@click.option("--svg", metavar="FILE", help="Write the picture alone.")
+@output_option
 def command(**options: Any) -> None:
     """Watch a rolling update lose requests, and then not.
 
@@ -48,10 +51,9 @@ def command(**options: Any) -> None:
     TCP balancer as Service whose endpoint changes arrive late, a kubelet and a Deployment controller that follow
     Kubernetes' rules. No root, no containers, nothing but loopback.
     """
-    if options["rate"] <= 0:
-        raise ConfigError("--rate", options["rate"], "requests a second, above 0")
     try:
-        good = asyncio.run(_demo(options))
+        with opened({"--html": options["html"], "--svg": options["svg"]}) as reports:
+            good = asyncio.run(_demo(options, reports))
     except asyncio.CancelledError:
         sys.exit(_INTERRUPTED)
     except ImportError as error:
@@ -78,7 +80,7 @@ def _scene(options: dict[str, Any]) -> Scene:
     return replace(scene, strategy=replace(scene.strategy, replicas=options["replicas"]))
 
 
-async def _demo(options: dict[str, Any]) -> bool:
+async def _demo(options: dict[str, Any], reports: dict[str, TextIO]) -> bool:
     from rich.console import Console  # noqa: PLC0415 - only the commands that need rich load it
 
     from drainproxy.tools.cluster.demo import conclusion  # noqa: PLC0415 - same
@@ -90,10 +92,10 @@ async def _demo(options: dict[str, Any]) -> bool:
         asyncio.get_running_loop().add_signal_handler(signum, me.cancel)
     scene = _scene(options)
     out = Console(highlight=False)
-    progress = Console(stderr=True, highlight=False) if options["as_json"] else out
+    progress = Console(stderr=True, highlight=False) if options["output"] == "json" else out
     runs = await _perform_all(scene, [NAMES[name] for name in options["only"] or NAMES], progress)
     good, sentence = conclusion(runs)
-    _publish(out, runs, good, sentence, options)
+    _publish(out, runs, good, sentence, options["output"], reports)
     return good
 
 
@@ -111,14 +113,14 @@ async def _perform_all(scene: Scene, names: list[str], console: Console) -> list
     return runs
 
 
-def _publish(out: Console, runs: list[Run], good: bool, sentence: str, options: dict[str, Any]) -> None:
+def _publish(out: Console, runs: list[Run], good: bool, sentence: str, output: str, reports: dict[str, TextIO]) -> None:
     from drainproxy.tools.cluster import demo_view  # noqa: PLC0415 - needs rich
 
-    if options["as_json"]:
+    if output == "json":
         sys.stdout.write(json.dumps(demo_view.as_json(runs, good, sentence), indent=2) + "\n")
     else:
         demo_view.print_result(out, runs, good, sentence)
-    if options["html_file"]:
-        write_file(options["html_file"], demo_view.page(runs, good, sentence))
-    if options["svg_file"]:
-        write_file(options["svg_file"], demo_view.svg(runs))
+    if "--html" in reports:
+        reports["--html"].write(demo_view.page(runs, good, sentence))
+    if "--svg" in reports:
+        reports["--svg"].write(demo_view.svg(runs))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import resource
 import shutil
 import signal
 import sys
@@ -16,94 +15,80 @@ from urllib.parse import urlsplit
 
 import click
 
-from drainproxy.config.values import parse_duration
-from drainproxy.errors import ConfigError, DrainproxyError
+from drainproxy.errors import ConfigError
+from drainproxy.tools.cli._kinds import Duration, Failures, Rate, Share, Statuses
+from drainproxy.tools.cli._output import opened, output_option
 from drainproxy.tools.cli._packages import missing
+from drainproxy.tools.probe.outcome import Limits, outcome_of
+from drainproxy.tools.probe.tls import Tls
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+    from urllib.parse import SplitResult
+
     import aiohttp
-    from rich.console import Console
 
     from drainproxy.tools.probe.load import Client, Traffic
-    from drainproxy.tools.probe.measure import Measurement
+    from drainproxy.tools.probe.measure import Measurement, Plan, Stop
+    from drainproxy.tools.probe.outcome import Outcome
+    from drainproxy.tools.probe.verdict import Sample
 
 HTTP_SCHEMES, WS_SCHEMES, GRPC_SCHEMES = ("http", "https"), ("ws", "wss"), ("grpc", "grpcs")
+SECURE = frozenset({"https", "wss", "grpcs"})
+COMMAND_LINE = "drainproxy.probe.command_line"
 _NO_COMMAND_DURATION_S = 30.0
-
-
-class Duration(click.ParamType[float]):
-    """`500ms`, `5s`, `1m30s` or a bare number of seconds, as everywhere in drainproxy."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        try:
-            return parse_duration(str(value))
-        except ValueError:
-            self.fail(f"got {value!r}, expected a duration such as 500ms, 5s or 1m30s", param, ctx)
-
-
-class Share(click.ParamType[float]):
-    """`50%` or `0.5`."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        try:
-            share = float(value[:-1]) / 100 if value.endswith("%") else float(value)
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 1:
-            self.fail(f"got {value!r}, expected a share such as 50% or 0.5", param, ctx)
-        return share
-
-
-class Statuses(click.ParamType[frozenset[int]]):
-    """`200-399` or `200,404`."""
-
-    name = "statuses"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[int]:
-        if isinstance(value, frozenset):
-            return value
-        try:
-            pairs = [part.split("-") for part in value.split(",")]
-            return frozenset(n for pair in pairs for n in range(int(pair[0]), int(pair[-1]) + 1))
-        except ValueError:
-            self.fail(f"got {value!r}, expected statuses such as 200-399 or 200,404", param, ctx)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to send: every option that describes the traffic."""
+    """What to send: every option that describes the traffic, the same for all targets."""
 
-    url: str
     traffic: Traffic
     method: str
     body: bytes
     ok: frozenset[int]
     retry: bool
-    insecure: bool
+    http2: bool
+    tls: Tls
+
+
+class ProbeCommand(click.Command):
+    """What stands behind `--` is the command to measure: click itself cannot tell it from further targets."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            split = args.index("--")
+            ctx.meta[COMMAND_LINE] = tuple(args[split + 1 :])
+            args = args[:split]
+        return super().parse_args(ctx, args)
+
+
+def _file(option: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(option, metavar="FILE", help=text)
 
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"], "ignore_unknown_options": False},
-    epilog="Exit code: 0 every request was answered in full; 1 one was not, or the command failed; 2 bad usage.",
+    cls=ProbeCommand,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit code: 0 every request was answered in full, and the limits hold; 1 they do not, or the command "
+    "failed; 2 bad usage, or the run cannot tell (this machine too slow for the rate, or the run stopped too early).",
 )
-@click.argument("url")
-@click.argument("command_line", nargs=-1, metavar="[-- CMD…]", type=click.UNPROCESSED)
+@click.argument("targets", nargs=-1, required=True, metavar="URL… [-- CMD…]")
 @click.option(
-    "--rate", default=20.0, show_default=True, help="Requests a second, sent when due whatever the answers do."
+    "--rate",
+    type=Rate(),
+    default=20.0,
+    show_default=True,
+    help="Requests a second to each URL, sent when due whatever the answers do.",
 )
+@click.option("--ramp", type=Duration(), default="0s", help="Let the rate grow evenly from 0 over this time.")
 @click.option("--connections", default=8, show_default=True, help="Keep-alive connections that take turns.")
 @click.option(
     "--fresh", type=Share(), default="50%", show_default=True, help="Share that opens a connection of its own."
 )
 @click.option("--duration", type=Duration(), help="Measure this long [30s; with CMD: at least this long in all].")
+@click.option("--until-stopped", is_flag=True, help="Without CMD: measure until Ctrl-C or SIGTERM.")
 @click.option("--before", type=Duration(), default="5s", show_default=True, help="With CMD: traffic before it starts.")
 @click.option(
     "--after", type=Duration(), default="10s", show_default=True, help="With CMD: traffic after it has ended."
@@ -121,19 +106,33 @@ class Request:
     help="Send an idempotent request once more if a reused connection dies before the response, as browsers do. "
     "Without it that is a failure, as it is for a POST.",
 )
+@click.option("--http2", is_flag=True, help="HTTP/2: by ALPN with https, with prior knowledge with http.")
+@click.option("-k", "--insecure", is_flag=True, help="Do not verify the TLS certificate.")
+@_file("--cacert", "Authorities to trust instead of the system's, PEM.")
+@click.option("--sni", metavar="NAME", help="Name for TLS instead of the URL's host.")
+@_file("--cert", "Client certificate, PEM.")
+@_file("--key", "Its key, if it is not in the same file.")
 @click.option(
     "--pod-header", default="X-Pod", show_default=True, metavar="NAME", help="Response header that names the Pod."
 )
-@click.option("-k", "--insecure", is_flag=True, help="Do not verify the TLS certificate.")
 @click.option(
-    "--html", "html_file", type=click.Path(dir_okay=False, writable=True), help="Write the report as one HTML file."
+    "--max-failed",
+    type=Failures(),
+    default="0",
+    show_default=True,
+    help="As many failed requests to each URL are a success; a number or a share such as 0.1%.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; progress goes to stderr.")
-def command(url: str, command_line: tuple[str, ...], **options: Any) -> None:
-    """Send steady traffic to URL while you roll out, and report what failed, how and when.
+@click.option("--max-p99", type=Duration(), help="A p99 above this, in any phase, is a failure.")
+@_file("--html", "Write the report as one HTML file.")
+@_file("--junit", "Write the checks as a JUnit file.")
+@_file("--jsonl", "Write each request as a line of JSON, while it runs.")
+@output_option
+@click.pass_context
+def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> None:
+    """Send steady traffic to each URL while you roll out, and report what failed, how and when.
 
-    The scheme of URL chooses the traffic: http, https; ws, wss (each request is a message that must come back);
-    grpc://host:port/SERVICE, grpcs (each request asks the health service).
+    The scheme of a URL chooses the traffic: http, https; ws, wss (each request is a message that must come back);
+    grpc://host:port/SERVICE, grpcs (each request asks the health service). Proxy variables are not followed.
 
     Measure a rollout from before it starts until after it has ended:
 
@@ -144,24 +143,55 @@ def command(url: str, command_line: tuple[str, ...], **options: Any) -> None:
     `rollout restart` alone returns at once: wait for `rollout status`, or give --duration. Without a command, start
     the rollout yourself; Ctrl-C ends the measurement early and prints the report.
     """
-    request = _request(url, options)
-    _check_command(command_line)
-    if options["rate"] <= 0:
-        raise ConfigError("--rate", options["rate"], "requests a second, above 0")
+    command_line = ctx.meta.get(COMMAND_LINE, ())
+    for target in targets:
+        _check_target(target, options)
+    if len(set(targets)) < len(targets):
+        raise ConfigError("URL", " ".join(targets), "each URL once")
+    _check_command(command_line, options)
+    files = {f"--{name}": options[name] for name in ("html", "junit", "jsonl")}
     try:
-        code = asyncio.run(_probe(request, command_line, options))
+        with opened(files) as reports:
+            code = asyncio.run(_probe(targets, command_line, options, reports))
     except ImportError as error:
-        raise missing(error, "rich") from error
+        raise missing(error, "rich", "grpc", "h2") from error
     sys.exit(code)
 
 
-def _request(url: str, options: dict[str, Any]) -> Request:
-    parts = urlsplit(url)
-    if parts.scheme not in HTTP_SCHEMES + WS_SCHEMES + GRPC_SCHEMES or not parts.hostname:
-        raise ConfigError("URL", url, "http://…, https://…, ws://…, wss://…, grpc://host:port or grpcs://host:port")
+def _check_target(url: str, options: dict[str, Any]) -> None:
+    parts = _split(url)
+    if parts is None or parts.scheme not in HTTP_SCHEMES + WS_SCHEMES + GRPC_SCHEMES or not parts.hostname:
+        expected = (
+            "http://…, https://…, ws://…, wss://…, grpc://host:port or grpcs://host:port (a command goes behind --)"
+        )
+        raise ConfigError("URL", url, expected)
+    if options["http2"] and parts.scheme not in HTTP_SCHEMES:
+        raise ConfigError("--http2", url, "an http or https URL")
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def _check_command(command_line: tuple[str, ...], options: dict[str, Any]) -> None:
+    """A typing error must not cost a measurement."""
+    if command_line and shutil.which(command_line[0]) is None:
+        raise ConfigError("CMD", command_line[0], "a program that can be found")
+    if options["until_stopped"] and (command_line or options["duration"] is not None):
+        raise ConfigError("--until-stopped", "set", "neither CMD nor --duration beside it")
+
+
+def _request(options: dict[str, Any]) -> Request:
     if options["connections"] < 0 or (options["connections"] == 0 and options["fresh"] < 1):
         raise ConfigError("--connections", options["connections"], "1 or more (or --fresh 100%)")
-    from drainproxy.tools.probe.load import Traffic  # noqa: PLC0415 - `--help` must not wait for aiohttp
+    if options["key"] and not options["cert"]:
+        raise ConfigError("--key", options["key"], "--cert beside it")
+    from drainproxy.tools.probe.load import Traffic  # noqa: PLC0415 - `--help` must not wait for asyncio's parts
 
     traffic = Traffic(
         options["connections"],
@@ -171,19 +201,19 @@ def _request(url: str, options: dict[str, Any]) -> Request:
         options["pod_header"],
     )
     return Request(
-        url,
         traffic,
         options["method"].upper(),
         _body(options["body"]),
         options["ok"],
         options["retry"],
-        options["insecure"],
+        options["http2"],
+        Tls(options["insecure"], options["cacert"], options["sni"], options["cert"], options["key"]),
     )
 
 
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
-    if not colon or not name.strip():
+    if not colon or not name.strip() or not text.isprintable():
         raise ConfigError("--header", text, "'NAME: VALUE'")
     return name.strip(), value.strip()
 
@@ -197,101 +227,139 @@ def _body(text: str) -> bytes:
         raise ConfigError("--body", text, f"a file that can be read ({error.strerror})") from error
 
 
-def _check_command(command_line: tuple[str, ...]) -> None:
-    """A typing error must not cost a measurement."""
-    if command_line and shutil.which(command_line[0]) is None:
-        raise ConfigError("CMD", command_line[0], "a program that can be found")
-
-
-async def _probe(request: Request, command_line: tuple[str, ...], options: dict[str, Any]) -> int:
+async def _probe(
+    targets: tuple[str, ...], command_line: tuple[str, ...], options: dict[str, Any], reports: dict[str, TextIO]
+) -> int:
     from rich.console import Console  # noqa: PLC0415 - only the commands that need rich load it
 
     from drainproxy.tools.probe.live import View  # noqa: PLC0415 - same
     from drainproxy.tools.probe.load import Load  # noqa: PLC0415 - same
-    from drainproxy.tools.probe.measure import Plan, measure  # noqa: PLC0415 - same
+    from drainproxy.tools.probe.machine_readable import sample_line  # noqa: PLC0415 - same
+    from drainproxy.tools.probe.measure import measure  # noqa: PLC0415 - same
 
     _raise_open_files()
-    out, progress = Console(highlight=False), Console(stderr=True, highlight=False)
-    default_s = 0.0 if command_line else _NO_COMMAND_DURATION_S
-    duration_s = options["duration"] if options["duration"] is not None else default_s
-    plan = Plan(duration_s, options["before"], options["after"], request.traffic.timeout_s, command_line)
-    client = make_client(request)
-    load = Load(client, options["rate"])
-    try:
-        with View(progress, request.url, load) as view:
-            measurement = await measure(load, plan, view, _stop_on_signals())
-    finally:
-        await client.close()
-    _publish(out, request.url, measurement, options)
-    failed_command = measurement.command is not None and measurement.command.exit_code != 0
-    return 0 if measurement.verdict.ok and not failed_command else 1
+    request = _request(options)
+
+    def heard(target: str, sample: Sample) -> None:
+        if "--jsonl" in reports:
+            reports["--jsonl"].write(sample_line(target, sample) + "\n")
+
+    async with contextlib.AsyncExitStack() as cleanup:
+        loads = {}
+        for target in targets:
+            client = make_client(target, request)
+            cleanup.push_async_callback(client.close)
+            loads[target] = Load(client, options["rate"], options["ramp"])
+        with View(Console(stderr=True, highlight=False), loads, heard) as view:
+            measurement = await measure(loads, _plan(command_line, options), view, _stop_on_signals())
+    outcome = outcome_of(measurement, Limits(options["max_failed"], options["max_p99"]))
+    _publish(Console(highlight=False), measurement, outcome, options["output"], reports)
+    return outcome.grade.value
 
 
-def make_client(request: Request) -> Client:
-    """The client for the URL's scheme."""
-    from drainproxy.tools.probe.grpc_client import GrpcClient  # noqa: PLC0415 - only `probe` loads it
-    from drainproxy.tools.probe.http_client import HttpClient, plain_connector  # noqa: PLC0415 - same
+def _plan(command_line: tuple[str, ...], options: dict[str, Any]) -> Plan:
+    from drainproxy.tools.probe.measure import Plan  # noqa: PLC0415 - needs asyncio's parts
+
+    duration_s = options["duration"]
+    if duration_s is None and not options["until_stopped"]:
+        duration_s = 0.0 if command_line else _NO_COMMAND_DURATION_S
+    return Plan(duration_s, options["before"], options["after"], options["timeout"], command_line)
+
+
+def make_client(target: str, request: Request) -> Client:
+    """The client for the URL's scheme. Raises ConfigError for TLS files that cannot be used."""
+    from drainproxy.tools.probe.http_client import HttpClient, plain_connector  # noqa: PLC0415 - only `probe` loads it
     from drainproxy.tools.probe.ws_client import WebSocketClient  # noqa: PLC0415 - same
 
-    parts = urlsplit(request.url)
+    parts = urlsplit(target)
+    secure = parts.scheme in SECURE
     if parts.scheme in GRPC_SCHEMES:
-        tls = parts.scheme == "grpcs"
+        from drainproxy.tools.probe.grpc_client import GrpcClient  # noqa: PLC0415 - same
+
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-        target = f"{host}:{parts.port or (443 if tls else 80)}"
-        return GrpcClient(request.traffic, target, parts.path.strip("/"), tls=tls)
+        address = f"{host}:{parts.port or (443 if secure else 80)}"
+        return GrpcClient(request.traffic, address, parts.path.strip("/"), tls=request.tls if secure else None)
+    if request.http2:
+        return _http2_client(parts, request)
+    context = request.tls.context() if secure else None
 
     def connector(fresh: bool) -> aiohttp.BaseConnector:
-        return plain_connector(fresh, not request.insecure)
+        return plain_connector(fresh, context or True)
 
+    name = request.tls.name if secure else None
     if parts.scheme in WS_SCHEMES:
         text = request.body.decode(errors="replace")
-        return WebSocketClient(request.traffic, request.url, text=text, connector=connector)
+        return WebSocketClient(request.traffic, target, text=text, connector=connector, server_name=name)
     return HttpClient(
         request.traffic,
-        lambda _: request.url,
+        lambda _: target,
         method=request.method,
         body_of=lambda _: request.body or None,
         ok=request.ok.__contains__,
         retry=request.retry,
         connector=connector,
+        server_name=name,
     )
 
 
-def _publish(out: Console, target: str, measurement: Measurement, options: dict[str, Any]) -> None:
-    from drainproxy.tools.probe import html, report  # noqa: PLC0415 - needs rich
+def _http2_client(parts: SplitResult, request: Request) -> Client:
+    from drainproxy.tools.probe.http2_client import Http2Client, Place  # noqa: PLC0415 - needs h2
 
-    if options["as_json"]:
-        sys.stdout.write(json.dumps(report.as_json(target, measurement), indent=2) + "\n")
+    secure = parts.scheme in SECURE
+    context = request.tls.context(alpn=("h2",)) if secure else None
+    assert parts.hostname is not None, "the URL was checked"
+    place = Place(parts.hostname, parts.port or (443 if secure else 80), context, request.tls.name)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Http2Client(
+        request.traffic,
+        place,
+        path,
+        method=request.method,
+        body=request.body,
+        ok=request.ok.__contains__,
+        retry=request.retry,
+    )
+
+
+def _publish(out: Any, measurement: Measurement, outcome: Outcome, output: str, reports: dict[str, TextIO]) -> None:
+    from drainproxy.tools.probe import html, machine_readable, report  # noqa: PLC0415 - needs rich
+
+    if output == "json":
+        sys.stdout.write(json.dumps(machine_readable.as_json(measurement, outcome), indent=2) + "\n")
     else:
-        report.print_report(out, target, measurement)
-    if options["html_file"]:
-        write_file(options["html_file"], html.probe_page(target, measurement))
+        report.print_report(out, measurement, outcome)
+    if "--html" in reports:
+        reports["--html"].write(html.probe_page(measurement, outcome))
+    if "--junit" in reports:
+        reports["--junit"].write(machine_readable.as_junit(measurement, outcome))
 
 
-def write_file(name: str, text: str) -> None:
-    """Raises DrainproxyError: the measurement is not lost, it was printed before."""
-    try:
-        Path(name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DrainproxyError(f"cannot write {name}: {error.strerror}") from error
+def _stop_on_signals() -> Stop:
+    """The first Ctrl-C, SIGTERM or SIGHUP ends the run in good order, the second the waiting, the third the process."""
+    from drainproxy.tools.probe.measure import Stop  # noqa: PLC0415 - needs asyncio's parts
 
-
-def _stop_on_signals() -> asyncio.Event:
-    """Set by the first Ctrl-C, SIGTERM or SIGHUP; the second of a kind ends the process as usual."""
-    stop = asyncio.Event()
+    stop = Stop()
     loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def first(signum: signal.Signals) -> None:
-        loop.remove_signal_handler(signum)
-        stop.set()
+    def heard() -> None:
+        if stop.asked.is_set():
+            stop.now.set()
+            for signum in signals:
+                loop.remove_signal_handler(signum)
+        stop.asked.set()
 
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(signum, first, signum)
+    for signum in signals:
+        loop.add_signal_handler(signum, heard)
     return stop
 
 
 def _raise_open_files() -> None:
     """A connection a request in flight: use what the system allows without asking."""
+    try:
+        import resource  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return
     with contextlib.suppress(ValueError, OSError):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -6,9 +6,10 @@ grpcio's own behaviour is left as it is, transparent retries included: that is w
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.errors import DrainproxyError
+from drainproxy.errors import ConfigError
 from drainproxy.tools.probe import verdict
 from drainproxy.tools.probe.verdict import Reply
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drainproxy.tools.probe.load import Traffic
+    from drainproxy.tools.probe.tls import Tls
 
 METHOD = "/grpc.health.v1.Health/Check"
 _STATUS = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
@@ -24,19 +26,10 @@ _VARINT_FIELD_1 = b"\x08"
 _MAX_SHORT = 127
 
 
-class GrpcMissingError(DrainproxyError):
-    """gRPC was asked for and grpcio is not installed."""
-
-    exit_code = 2
-
-    def __init__(self) -> None:
-        super().__init__("probing gRPC needs the grpcio package: pip install grpcio")
-
-
 class GrpcClient:
     """Health checks over kept channels that take turns, and over one of its own where the traffic asks for a fresh one.
 
-    Raises GrpcMissingError. Make it inside a running loop.
+    Raises ImportError where grpcio is not installed, ConfigError. Make it inside a running loop.
     """
 
     def __init__(
@@ -45,18 +38,17 @@ class GrpcClient:
         target: str,
         service: str = "",
         *,
-        tls: bool = False,
+        tls: Tls | None = None,
     ) -> None:
         # Both are read when grpcio is imported: it must not grumble when we start the measured command.
         os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-        try:
-            import grpc.aio  # noqa: PLC0415 - optional
-        except ImportError as error:
-            raise GrpcMissingError from error
+        import grpc.aio  # noqa: PLC0415 - optional
+
         self.on_loss: Callable[[Reply], None] = lambda _: None
         self._grpc: Any = grpc
         self._traffic, self._target, self._tls = traffic, target, tls
+        self._credentials = _credentials(grpc, tls) if tls is not None else None
         self._request = health_request(service)
         self._metadata = tuple((name.lower(), value) for name, value in traffic.headers)
         self._kept: list[Any] = [self._channel() for _ in range(traffic.connections)]
@@ -96,14 +88,28 @@ class GrpcClient:
         return Reply(pod=pod, reused=reused)
 
     def _channel(self) -> Any:
-        options = [
+        options: list[tuple[str, int | str]] = [
             # Channels to one target share connections unless told not to.
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.enable_http_proxy", 0),
         ]
-        if self._tls:
-            return self._grpc.aio.secure_channel(self._target, self._grpc.ssl_channel_credentials(), options)
+        if self._tls is not None:
+            if self._tls.name:
+                options.append(("grpc.ssl_target_name_override", self._tls.name))
+            return self._grpc.aio.secure_channel(self._target, self._credentials, options)
         return self._grpc.aio.insecure_channel(self._target, options)
+
+
+def _credentials(grpc: Any, tls: Tls) -> Any:
+    """Raises ConfigError for what grpcio cannot do, and for files that cannot be read."""
+    if tls.insecure:
+        raise ConfigError("--insecure", "grpcs", "--cacert with the server's certificate: gRPC always verifies it")
+    paths = (tls.ca, (tls.key or tls.cert) if tls.cert else None, tls.cert)
+    try:
+        parts = [None if path is None else Path(path).read_bytes() for path in paths]
+    except OSError as error:
+        raise ConfigError("--cacert, --cert, --key", error.filename, f"a PEM file ({error.strerror})") from error
+    return grpc.ssl_channel_credentials(*parts)
 
 
 def health_request(service: str) -> bytes:

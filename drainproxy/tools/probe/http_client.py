@@ -6,7 +6,6 @@ Nothing is repeated behind the report's back: aiohttp's silent second attempt on
 from __future__ import annotations
 
 import asyncio
-import errno
 import ssl
 from dataclasses import replace
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohttp
 
 from drainproxy.tools.probe import verdict
+from drainproxy.tools.probe.faults import classify, how_it_ended
 from drainproxy.tools.probe.verdict import Reply
 
 if TYPE_CHECKING:
@@ -31,19 +31,6 @@ _TELLING = 200
 KEEP_IDLE_S = 300.0
 """Our end never closes an idle keep-alive connection first: the point is to see what the server does with it."""
 
-_ERRNO = {
-    errno.ECONNREFUSED: verdict.REFUSED,
-    errno.ECONNRESET: verdict.RESET,
-    errno.ECONNABORTED: verdict.RESET,
-    errno.EPIPE: verdict.RESET,
-    errno.ETIMEDOUT: verdict.TIMEOUT,
-    errno.EHOSTUNREACH: verdict.UNREACHABLE,
-    errno.ENETUNREACH: verdict.UNREACHABLE,
-    errno.EMFILE: verdict.LOCAL,
-    errno.ENFILE: verdict.LOCAL,
-    errno.EADDRNOTAVAIL: verdict.LOCAL,
-}
-
 
 def plain_connector(fresh: bool, ssl_context: ssl.SSLContext | bool = True) -> aiohttp.BaseConnector:
     """A connector for keep-alive (one connection) or for fresh connections. Names are looked up each time."""
@@ -56,7 +43,8 @@ class HttpClient:
     """Sends requests on keep-alive connections and on fresh ones.
 
     A request that finds all kept connections busy opens one of its own, so a slow answer never holds back the next
-    request. `url_of(number)` and `body_of(number)` choose what request `number` asks for.
+    request. `url_of(number)` and `body_of(number)` choose what request `number` asks for. `server_name`: the name for
+    TLS (SNI, and the one the certificate must be for) if it is not the URL's.
     """
 
     def __init__(
@@ -69,8 +57,10 @@ class HttpClient:
         ok: Callable[[int], bool] = lambda status: status < 400,  # noqa: PLR2004 - RFC 9110: 4xx and 5xx are errors
         retry: bool = False,
         connector: Callable[[bool], aiohttp.BaseConnector] = plain_connector,
+        server_name: str | None = None,
     ) -> None:
         self.on_loss: Callable[[Reply], None] = lambda _: None
+        self._server_name = server_name
         self._url_of, self._body_of = url_of, body_of
         self._traffic, self._method, self._ok = traffic, method.upper(), ok
         self._retry = retry and self._method in IDEMPOTENT
@@ -109,7 +99,13 @@ class HttpClient:
     async def _exchange(self, session: aiohttp.ClientSession, number: int, trace: SimpleNamespace) -> Reply:
         url, body = self._url_of(number), self._body_of(number)
         async with session.request(
-            self._method, url, headers=self._traffic.headers, data=body, allow_redirects=False, trace_request_ctx=trace
+            self._method,
+            url,
+            headers=self._traffic.headers,
+            data=body,
+            allow_redirects=False,
+            trace_request_ctx=trace,
+            server_hostname=self._server_name,
         ) as response:
             size, fault, detail, start = 0, "", "", b""
             try:
@@ -117,7 +113,8 @@ class HttpClient:
                     size += len(chunk)
                     start += chunk[: _TELLING - len(start)]
             except (aiohttp.ClientError, OSError) as error:
-                fault, detail = verdict.CUT, f"status {response.status}, then the body ended early: {_text(error)}"
+                fault = verdict.CUT
+                detail = f"status {response.status}, then {how_it_ended(error)} after {_amount(response, size)}"
             if not fault and not self._ok(response.status):
                 fault, detail = str(response.status), _told(response, start)
             return Reply(
@@ -129,28 +126,6 @@ class HttpClient:
                 trace.reused,
                 unchecked=not fault and _ends_with_the_connection(self._method, response),
             )
-
-
-_KINDS: tuple[tuple[type[BaseException], str], ...] = (
-    (aiohttp.ClientConnectorDNSError, verdict.DNS),
-    (aiohttp.ClientSSLError, verdict.TLS),
-    (ssl.SSLError, verdict.TLS),
-    (aiohttp.ServerDisconnectedError, verdict.EMPTY),
-    (aiohttp.ClientConnectionResetError, verdict.RESET),
-    (aiohttp.ClientResponseError, verdict.BAD_REPLY),
-)
-"""Order matters: aiohttp's classes inherit from each other, and from OSError."""
-
-
-def classify(error: BaseException) -> tuple[str, str]:
-    """Failure class and one line of detail for what was raised before the head of a response was complete."""
-    if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
-        return verdict.CUT, "connection closed inside the response's head"
-    for kind, fault in _KINDS:
-        if isinstance(error, kind):
-            return fault, _text(error)
-    number = error.errno if isinstance(error, OSError) else None
-    return _ERRNO.get(number or 0, verdict.OTHER), _text(error)
 
 
 def _session(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
@@ -183,12 +158,14 @@ def _ends_with_the_connection(method: str, response: aiohttp.ClientResponse) -> 
     return not bodyless and not chunked and "Content-Length" not in response.headers
 
 
+def _amount(response: aiohttp.ClientResponse, size: int) -> str:
+    """How much of the body had come."""
+    whole = response.headers.get("Content-Length", "")
+    return f"{size} of {whole} bytes" if whole.isdigit() else f"{size} bytes"
+
+
 def _told(response: aiohttp.ClientResponse, start: bytes) -> str:
     """The status line and, if the body is text, its first line: a proxy's reason mostly stands there."""
     status = f"{response.status} {response.reason or ''}".rstrip()
     first = start.decode(errors="replace").strip().partition("\n")[0].strip()
     return f"{status}: {first}" if first and first.isprintable() and not first.startswith("<") else status
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__

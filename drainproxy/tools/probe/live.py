@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -16,7 +17,7 @@ from drainproxy.tools.probe.report import ANSWERED, FAILED, LATENCY, bars, show_
 from drainproxy.tools.probe.verdict import percentile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from rich.console import Console, RenderableType
@@ -60,11 +61,18 @@ class Drawing:
 
 
 class View(Watcher):
-    """Progress on `console`, until it is left as a context. It listens to `load`."""
+    """Progress of all loads, by their targets, on `console`, until it is left as a context.
 
-    def __init__(self, console: Console, target: str, load: Load) -> None:
-        self._console, self._target, self._load = console, target, load
-        load.on_sample = self._sample
+    `heard` is told of every sample, with its target.
+    """
+
+    def __init__(
+        self, console: Console, loads: Mapping[str, Load], heard: Callable[[str, Sample], None] = lambda *_: None
+    ) -> None:
+        self._console, self._loads, self._heard = console, loads, heard
+        self._title = ", ".join(loads)
+        for target, load in loads.items():
+            load.on_sample = partial(self._sample, target)
         self._start = time.monotonic()
         self._phase = ""
         self._sent = self._failed = 0
@@ -85,8 +93,9 @@ class View(Watcher):
     ) -> None:
         self._drawn.stop()
 
-    def _sample(self, sample: Sample) -> None:
+    def _sample(self, target: str, sample: Sample) -> None:
         """One request has ended."""
+        self._heard(target, sample)
         now = self._now()
         self._sent += 1
         second = int(sample.due_s)
@@ -99,7 +108,8 @@ class View(Watcher):
             self._failed += 1
             fault = sample.reply.fault
             self._classes[fault] += 1
-            line = f"{sample.end_s:7.1f} s  {fault}: {sample.reply.detail}"
+            where = f"  {target}" if len(self._loads) > 1 else ""
+            line = f"{sample.end_s:7.1f} s{where}  {fault}: {sample.reply.detail}"
             self._failures.append(line)
             if not self._drawing and self._classes[fault] == 1:
                 self._say(f"first {line.strip()}")
@@ -111,6 +121,9 @@ class View(Watcher):
         if name and not self._drawing:
             self._say(f"{self._now():5.1f} s  {name}")
 
+    def waits(self, reason: str) -> None:
+        self._console.print(Text(f"waiting {reason}; Ctrl-C: do not wait", "yellow"))
+
     def output(self, line: str) -> None:
         self._console.print(Text.assemble(("│ ", "dim"), line))
 
@@ -121,7 +134,7 @@ class View(Watcher):
         most = max((good + bad for good, bad in columns), default=0)
         rows = [
             Text.assemble(
-                (f"{now:5.0f} s  ", "bold"), (f"{self._phase:<9}", LATENCY), (self._target, "dim"), no_wrap=True
+                (f"{now:5.0f} s  ", "bold"), (f"{self._phase:<9}", LATENCY), (self._title, "dim"), no_wrap=True
             ),
             Text(self._summary(now), FAILED if self._failed else "", no_wrap=True),
             Text.assemble(("answered ", "dim"), (bars([good for good, _ in columns], most), ANSWERED), no_wrap=True),
@@ -134,9 +147,10 @@ class View(Watcher):
         while self._recent and self._recent[0][0] < now - RECENT_S:
             self._recent.popleft()
         good = sorted(latency for _, latency in self._recent if latency >= 0)
+        flying = sum(load.in_flight for load in self._loads.values())
         rate = len(self._recent) / max(min(now, RECENT_S), 0.1)
         return (
-            f"{self._sent} ended, {self._failed} failed, {self._load.in_flight} in flight, {rate:.0f}/s, "
+            f"{self._sent} ended, {self._failed} failed, {flying} in flight, {rate:.0f}/s, "
             f"p50 {show_seconds(percentile(good, 50))}, p99 {show_seconds(percentile(good, 99))}"
         )
 

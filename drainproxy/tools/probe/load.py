@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from math import sqrt
 from typing import TYPE_CHECKING, Protocol
 
-from drainproxy.tools.probe.verdict import OTHER, Reply, Sample
+from drainproxy.tools.probe.verdict import OTHER, Pace, Reply, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,18 @@ class Client(Protocol):
 
 
 class Load:
-    """One run of traffic: `rate` requests a second from `run` until `stop`; samples in the order of their ends."""
+    """One run of traffic: `rate` requests a second from `run` until `stop`; samples in the order of their ends.
 
-    def __init__(self, client: Client, rate: float) -> None:
+    With `ramp_s` the rate grows evenly from 0 to `rate` over that time. Seconds.
+    """
+
+    def __init__(self, client: Client, rate: float, ramp_s: float = 0.0) -> None:
         self.samples: list[Sample] = []
         self.on_sample: Callable[[Sample], None] = lambda _: None
         self.started = 0
         self._client = client
-        self._rate = rate
+        self._rate, self._ramp_s = rate, ramp_s
+        self._sending_s = 0.0
         self._stop = asyncio.Event()
         self._flying: set[asyncio.Task[None]] = set()
         self._zero = 0.0
@@ -75,7 +80,7 @@ class Load:
         loop = asyncio.get_running_loop()
         self._zero = loop.time()
         while not self._stop.is_set():
-            due_s = self.started / self._rate
+            due_s = self._due_s(self.started)
             wait_s = self._zero + due_s - loop.time()
             if wait_s > 0:
                 try:
@@ -91,16 +96,38 @@ class Load:
             self._flying.add(task)
             task.add_done_callback(self._landed)
             self.started += 1
+        self._sending_s = loop.time() - self._zero
 
-    async def settle(self, within_s: float) -> int:
-        """Wait for what is in flight; give up on the rest after `within_s` and return how many those were."""
+    def pace(self) -> Pace:
+        """What was asked of the sender until `run` returned, and what it did."""
+        return Pace(self._due_by(self._sending_s), self.started, self._sending_s)
+
+    async def settle(self, within_s: float, give_up: asyncio.Event | None = None) -> int:
+        """Wait for what is in flight; give up on the rest after `within_s`, or when `give_up` is set, and return how
+        many those were."""
         if self._flying:
-            await asyncio.wait(self._flying, timeout=within_s)
+            await _first_of(self._all_landed(), give_up, within_s)
         left = list(self._flying)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         return len(left)
+
+    async def _all_landed(self) -> None:
+        await asyncio.wait(self._flying)
+
+    def _due_s(self, number: int) -> float:
+        """When request `number` is due: while the rate grows, the requests due by then grow as the square of time."""
+        in_ramp = self._rate * self._ramp_s / 2
+        if number < in_ramp:
+            return sqrt(2 * number * self._ramp_s / self._rate)
+        return self._ramp_s + (number - in_ramp) / self._rate
+
+    def _due_by(self, at_s: float) -> float:
+        """How many requests are due by then: the inverse of `_due_s`."""
+        if at_s < self._ramp_s:
+            return self._rate * at_s * at_s / (2 * self._ramp_s)
+        return self._rate * (at_s - self._ramp_s / 2)
 
     async def _one(self, number: int, due_s: float) -> None:
         sent_s = self.elapsed_s()
@@ -123,3 +150,20 @@ class Load:
         """A failure that no request saw becomes a sample of this moment."""
         now = self.elapsed_s()
         self._record(Sample(now, now, now, reply))
+
+
+async def _first_of(work: Coroutine[None, None, None], give_up: asyncio.Event | None, within_s: float) -> None:
+    """Returns when `work` has ended, `give_up` is set, or the time is over, whichever comes first."""
+    waits = [asyncio.ensure_future(work)]
+    if give_up is not None:
+        waits.append(asyncio.create_task(_set(give_up)))
+    try:
+        await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()

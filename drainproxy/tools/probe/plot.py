@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from drainproxy.tools.probe.verdict import Sample, Span
+    from drainproxy.tools.probe.verdict import Bucket, Sample, Span
 
 WIDTH, LEFT, RIGHT = 960, 64, 16
 PLOT_HEIGHT, FAILURE_ROW, BAR = 170, 22, 12
@@ -32,6 +32,8 @@ svg { font: 12px system-ui, sans-serif; }
 .shade { fill: #ddf4ff; fill-opacity: .6 } .starting { fill: #afb8c1 }
 .ready { fill: #4ac26b } .ending { fill: #e3a008 }
 .title { font-size: 14px; font-weight: 600 }
+.p50, .p99, .max { fill: none; stroke-width: 1.6 }
+.p50 { stroke: #1a7f37 } .p99 { stroke: #9a6700 } .max { stroke: #8250df }
 @media (prefers-color-scheme: dark) {
 .bg { fill: #0d1117 } .ink { fill: #e6edf3 } .soft { fill: #8d96a0 } .grid { stroke: #30363d }
 .ok { fill: #3fb950 } .bad { stroke: #f85149 } .badtext { fill: #f85149 } .oktext { fill: #3fb950 }
@@ -159,6 +161,36 @@ def _dots(samples: Sequence[Sample], axes: _Axes, plot: float) -> list[str]:
         f'<circle class="ok" cx="{axes.x(s.due_s):.1f}" cy="{plot + axes.y(s.latency_s):.1f}" r="1.8"/>'
         for s in _thinned(good)
     ]
+
+
+def draw_percentiles(buckets: Sequence[Bucket], length_s: float, during: Span | None) -> str:
+    """A standalone SVG: the latency of good answers over time, its median and its slow end."""
+    slowest = max((bucket.worst_s for bucket in buckets), default=0.0)
+    axes = _Axes(length_s or 1.0, max(slowest, 0.1))
+    top, bottom = 24.0, 24.0 + PLOT_HEIGHT
+    parts = [f'<text class="ink title" x="{LEFT}" y="14">latency of good answers over time</text>']
+    if during is not None:
+        left, right = axes.x(during.start_s), axes.x(during.end_s)
+        width = max(right - left, 1)
+        parts.append(f'<rect class="shade" x="{left:.1f}" y="{top}" width="{width:.1f}" height="{PLOT_HEIGHT}"/>')
+    parts += _grid(axes, top, bottom)
+    step = buckets[1].start_s if len(buckets) > 1 else length_s
+    names = (("max", "worst_s"), ("p99", "p99_s"), ("p50", "p50_s"))
+    for place, (name, attribute) in enumerate(names):
+        points = [
+            (axes.x(bucket.start_s + step / 2), top + axes.y(getattr(bucket, attribute)))
+            for bucket in buckets
+            if bucket.sent > bucket.failed
+        ]
+        parts.append(f'<polyline class="{name}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>')
+        x = WIDTH - RIGHT - 150 + place * 50
+        parts.append(f'<path class="{name}" d="M{x} 10h16"/><text class="soft" x="{x + 20}" y="14">{name}</text>')
+    height = bottom + 24
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
+        f'aria-label="latency over time"><style>{STYLE}</style>'
+        f'<rect class="bg" width="{WIDTH}" height="{height:.0f}"/>' + "".join(parts) + "</svg>\n"
+    )
 
 
 def _thinned(good: list[Sample]) -> Iterable[Sample]:

@@ -1,9 +1,7 @@
-"""How does a person, or a script, read the verdict? The report in the terminal, and the same as JSON."""
+"""How does a person read a measurement? The report in the terminal."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -11,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from drainproxy.tools.probe.causes import likely_cause, meaning
 from drainproxy.tools.probe.verdict import AFTER, BEFORE, DURING
 
 if TYPE_CHECKING:
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from drainproxy.tools.probe.measure import Measurement
+    from drainproxy.tools.probe.measure import Measurement, Result
+    from drainproxy.tools.probe.outcome import Outcome
     from drainproxy.tools.probe.verdict import Bucket, Latency, Span, Verdict
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -34,17 +34,25 @@ def show_seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"  # noqa: PLR2004 - three digits are enough
 
 
-def print_report(console: Console, target: str, measurement: Measurement) -> None:
-    """The whole report, verdict first."""
-    verdict = measurement.verdict
+def print_report(console: Console, measurement: Measurement, outcome: Outcome) -> None:
+    """The whole report: the outcome first, then what was run, then each target."""
     console.print()
-    style, mark = ("bold green", "✓") if verdict.ok else ("bold red", "✗")
-    console.print(Text(f"{mark} {verdict.headline}", style))
-    console.print(Text(target, "dim"))
-    for line in notes(measurement):
-        console.print(Text(f"  {line}", "yellow"))
-    if measurement.command is not None and measurement.command.exit_code != 0:
-        console.print(Text("  The command failed, so this says little about a rollout.", "bold red"))
+    style, mark = ("bold green", "✓") if outcome.ok else ("bold red", "✗")
+    console.print(Text(f"{mark} {outcome.headline}", style), soft_wrap=True)
+    for problem in outcome.problems[1:]:
+        console.print(Text(f"  {problem}", "red"), soft_wrap=True)
+    for line in run_notes(measurement):
+        console.print(Text(f"  {line}", "yellow"), soft_wrap=True)
+    for result in measurement.results:
+        _print_result(console, result)
+
+
+def _print_result(console: Console, result: Result) -> None:
+    verdict = result.verdict
+    console.print()
+    console.print(Text(result.target, "bold"))
+    for line in target_notes(verdict):
+        console.print(Text(f"  {line}", "dim"), soft_wrap=True)
     if verdict.failures:
         console.print()
         console.print(failure_table(verdict))
@@ -59,15 +67,23 @@ def print_report(console: Console, target: str, measurement: Measurement) -> Non
         console.print(Text.assemble(("\nanswered by  ", "dim"), answered))
 
 
-def notes(measurement: Measurement) -> list[str]:
-    """What a reader must know to trust the numbers."""
-    verdict, command = measurement.verdict, measurement.command
-    lines = []
+def run_notes(measurement: Measurement) -> list[str]:
+    """What became of the run as a whole."""
+    lines, command = [], measurement.command
     if command is not None:
         ran = show_seconds(command.end_s - command.start_s)
         lines.append(f"`{' '.join(command.argv)}` ran for {ran}, exit code {command.exit_code}")
     if measurement.interrupted:
         lines.append("ended early, on request")
+    return lines
+
+
+def target_notes(verdict: Verdict) -> list[str]:
+    """What a reader must know to trust a target's numbers; the rate first."""
+    pace = verdict.pace
+    lines = [f"{verdict.sent} requests in {show_seconds(verdict.length_s)}: {pace.achieved_per_s:.3g}/s sent"]
+    if not pace.reached:
+        lines[0] += f" of {pace.asked_per_s:.3g}/s asked for"
     if verdict.unfinished:
         lines.append(f"{verdict.unfinished} requests had not ended when the measurement did; they count neither way")
     if verdict.retried:
@@ -90,13 +106,15 @@ def failure_table(verdict: Verdict) -> Table:
     table.add_column("count", justify="right")
     table.add_column("first", justify="right", no_wrap=True)
     table.add_column("last", justify="right", no_wrap=True)
-    table.add_column("what it means / first example")
+    table.add_column("what the client saw")
     for each in verdict.failures:
-        example = Text.assemble(each.meaning, ("\n" + each.example, "dim"))
+        told = Text.assemble(meaning(each.name), ("\nfirst: " + each.example, "dim"))
         if each.reused:
-            example.append(f"\n{each.reused} on a connection that had carried a request before", "dim")
+            told.append(f"\n{each.reused} on a connection that had carried a request before", "dim")
+        if cause := likely_cause(each, verdict):
+            told.append(f"\nlikely cause: {cause}", "yellow")
         first, last = f"{each.first_s:.1f} s", f"{each.last_s:.1f} s"
-        table.add_row(escape(each.name), str(each.count), first, last, example)
+        table.add_row(escape(each.name), str(each.count), first, last, told)
     return table
 
 
@@ -107,11 +125,14 @@ def latency_table(phases: Sequence[Latency]) -> Table:
     for name in ("sent", "failed", "p50", "p90", "p99", "max"):
         table.add_column(name, justify="right", no_wrap=True)
     for each in phases:
-        times = (each.p50_s, each.p90_s, each.p99_s, each.max_s)
-        measured = each.sent > each.failed
-        shown = [show_seconds(value) if measured else "-" for value in times]
-        table.add_row(each.phase, str(each.sent), Text(str(each.failed), "red" if each.failed else ""), *shown)
+        table.add_row(each.phase, str(each.sent), Text(str(each.failed), "red" if each.failed else ""), *times(each))
     return table
+
+
+def times(each: Latency) -> list[str]:
+    """The percentiles of a phase as text; dashes where nothing was answered well."""
+    values = (each.p50_s, each.p90_s, each.p99_s, each.max_s)
+    return [show_seconds(value) if each.sent > each.failed else "-" for value in values]
 
 
 def picture(buckets: Sequence[Bucket], spans: Sequence[Span]) -> list[Text]:
@@ -155,69 +176,3 @@ def _axis(buckets: Sequence[Bucket], spans: Sequence[Span]) -> Text:
         )
     line.append(f" {show_seconds(width * len(buckets))}", "dim")
     return line
-
-
-def as_json(target: str, measurement: Measurement) -> dict[str, object]:
-    """The report for scripts. Times are seconds since `started_at`, latencies milliseconds."""
-    verdict = measurement.verdict
-
-    def clock(seconds: float) -> str:
-        return datetime.fromtimestamp(measurement.started_at + seconds, UTC).isoformat(timespec="milliseconds")
-
-    return {
-        "ok": verdict.ok,
-        "verdict": verdict.headline,
-        "target": target,
-        "started_at": clock(0),
-        "length_s": _round(verdict.length_s),
-        "sent": verdict.sent,
-        "failed": verdict.failed,
-        "retried": verdict.retried,
-        "unchecked": verdict.unchecked,
-        "unfinished": verdict.unfinished,
-        "interrupted": measurement.interrupted,
-        "command": asdict(measurement.command) if measurement.command else None,
-        "failures": [
-            {
-                "class": each.name,
-                "count": each.count,
-                "on_reused_connection": each.reused,
-                "first_s": _round(each.first_s),
-                "first_at": clock(each.first_s),
-                "last_s": _round(each.last_s),
-                "last_at": clock(each.last_s),
-                "example": each.example,
-                "meaning": each.meaning,
-            }
-            for each in verdict.failures
-        ],
-        "latency": {
-            each.phase: {
-                "sent": each.sent,
-                "failed": each.failed,
-                **{
-                    f"{name}_ms": _round(value * 1000)
-                    for name, value in zip(
-                        ("p50", "p90", "p99", "max"), (each.p50_s, each.p90_s, each.p99_s, each.max_s), strict=True
-                    )
-                },
-            }
-            for each in verdict.latency
-        },
-        "longest_s": _round(verdict.longest_s),
-        "sender_late_ms": _round(verdict.late_s * 1000),
-        "pods": dict(verdict.pods),
-        "timeline": [
-            {
-                "at_s": _round(each.start_s),
-                "sent": each.sent,
-                "failed": each.failed,
-                "worst_ms": _round(each.worst_s * 1000),
-            }
-            for each in verdict.buckets
-        ],
-    }
-
-
-def _round(value: float) -> float:
-    return round(value, 3)

@@ -14,7 +14,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 REFUSED = "refused"
 RESET = "reset"
@@ -25,34 +25,15 @@ DNS = "dns"
 UNREACHABLE = "unreachable"
 TLS = "tls"
 BAD_REPLY = "bad reply"
+STREAM_RESET = "stream reset"
 WRONG_ECHO = "wrong echo"
 LOCAL = "local"
 OTHER = "other"
 
-MEANING = {
-    REFUSED: "nothing listened there: the Service still sent traffic to a Pod that had closed its port",
-    RESET: "the connection was torn down: the process died, or nobody was behind the address any more",
-    EMPTY: "the connection closed before one byte of the response: the app was stopped while it worked",
-    CUT: "the response began and did not end: the app was stopped while it sent",
-    TIMEOUT: "no complete response in time",
-    DNS: "the name did not resolve",
-    UNREACHABLE: "no route to the address",
-    TLS: "the TLS handshake failed",
-    BAD_REPLY: "what came back was not a valid response",
-    WRONG_ECHO: "the answer to a message was not the message",
-    LOCAL: "this machine could not send (open files, local ports): lower --rate, or raise `ulimit -n`",
-    OTHER: "see the example",
-    "502": "a proxy in front could not reach the app, or the app hung up on it",
-    "503": "a proxy in front had nobody to send the request to",
-    "504": "a proxy in front waited in vain for the app",
-    "close 1001": "the server said it was going away while an answer was due",
-    "close 1006": "the WebSocket ended without a close frame: the process behind it died",
-    "UNAVAILABLE": "the gRPC connection broke, or could not be made",
-    "NOT_SERVING": "the gRPC health service says that it does not serve",
-}
-"""Failure class → what it usually means during a rollout."""
-
 _SHORTEST_S = 0.001
+
+ENOUGH = 0.95
+"""The share of the asked rate below which a run says little: the machine that sent was too slow."""
 
 BEFORE, DURING, AFTER = "before", "during", "after"
 WHOLE = "whole run"
@@ -105,7 +86,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class FailureClass:
-    """All failures of one class. `example` is the detail of the first."""
+    """All failures of one class. `example` is the detail of the first; `phases` counts them by phase."""
 
     name: str
     count: int
@@ -113,10 +94,7 @@ class FailureClass:
     last_s: float
     example: str
     reused: int
-
-    @property
-    def meaning(self) -> str:
-        return MEANING.get(self.name, "the server answered with an error")
+    phases: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +112,36 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """One column of the timeline: the requests that were due in it. `worst_s`: the slowest good one."""
+    """One column of the timeline: the requests that were due in it, and the latency of the good ones. Seconds."""
 
     start_s: float
     sent: int
     failed: int
+    p50_s: float
+    p99_s: float
     worst_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How many requests were due while traffic was sent, and how many were sent."""
+
+    due: float
+    sent: int
+    sending_s: float
+
+    @property
+    def reached(self) -> bool:
+        """95 % of what was asked for, give or take the request that was about to be sent."""
+        return self.sent + 1 >= ENOUGH * self.due
+
+    @property
+    def asked_per_s(self) -> float:
+        return self.due / self.sending_s if self.sending_s else 0.0
+
+    @property
+    def achieved_per_s(self) -> float:
+        return self.sent / self.sending_s if self.sending_s else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,30 +162,26 @@ class Verdict:
     longest_s: float
     late_s: float
     """How late the sender itself was at worst; large values mean that this machine was too slow for the rate."""
+    pace: Pace
 
     @property
     def ok(self) -> bool:
         return self.sent > 0 and self.failed == 0
 
-    @property
-    def headline(self) -> str:
-        """The verdict in one sentence."""
-        if self.sent == 0:
-            return "Nothing was measured: no request ended."
-        if self.failed == 0:
-            return f"No request was lost: {self.sent} sent, {self.sent} answered in full."
-        share = 100 * self.failed / self.sent
-        classes = ", ".join(f"{each.count} {each.name}" for each in self.failures)
-        if self.failed == self.sent:
-            return f"Every request failed ({self.sent}): {classes}. Is the address right?"
-        return f"{self.failed} of {self.sent} requests failed ({share:.2g}%): {classes}."
-
 
 def judge(
-    samples: Sequence[Sample], *, during: tuple[float, float] | None = None, unfinished: int = 0, columns: int = 0
+    samples: Sequence[Sample],
+    *,
+    during: tuple[float, float] | None = None,
+    unfinished: int = 0,
+    columns: int = 0,
+    pace: Pace | None = None,
 ) -> Verdict:
-    """The verdict over all samples. `during` is the span of the measured command; None: the run
-    has one phase only. `columns` of the timeline: 0 chooses."""
+    """The verdict over all samples.
+
+    `during` is the span of the measured command; None: the run has one phase only. `columns` of the timeline: 0
+    chooses. `pace`: what was asked of the sender; None: all that was sent.
+    """
     length = max((sample.end_s for sample in samples), default=0.0)
     last_due = max((sample.due_s for sample in samples), default=0.0)
     spans = spans_of(length, during)
@@ -194,7 +192,7 @@ def judge(
         retried=sum(sample.reply.retried for sample in samples),
         unchecked=sum(sample.reply.unchecked for sample in samples),
         unfinished=unfinished,
-        failures=failure_classes(samples),
+        failures=failure_classes(samples, spans),
         latency=tuple(latency_of(span, samples) for span in spans),
         buckets=timeline(samples, last_due, columns or columns_for(len(samples))),
         spans=spans,
@@ -202,6 +200,7 @@ def judge(
         length_s=length,
         longest_s=max((sample.end_s - sample.sent_s for sample in samples if not sample.failed), default=0.0),
         late_s=max((sample.sent_s - sample.due_s for sample in samples), default=0.0),
+        pace=pace or Pace(len(samples), len(samples), last_due),
     )
 
 
@@ -213,8 +212,8 @@ def spans_of(length_s: float, during: tuple[float, float] | None) -> tuple[Span,
     return (Span(BEFORE, 0.0, start), Span(DURING, start, end), Span(AFTER, end, max(length_s, end)))
 
 
-def failure_classes(samples: Iterable[Sample]) -> tuple[FailureClass, ...]:
-    """Grouped by class, most frequent first, then by name."""
+def failure_classes(samples: Iterable[Sample], spans: Sequence[Span] = ()) -> tuple[FailureClass, ...]:
+    """Grouped by class, most frequent first, then by name; `spans` are the phases to count by."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         if sample.failed:
@@ -224,7 +223,8 @@ def failure_classes(samples: Iterable[Sample]) -> tuple[FailureClass, ...]:
         first = min(group, key=lambda sample: sample.end_s)
         last = max(group, key=lambda sample: sample.end_s)
         reused = sum(sample.reply.reused for sample in group)
-        classes.append(FailureClass(name, len(group), first.end_s, last.end_s, first.reply.detail, reused))
+        phases = {span.name: sum(_due_in(span, sample) for sample in group) for span in spans}
+        classes.append(FailureClass(name, len(group), first.end_s, last.end_s, first.reply.detail, reused, phases))
     return tuple(sorted(classes, key=lambda each: (-each.count, each.name)))
 
 
@@ -263,15 +263,18 @@ def columns_for(samples: int) -> int:
 def timeline(samples: Iterable[Sample], length_s: float, columns: int) -> tuple[Bucket, ...]:
     """`columns` buckets of equal width over `length_s`, each with the requests that were due in it."""
     width = max(length_s, _SHORTEST_S) / columns
-    sent, failed, worst = [0] * columns, [0] * columns, [0.0] * columns
+    sent, good = [0] * columns, [list[float]() for _ in range(columns)]
     for sample in samples:
         column = min(int(sample.due_s / width), columns - 1)
         sent[column] += 1
-        if sample.failed:
-            failed[column] += 1
-        else:
-            worst[column] = max(worst[column], sample.latency_s)
-    return tuple(Bucket(n * width, sent[n], failed[n], worst[n]) for n in range(columns))
+        if not sample.failed:
+            good[column].append(sample.latency_s)
+    return tuple(_bucket(n * width, sent[n], sorted(good[n])) for n in range(columns))
+
+
+def _bucket(start_s: float, sent: int, good: Sequence[float]) -> Bucket:
+    worst_s = good[-1] if good else 0.0
+    return Bucket(start_s, sent, sent - len(good), percentile(good, 50), percentile(good, 99), worst_s)
 
 
 def longest_gap_s(samples: Iterable[Sample]) -> float:

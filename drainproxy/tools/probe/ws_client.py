@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from drainproxy.tools.probe import verdict
-from drainproxy.tools.probe.http_client import classify, plain_connector
+from drainproxy.tools.probe.faults import classify
+from drainproxy.tools.probe.http_client import plain_connector
 from drainproxy.tools.probe.verdict import Reply
 
 if TYPE_CHECKING:
@@ -44,10 +45,11 @@ class WebSocketClient:
         *,
         text: str = "",
         connector: Callable[[bool], aiohttp.BaseConnector] = plain_connector,
+        server_name: str | None = None,
     ) -> None:
         self.on_loss: Callable[[Reply], None] = lambda _: None
         self.closes: Counter[int] = Counter()
-        self._traffic, self._url, self._text = traffic, url, text
+        self._traffic, self._url, self._text, self._server_name = traffic, url, text, server_name
         self._session = aiohttp.ClientSession(
             connector=connector(True), cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)
         )
@@ -90,7 +92,11 @@ class WebSocketClient:
 
     async def _connect(self, on_end: Callable[[int, bool], None] = lambda _code, _busy: None) -> _Lane:
         socket = await self._session.ws_connect(
-            self._url, headers=dict(self._traffic.headers), autoping=True, max_msg_size=0
+            self._url,
+            headers=dict(self._traffic.headers),
+            autoping=True,
+            max_msg_size=0,
+            server_hostname=self._server_name,
         )
         # The handshake's headers have no public name.
         return _Lane(socket, socket._response.headers.get(self._traffic.pod_header, ""), on_end)

@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from drainproxy.tools.probe.verdict import MEANING
+from drainproxy.tools.probe.causes import MEANING
 
 ROOT = Path(__file__).parents[4]
 DOC = (ROOT / "docs" / "rollouts.md").read_text(encoding="utf-8")

@@ -81,3 +81,14 @@ async def test_a_loss_that_no_request_saw_is_a_sample_of_its_moment() -> None:
 def test_fresh_requests_are_exactly_their_share(share: float) -> None:
     traffic = Traffic(fresh=share)
     assert sum(traffic.wants_fresh(number) for number in range(1000)) == round(1000 * share)
+
+
+async def test_a_ramp_lets_the_rate_grow_evenly_from_nothing() -> None:
+    load = Load(Scripted(lambda _: 0.0), rate=200, ramp_s=0.5)
+    await ran(load, 0.8)
+    await load.settle(5)
+    assert load.samples[0].due_s == 0
+    assert sum(sample.due_s < 0.25 for sample in load.samples) == 13  # 200 * 0.25² / (2 * 0.5), and the first
+    assert sum(sample.due_s < 0.5 for sample in load.samples) == 50
+    assert load.pace().reached
+    assert load.pace().due == pytest.approx(200 * (load.pace().sending_s - 0.25))

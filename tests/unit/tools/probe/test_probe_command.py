@@ -66,8 +66,8 @@ def test_one_failed_request_is_exit_code_1() -> None:
 def test_a_command_that_fails_is_exit_code_1_although_no_request_was_lost(url: str) -> None:
     done = probe(url, *QUICK, "--", "false")
     assert done.returncode == 1
-    assert "No request was lost" in done.stdout
-    assert "The command failed" in done.stdout
+    assert done.stdout.strip().startswith("✗ The command failed (exit code 1)")
+    assert json.loads(probe(url, *QUICK, "-o", "json", "--", "false").stdout)["ok"] is False
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,20 @@ def test_a_command_that_fails_is_exit_code_1_although_no_request_was_lost(url: s
         ("http://127.0.0.1/", "--connections", "0"),
         ("http://127.0.0.1/", "-H", "no colon"),
         ("http://127.0.0.1/", "--body", "@/no/such/file"),
+        ("http://127.0.0.1/", "--max-failed", "few"),
+        ("http://127.0.0.1/", "--until-stopped", "--duration", "1s"),
+        ("http://127.0.0.1/", "--until-stopped", "--", "true"),
+        ("http://127.0.0.1/", "http://127.0.0.1/"),
+        ("http://127.0.0.1/", "true"),
+        ("http://127.0.0.1:port/",),
+        ("ws://127.0.0.1/", "--http2"),
+        ("https://127.0.0.1/", "--cacert", "/no/such/file"),
+        ("https://127.0.0.1/", "--cacert", "/dev/null"),
+        ("https://127.0.0.1/", "--cert", "/no/such/file"),
+        ("https://127.0.0.1/", "--key", "/no/such/file"),
+        ("grpcs://127.0.0.1/", "--insecure"),
+        ("http://127.0.0.1/", "--html", "/no/such/directory/report.html"),
+        ("http://127.0.0.1/", "--junit", "/no/such/directory/report.xml"),
         ("http://127.0.0.1/", "--", "no-such-program-anywhere"),
         (),
     ],
@@ -99,24 +113,46 @@ def test_bad_usage_is_exit_code_2_and_one_clear_message(arguments: tuple[str, ..
 def test_json_is_all_of_stdout(url: str) -> None:
     done = probe(url, "--json", *QUICK, "--", "true")
     data = json.loads(done.stdout)
-    assert (done.returncode, data["ok"], data["failed"]) == (0, True, 0)
+    (target,) = data["targets"]
+    assert (done.returncode, data["ok"], target["target"], target["failed"]) == (0, True, url, 0)
     assert data["command"]["argv"] == ["true"]
-    assert data["sent"] >= 10
+    assert target["sent"] >= 10
 
 
-def test_html_is_written_beside_the_report(url: str, tmp_path: Path) -> None:
-    file = tmp_path / "report.html"
-    done = probe(url, "--duration", "300ms", "--html", str(file))
+def test_files_are_written_beside_the_report(url: str, tmp_path: Path) -> None:
+    page, junit, lines = tmp_path / "report.html", tmp_path / "report.xml", tmp_path / "requests.jsonl"
+    done = probe(url, "--duration", "500ms", "--html", str(page), "--junit", str(junit), "--jsonl", str(lines))
     assert done.returncode == 0
-    assert file.read_text().startswith("<!doctype html>")
     assert "No request was lost" in done.stdout
+    assert page.read_text().startswith("<!doctype html>")
+    assert '<testcase classname="drainproxy.probe"' in junit.read_text()
+    requests = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert len(requests) >= 10
+    assert {each["status"] for each in requests} == {200}
 
 
-def test_a_report_that_cannot_be_written_does_not_cost_the_printed_one(url: str) -> None:
-    done = probe(url, "--duration", "300ms", "--html", "/no/such/directory/report.html")
+def test_several_targets_are_measured_at_once_and_judged_together(url: str) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{held.getsockname()[1]}/"
+        done = probe(url, closed, "-o", "json", "--duration", "500ms")
+    data = json.loads(done.stdout)
+    assert (done.returncode, data["ok"]) == (1, False)
+    assert [(each["target"], bool(each["failed"])) for each in data["targets"]] == [(url, False), (closed, True)]
+    assert data["verdict"].startswith(f"{closed}: every request failed")
+
+
+def test_a_rate_that_this_machine_cannot_send_is_exit_code_2_and_says_so(url: str) -> None:
+    done = probe(url, "--rate", "200000", "--timeout", "5s", "--fresh", "0%", "--duration", "300ms", "--ok", "200-599")
+    assert done.returncode in (1, 2)  # 1: the little server may drop connections under such a storm
+    assert "requests/s could be sent: this machine is too slow for --rate" in done.stdout
+
+
+def test_limits_decide_what_a_success_is(url: str) -> None:
+    done = probe(url, "--duration", "300ms", "--max-p99", "1ms")
     assert done.returncode == 1
-    assert "No request was lost" in done.stdout
-    assert "cannot write" in done.stderr
+    assert "The p99 of whole run was " in done.stdout
+    assert probe(url + "missing", "--ok", "404", "--duration", "300ms", "--max-failed", "100%").returncode == 0
 
 
 def test_posts_with_a_body_and_headers(url: str, tmp_path: Path) -> None:
@@ -170,6 +206,31 @@ def test_on_a_terminal_the_view_is_live_and_ctrl_c_ends_with_the_report(url: str
     assert "Traceback" not in text
     assert "No request was lost" in text
     assert "ended early, on request" in text
+
+
+def test_until_stopped_runs_on_and_sigterm_tells_what_it_waits_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}/"
+        with subprocess.Popen(
+            [sys.executable, "-m", "drainproxy", "probe", url, "--until-stopped"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                kept, _ = mute.accept()
+                process.send_signal(signal.SIGTERM)
+                assert process.stderr is not None
+                heard = next(line for line in process.stderr if "waiting" in line)
+                process.send_signal(signal.SIGTERM)
+                out, err = process.communicate(timeout=20)
+            finally:
+                process.kill()
+                kept.close()
+    assert "in flight, 30 s at most; Ctrl-C: do not wait" in heard
+    assert process.returncode == 2, err
+    assert "Nothing was measured: no request ended." in out
+    assert "had not ended when the measurement did" in out
 
 
 def _read(descriptor: int) -> bytes:

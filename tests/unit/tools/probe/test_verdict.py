@@ -81,14 +81,6 @@ def test_the_columns_fit_a_terminal_and_hold_a_few_samples_each() -> None:
     assert [columns_for(samples) for samples in (2, 120, 36_000)] == [10, 30, 60]
 
 
-def test_the_headline_tells_the_verdict() -> None:
-    assert judge([good(0)]).headline == "No request was lost: 1 sent, 1 answered in full."
-    mixed = judge([good(0), good(1), good(2), bad(3, "empty reply")])
-    assert mixed.headline == "1 of 4 requests failed (25%): 1 empty reply."
-    assert "Is the address right?" in judge([bad(0, "refused")]).headline
-    assert judge([]).headline.startswith("Nothing was measured")
-
-
 def test_nothing_measured_is_not_a_success() -> None:
     assert not judge([]).ok
     assert judge([good(0)]).ok

@@ -1,0 +1,95 @@
+"""What does a failure class mean, and what is its likely cause?
+
+The meaning is what the client saw, and is certain. A cause is a guess, and only given together with its evidence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from drainproxy.tools.probe.verdict import (
+    AFTER,
+    BAD_REPLY,
+    BEFORE,
+    CUT,
+    DNS,
+    EMPTY,
+    LOCAL,
+    OTHER,
+    REFUSED,
+    RESET,
+    STREAM_RESET,
+    TIMEOUT,
+    TLS,
+    UNREACHABLE,
+    WRONG_ECHO,
+)
+
+if TYPE_CHECKING:
+    from drainproxy.tools.probe.verdict import FailureClass, Verdict
+
+MEANING = {
+    REFUSED: "the connection was refused",
+    RESET: "the connection was reset before one byte of the response",
+    EMPTY: "the connection was closed before one byte of the response",
+    CUT: "the response began and did not end",
+    TIMEOUT: "there was no complete response in time",
+    DNS: "the name did not resolve",
+    UNREACHABLE: "there was no route to the address",
+    TLS: "the TLS handshake failed",
+    BAD_REPLY: "what came back was no valid response",
+    STREAM_RESET: "the server reset the HTTP/2 stream before the response was complete",
+    WRONG_ECHO: "the answer to a message was not the message",
+    LOCAL: "this machine could not send: it has no more open files or local ports; lower --rate or raise `ulimit -n`",
+    OTHER: "an error without a class of its own: see the example",
+    "close 1001": "the server said that it was going away while an answer was due",
+    "close 1006": "the WebSocket ended without a close frame",
+    "UNAVAILABLE": "the gRPC connection broke, or could not be made",
+    "NOT_SERVING": "the gRPC health service said that it does not serve",
+}
+
+_LATE = frozenset({REFUSED, UNREACHABLE})
+_INTERRUPTED = frozenset({RESET, EMPTY, CUT, STREAM_RESET, "close 1001", "close 1006", "UNAVAILABLE"})
+_GATEWAY = {
+    "502": "a proxy in front could not reach the app, or the app closed the connection on it",
+    "503": "a proxy in front had no endpoint for the request",
+    "504": "a proxy in front waited for the app in vain",
+}
+
+
+def meaning(name: str) -> str:
+    """What the client saw, in one clause. Certain."""
+    return MEANING.get(name, "the server answered with an error")
+
+
+def likely_cause(each: FailureClass, verdict: Verdict) -> str:
+    """One sentence, cause and evidence; empty where nothing but guessing is left.
+
+    Evidence is what the run itself shows: a command was measured, the class did not occur before it, and most requests
+    of the same phase were answered.
+    """
+    if each.phases.get(BEFORE):
+        return (
+            f"it also failed before the command started ({each.phases[BEFORE]} times), so not only the rollout does it"
+        )
+    measured = any(latency.phase == AFTER for latency in verdict.latency)
+    answered = verdict.sent - verdict.failed
+    if not measured or answered <= verdict.failed:
+        return ""
+    evidence = f"none of these before the command started, and {answered} other requests were answered"
+    if each.name in _LATE:
+        return f"traffic still went to a Pod that had closed its port ({evidence})"
+    if each.name in _INTERRUPTED:
+        return _interrupted(each, evidence)
+    if each.name in _GATEWAY:
+        return f"{_GATEWAY[each.name]} ({evidence})"
+    return ""
+
+
+def _interrupted(each: FailureClass, evidence: str) -> str:
+    if each.name in (RESET, EMPTY) and each.reused == each.count:
+        return (
+            "the server closed idle keep-alive connections just when a request came (all of these were on a connection "
+            f"that had carried a request before; {evidence})"
+        )
+    return f"the app was stopped while it worked ({evidence})"
