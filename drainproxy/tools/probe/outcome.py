@@ -121,9 +121,7 @@ def _rate(verdict: Verdict, prefix: str) -> Check:
 def _latencies(verdict: Verdict, limit_s: float, prefix: str) -> Iterable[Check]:
     for each in verdict.latency:
         if each.sent > each.failed:
-            problem = (
-                f"{prefix}the p99 of {each.phase} was {each.p99_s * 1000:.0f} ms, above {limit_s * 1000:.0f} ms"
-            )
+            problem = f"{prefix}the p99 of {each.phase} was {each.p99_s * 1000:.0f} ms, above {limit_s * 1000:.0f} ms"
             name = f"{prefix}p99 of {each.phase}, at most {limit_s * 1000:.0f} ms"
             yield Check(name, problem if each.p99_s > limit_s else "")
 

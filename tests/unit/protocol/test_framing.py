@@ -296,13 +296,13 @@ def test_the_time_for_a_body_grows_with_its_size_and_not_faster(piece: bytes, si
         best = 10.0
         for _ in range(3):
             framing = Chunked(64 * 1024)
-            begun = time.perf_counter()
+            begun = time.thread_time()
             try:
                 for each in pieces:
                     framing.feed(each, 0)
             except BadMessage as bad:
                 assert bad.reason is Reason.CHUNK_EXTENSIONS_TOO_LONG
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.thread_time() - begun)
         return best
 
     small_s, large_s = best_s(7_000), best_s(56_000)
