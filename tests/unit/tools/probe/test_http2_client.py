@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 OK = [(":status", "200"), ("x-pod", "web-1")]
 
 
+def goaway(last: int) -> bytes:
+    return frames.frame(frames.GOAWAY, 0, 0, struct.pack(">II", last, 0))
+
+
 class Server:
     """One connection of a server; `behave(server, stream)` is called for each complete request."""
 
@@ -118,7 +122,7 @@ def refused(server: Server, stream: int) -> None:
 
 
 def not_processed(server: Server, stream: int) -> None:
-    server.raw(frames.goaway(0, 0))
+    server.raw(goaway(0))
 
 
 def unavailable(server: Server, stream: int) -> None:
@@ -167,7 +171,7 @@ async def test_a_connection_that_is_asked_to_leave_ends_its_stream_and_gets_no_o
     def leave_in_the_middle(server: Server, stream: int) -> None:
         connections.add(server)
         server.h2.send_headers(stream, OK)
-        server.raw(frames.goaway(frames.MAX_STREAM_ID, 0) + frames.ping(b"drained?") + frames.goaway(stream, 0))
+        server.raw(goaway(frames.MAX_STREAM_ID) + frames.ping(b"drained?") + goaway(stream))
         server.h2.send_data(stream, b"hello", end_stream=True)
 
     replies = await answered_by(leave_in_the_middle, 3)
