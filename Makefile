@@ -13,7 +13,7 @@ DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server red
 	iproute2 nftables conntrack procps chromium
 
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test lint types contracts demo bench profile docs clean
+.PHONY: help setup debian test lint types contracts demo search bench profile docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ contracts: $(STAMP) ## who may import whom
 
 demo: $(STAMP) ## a rolling update without and with drainproxy: who loses what
 	$(BIN)/drainproxy demo $(ARGS)
+
+search: $(STAMP) ## random drains in search of lost work; ARGS="--cases 100 --seed 7"
+	$(BIN)/python -m tests.search $(ARGS)
 
 bench: $(STAMP)-bench debian ## cost next to nginx, HAProxy and Envoy; SHORT=1 only proves that it runs
 	$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(ARGS)
