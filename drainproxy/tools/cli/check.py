@@ -100,7 +100,7 @@ def _no_collections() -> Iterator[None]:
 
 def _fails(report: Report, strict: bool) -> bool:
     bad = ("error", "warning") if strict else ("error",)
-    return any(each.rule.severity.value in bad for each in report.findings)
+    return any(each.severity.value in bad for each in report.findings)
 
 
 def _known(name: str) -> Rule:
@@ -121,7 +121,7 @@ def _print_report(report: Report, color: bool | None) -> None:
         _print_finding(each, report, color, in_full=each.rule.id not in seen)
         seen.add(each.rule.id)
     counts = {
-        name: sum(each.rule.severity.value == name for each in report.findings) for name in ("error", "warning", "info")
+        name: sum(each.severity.value == name for each in report.findings) for name in ("error", "warning", "info")
     }
     names = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "info": ("hint", "hints")}
     told = ", ".join(
@@ -135,7 +135,7 @@ def _print_report(report: Report, color: bool | None) -> None:
 
 def _print_finding(finding: Finding, report: Report, color: bool | None, *, in_full: bool) -> None:
     rule = finding.rule
-    level = click.style(rule.severity.value, fg=_COLORS[rule.severity.value], bold=True)
+    level = click.style(finding.severity.value, fg=_COLORS[finding.severity.value], bold=True)
     click.echo(f"{level} {click.style(f'{rule.id} {rule.slug}', bold=True)}: {rule.title}", color=color)
     click.echo(f"  {click.style('-->', fg='blue')} {finding.file}:{finding.line}:{finding.column}", color=color)
     _print_excerpt(finding, report, color)
@@ -157,7 +157,7 @@ def _print_excerpt(finding: Finding, report: Report, color: bool | None) -> None
         gutter = click.style(f"  {number:>{width}} |", fg="blue")
         click.echo(f"{gutter} {click.style(shown, bold=hit)}", color=color)
         if hit and finding.column <= _WIDTH:
-            mark = click.style("^", fg=_COLORS[finding.rule.severity.value], bold=True)
+            mark = click.style("^", fg=_COLORS[finding.severity.value], bold=True)
             empty = click.style(f"  {'':>{width}} |", fg="blue")
             click.echo(f"{empty} {' ' * (finding.column - 1)}{mark}", color=color)
 

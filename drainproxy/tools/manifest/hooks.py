@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from drainproxy.config.values import parse_duration
 from drainproxy.tools.manifest.objects import mapping, mappings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TOKEN_HEADER = "X-Drain-Token"  # noqa: S105 - the header's name
 DRAIN_PATH = "/drain"
@@ -20,6 +23,11 @@ HOOK_PATH = "/drain?event=1"
 """What `inject` writes: `event=1` makes a forced drain visible as a FailedPreStopHook event."""
 
 _SLEEP = re.compile(r"\s*(?:exec\s+)?(?:/(?:usr/)?bin/)?sleep\s+(\d+(?:\.\d+)?[smh]?)\s*;?\s*")
+_DRAIN_COMMAND = re.compile(
+    r"(?:^|[\s/'\"])drainproxy['\"]?\s+drain(?![\w-])"
+    r"|(?:localhost|127\.0\.0\.1|\[::1\]|\$\{?\w+\}?)(?::[\w${}]+)?/drain(?=[?'\"\s;&|)]|$)"
+)
+"""Our own command, or a URL of this Pod with our path: a script that has the word in its name is somebody else's."""
 _SHELLS = re.compile(r"(?:/(?:usr/)?bin/)?(?:ba|da|a|z)?sh")
 
 
@@ -78,13 +86,25 @@ def read_hook(container: dict[str, Any]) -> Hook:
 
 def _read_exec(argv: tuple[str, ...]) -> Hook:
     words = " ".join(argv)
-    script = argv[2] if len(argv) == 3 and _SHELLS.fullmatch(argv[0]) and argv[1] in ("-c", "-ec") else words  # noqa: PLR2004 - shell, flag, script
+    script = shell_script(argv) or words
     sleep = _SLEEP.fullmatch(script)
     if sleep is not None:
         return Hook(Does.SLEEP, seconds=parse_duration(sleep[1]), argv=argv)
-    if re.search(r"drainproxy\S*\s+drain\b|/drain\b", words):
+    if _DRAIN_COMMAND.search(words):
         return Hook(Does.DRAIN, argv=argv)
     return Hook(Does.EXEC if argv else Does.NOTHING, argv=argv)
+
+
+def shell_script(argv: Sequence[str]) -> str | None:
+    """The script of `sh -c SCRIPT`, with any flags of the shell (`-ec`, `-x -c`); None if it is no such command."""
+    if not argv or not _SHELLS.fullmatch(argv[0]):
+        return None
+    for at, word in enumerate(argv[1:], 1):
+        if not word.startswith("-") or word.startswith("--"):
+            return None
+        if "c" in word:
+            return argv[at + 1] if at + 1 < len(argv) else None
+    return None
 
 
 def needs_shell(hook: Hook) -> bool:

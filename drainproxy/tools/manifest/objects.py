@@ -256,6 +256,26 @@ def service_selects(service: Resource, workload: Workload) -> bool:
     )
 
 
+def selector_labels(resource: Resource) -> dict[str, Any]:
+    """The labels that a Service, PodDisruptionBudget or NetworkPolicy asks for; of the latter two, its matchLabels."""
+    if resource.kind == "Service":
+        return mapping(resource.spec.get("selector"))
+    return mapping(mapping(_label_selector(resource)).get("matchLabels"))
+
+
+def _label_selector(resource: Resource) -> Any:
+    return resource.spec.get("podSelector" if resource.kind == "NetworkPolicy" else "selector")
+
+
+def selects(resource: Resource, workload: Workload) -> bool:
+    """Whether a Service, PodDisruptionBudget or NetworkPolicy selects a workload's Pods."""
+    if resource.kind == "Service":
+        return service_selects(resource, workload)
+    return same_namespace(resource, workload.resource) and label_selector_matches(
+        _label_selector(resource), workload.labels
+    )
+
+
 def label_selector_matches(selector: Any, labels: dict[str, Any]) -> bool:
     """A LabelSelector (matchLabels and matchExpressions); an empty one matches everything."""
     selector = mapping(selector)

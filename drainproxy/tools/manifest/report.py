@@ -23,7 +23,8 @@ GROUPS = {
     "DP4": "Wiring: Services, policies, ports",
     "DP5": "Rollouts, replicas, disruptions",
     "DP6": "Jobs and init containers",
-    "DP7": "API versions",
+    "DP7": "API versions, and annotations of check",
+    "DP8": "Service meshes",
 }
 """What the first digit of a rule's number stands for."""
 
@@ -46,7 +47,7 @@ def _fields(finding: Finding) -> dict[str, Any]:
     return {
         "rule": rule.id,
         "name": rule.slug,
-        "severity": rule.severity.value,
+        "severity": finding.severity.value,
         "title": rule.title,
         "message": finding.message,
         "why": rule.why,
@@ -70,7 +71,7 @@ def _annotation(finding: Finding) -> str:
     title = _escaped(f"{rule.id} {rule.title}", ":,")
     place = f"file={_escaped(finding.file, ':,')},line={finding.line},col={finding.column},title={title}"
     text = _escaped(f"{finding.object}: {finding.message}. {rule.fix}")
-    return f"::{_GITHUB_LEVEL[rule.severity]} {place}::{text}"
+    return f"::{_GITHUB_LEVEL[finding.severity]} {place}::{text}"
 
 
 def _escaped(text: str, also: str = "") -> str:
@@ -99,7 +100,7 @@ def as_sarif(report: Report) -> str:
         {
             "ruleId": each.rule.id,
             "ruleIndex": ids.index(each.rule.id),
-            "level": _SARIF_LEVEL[each.rule.severity],
+            "level": _SARIF_LEVEL[each.severity],
             "message": {"text": f"{each.object}: {each.message}. {each.rule.fix}"},
             "locations": [
                 {
@@ -163,7 +164,12 @@ $ drainproxy check -f deploy/ --strict --format github
 ```
 
 Exit code: 0 if there is no error, 1 if there is one (with `--strict`: or a warning), 2 if the input cannot be read.
-An **error** loses requests; a **warning** does so on a bad day; **info** is advice.
+
+An **error** loses requests at every rollout of a workload that a Service selects, or the workload cannot be rolled out
+at all. A **warning** loses requests on a bad day. **Info** is advice. How bad a fault is depends on the Pods: requests
+come in if drainproxy is there, if a Service of the input selects them (with a port that is not for monitoring only), or
+through a hostPort. If the input has no Service at all, a declared port may have one elsewhere: a fault is a warning at
+most. If nothing selects the Pods (a worker, a Job, `sleep infinity`) it is info. The table names the worst case.
 
 Give it everything that is applied together: a Service in the input is looked at with the Pods it selects, a
 PodDisruptionBudget with the workload it covers. What is not in the input is not guessed.

@@ -1,6 +1,7 @@
 """Which mistakes lose requests? Every rule, and `check`, which asks them all.
 
-`budget`, `prestop`, `probes`, `traffic` and `rollout` declare the rules; importing this package registers them.
+`budget`, `prestop`, `probes`, `traffic`, `references`, `rollout` and `mesh` declare the rules; importing this package
+registers them.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drainproxy.tools.manifest.objects import Resource, key_position
-from drainproxy.tools.manifest.rules import budget, prestop, probes, rollout, traffic
-from drainproxy.tools.manifest.rules.base import DECLARED, Manifests, Rule, Severity
+from drainproxy.tools.manifest.rules import budget, mesh, prestop, probes, references, rollout, traffic
+from drainproxy.tools.manifest.rules.base import DECLARED, IGNORE, Hit, Rule, Severity, ignored_by
+from drainproxy.tools.manifest.rules.view import Manifests, Traffic
 from drainproxy.tools.manifest.source import File, Source, parse
 
 if TYPE_CHECKING:
@@ -25,8 +27,10 @@ __all__ = [
     "Severity",
     "budget",
     "check",
+    "mesh",
     "prestop",
     "probes",
+    "references",
     "rollout",
     "traffic",
 ]
@@ -34,15 +38,13 @@ __all__ = [
 RULES: dict[str, Rule] = dict(sorted(DECLARED.items()))
 """Every rule by id."""
 
-IGNORE = "drainproxy.io/ignore"
-"""An annotation on an object: rule ids or names, separated by commas, that do not apply to it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One fault with its place. `line` and `column` count from 1, `document` (in the file) from 0."""
 
     rule: Rule
+    severity: Severity
     object: str
     file: str
     document: int
@@ -54,7 +56,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check found: findings in the order of the text, and what was looked at."""
+    """What a check found: findings, the worst first, and what was looked at."""
 
     findings: tuple[Finding, ...]
     sources: tuple[Source, ...]
@@ -62,40 +64,54 @@ class Report:
 
     def count(self, severity: Severity) -> int:
         """How many findings are this bad."""
-        return sum(each.rule.severity is severity for each in self.findings)
+        return sum(each.severity is severity for each in self.findings)
 
 
 def check(files: Sequence[File], ignore: Collection[str] = ()) -> Report:
     """Ask every rule about these manifests, as one input. Raises ManifestError for what cannot be read."""
     sources = tuple(parse(each.name, each.text) for each in files)
     manifests = Manifests(list(sources))
-    names = [source.name for source in sources]
+    places = {source.name: number for number, source in enumerate(sources)}
     found = [
-        _finding(rule, hit.resource, hit.path, hit.message)
+        _finding(rule, hit, _severity(rule, hit, manifests))
         for rule in RULES.values()
         if rule.id not in ignore and rule.slug not in ignore
         for hit in rule.find(manifests)
         if not _ignored(hit.resource, rule)
     ]
-    found.sort(key=lambda each: (names.index(each.file), each.line, each.rule.id))
+    found.sort(key=lambda each: (each.severity.rank, places[each.file], each.line, each.rule.id))
     return Report(tuple(dict.fromkeys(found)), sources, len(manifests.resources))
 
 
+_WORST = {Traffic.YES: Severity.ERROR, Traffic.PERHAPS: Severity.WARNING, Traffic.NO: Severity.INFO}
+
+
+def _severity(rule: Rule, hit: Hit, manifests: Manifests) -> Severity:
+    """How bad this case is: the hit's own severity or the rule's, and no more than the Pods' traffic makes of it."""
+    severity = hit.severity or rule.severity
+    pods = manifests.made_by(hit.resource)
+    if rule.always or pods is None:
+        return severity
+    return max(severity, _WORST[pods.requests], key=lambda each: each.rank)
+
+
 def _ignored(resource: Resource, rule: Rule) -> bool:
-    listed = {each.strip() for each in str(resource.annotations.get(IGNORE, "")).split(",")}
+    listed = ignored_by(resource)
     return rule.id in listed or rule.slug in listed
 
 
-def _finding(rule: Rule, resource: Resource, path: tuple[str | int, ...], message: str) -> Finding:
+def _finding(rule: Rule, hit: Hit, severity: Severity) -> Finding:
+    resource, path = hit.resource, hit.path
     source = resource.source
     position = key_position(resource.node.resolved, path)
     return Finding(
         rule=rule,
+        severity=severity,
         object=str(resource),
         file=source.name,
         document=resource.document,
         path=".".join(f"[{step}]" if isinstance(step, int) else step for step in path).replace(".[", "["),
         line=source.line_of(position),
         column=source.column_of(position),
-        message=message,
+        message=hit.message,
     )

@@ -8,11 +8,13 @@ from drainproxy.config.options import MARGIN_S, Config
 from drainproxy.config.values import show_duration
 from drainproxy.tools.manifest.hooks import Does
 from drainproxy.tools.manifest.objects import DEFAULT_GRACE_S
-from drainproxy.tools.manifest.rules.base import Hit, Manifests, Severity, rule
+from drainproxy.tools.manifest.rules.base import Hit, Severity, rule
 from drainproxy.tools.manifest.sidecar import least_grace_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from drainproxy.tools.manifest.rules.view import Manifests
 
 _DEFAULTS = Config()
 LONG_HOOK_S = DEFAULT_GRACE_S / 3
@@ -79,6 +81,7 @@ def grace_mismatch(manifests: Manifests) -> Iterator[Hit]:
             pods.resource,
             pods.env_path("grace-period"),
             f"the Pod has {pods.grace_s}s, drainproxy is told {show_duration(told)}",
+            Severity.ERROR if told > pods.grace_s else Severity.WARNING,
         )
 
 
@@ -130,7 +133,7 @@ spec:
 def sleep_exceeds_grace(manifests: Manifests) -> Iterator[Hit]:
     for pods in manifests.pods:
         for path, _, hook in pods.hooks():
-            if hook.does is Does.SLEEP and hook.seconds >= pods.grace_s:
+            if hook.does is Does.SLEEP and hook.seconds >= pods.grace_s > 0:
                 message = f"sleeps {hook.seconds:g}s, and the grace period is {pods.grace_s}s"
                 yield Hit(pods.resource, path, message)
 
@@ -147,6 +150,7 @@ def sleep_exceeds_grace(manifests: Manifests) -> Iterator[Hit]:
 env:
 - {name: DRAINPROXY_PROPAGATION_DELAY, value: 15s}
 """,
+    always=True,
 )
 def bad_setting(manifests: Manifests) -> Iterator[Hit]:
     for pods, sidecar in manifests.proxied():
@@ -154,3 +158,48 @@ def bad_setting(manifests: Manifests) -> Iterator[Hit]:
         if settings.error and not settings.is_budget_error and settings.knows():
             name = settings.error.split(":")[0].removeprefix("--").removeprefix("DRAINPROXY_").lower()
             yield Hit(pods.resource, pods.env_path(name), settings.error)
+
+
+@rule(
+    "DP106",
+    "grace-zero",
+    Severity.ERROR,
+    "the grace period is 0: the Pod is killed at once",
+    why="With terminationGracePeriodSeconds: 0 there is no preStop and no SIGTERM: the "
+    "containers are killed. Every request in flight is cut at every rollout.",
+    fix="Take the line out (the default is 30 s), or write what the hook and the app's own stop need.",
+    example="""
+spec:
+  terminationGracePeriodSeconds: 30
+""",
+)
+def grace_zero(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
+        if pods.workload.grace_s is not None and pods.grace_s <= 0:
+            where = pods.at("spec", "terminationGracePeriodSeconds")
+            yield Hit(pods.resource, where, "neither the hook nor SIGTERM gets any time")
+
+
+@rule(
+    "DP107",
+    "stop-squeezed",
+    Severity.WARNING,
+    "preStop sleeps so long that the app has little time left to stop",
+    why="preStop time is part of the grace period. What is left when the sleep ends is all that the app has between "
+    f"SIGTERM and SIGKILL; less than {show_duration(_DEFAULTS.app_stop_time_s)} is not enough for many.",
+    fix="Raise terminationGracePeriodSeconds to the sleep plus the app's longest request plus its stop.",
+    example="""
+spec:
+  terminationGracePeriodSeconds: 60
+  containers:
+  - name: app
+    lifecycle: {preStop: {sleep: {seconds: 15}}}
+""",
+)
+def stop_squeezed(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
+        for path, _, hook in pods.hooks():
+            left = pods.grace_s - hook.seconds
+            if hook.does is Does.SLEEP and 0 < left < _DEFAULTS.app_stop_time_s:
+                message = f"sleeps {hook.seconds:g}s of {pods.grace_s}s: {left:g}s are left for the app's own stop"
+                yield Hit(pods.resource, path, message)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from drainproxy.config.options import Config
-from drainproxy.tools.manifest.hooks import Does, Hook, needs_shell, read_hook
+from drainproxy.tools.manifest.hooks import Does, Hook, needs_shell, read_hook, shell_script
 from drainproxy.tools.manifest.objects import mapping, same_namespace, tcp_ports
-from drainproxy.tools.manifest.rules.base import Hit, Manifests, Pods, Severity, rule
+from drainproxy.tools.manifest.rules.base import Hit, Severity, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drainproxy.tools.manifest.objects import Path
+    from drainproxy.tools.manifest.rules.view import Manifests, Pods
     from drainproxy.tools.manifest.sidecar import Sidecar
 
 _ADMIN = Config().admin.port
@@ -386,3 +387,44 @@ def helper_stops_first(manifests: Manifests) -> Iterator[Hit]:
             if with_traffic and index not in with_traffic and read_hook(each).does is Does.NOTHING:
                 where = pods.at("spec", "containers", index)
                 yield Hit(pods.resource, where, f"container {each.get('name')!r} gets SIGTERM at once")
+
+
+_SHELL_LIST = re.compile(r"&&|\|\||[;&|\n]")
+
+
+@rule(
+    "DP216",
+    "shell-keeps-sigterm",
+    Severity.WARNING,
+    "a shell is the container's first process, and keeps SIGTERM from the app",
+    why="The kubelet sends SIGTERM to the first process alone. A shell that runs several commands waits for each of "
+    "them and passes nothing on; as the first process it does not even die of the signal. The app never hears of the "
+    "end, and is killed when the grace period has passed, with whatever it has in flight.",
+    fix="Start the last command with `exec`, or trap TERM and pass it on, or use an init such as tini.",
+    example="""
+containers:
+- name: app
+  command: [sh, -c, "prepare && exec /app/server"]
+""",
+)
+def shell_keeps_sigterm(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
+        if pods.workload.pod.get("shareProcessNamespace") is True or pods.workload.runs_to_completion:
+            continue
+        for index, app in pods.apps:
+            key = "command" if app.get("command") else "args"
+            if _keeps_sigterm(app):
+                where = pods.at("spec", "containers", index, key)
+                yield Hit(pods.resource, where, f"container {app.get('name')!r}: SIGTERM ends at the shell")
+
+
+def _keeps_sigterm(container: dict[str, Any]) -> bool:
+    """Whether the container is a shell that runs a list of commands, and neither `exec` nor a trap is among them.
+
+    A shell that is given one command replaces itself by it (dash since 0.5.11, bash, busybox).
+    """
+    words = [str(word) for key in ("command", "args") for word in (container.get(key) or [])]
+    script = shell_script(words)
+    if script is None or not _SHELL_LIST.search(script.strip().rstrip(";")):
+        return False
+    return not re.search(r"(?:^|[\s;&|(])(?:exec|trap)\s", script)

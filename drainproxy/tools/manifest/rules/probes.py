@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from drainproxy.config.options import Config
 from drainproxy.tools.manifest.objects import mapping, mappings, tcp_ports
-from drainproxy.tools.manifest.rules.base import Hit, Manifests, Severity, rule
+from drainproxy.tools.manifest.rules.base import Hit, Severity, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from drainproxy.tools.manifest.rules.view import Manifests
     from drainproxy.tools.manifest.sidecar import Sidecar
 
 _ADMIN = Config().admin.port
@@ -143,6 +144,7 @@ def liveness_tight(manifests: Manifests) -> Iterator[Hit]:
     "startupProbe has passed. /startupz and /readyz pass when the app answers: neither ever starts.",
     fix="Ask /livez in the start-up probe of a native sidecar.",
     example=_SIDECAR_PROBES,
+    always=True,
 )
 def startup_deadlock(manifests: Manifests) -> Iterator[Hit]:
     for pods, sidecar in manifests.proxied():
@@ -168,3 +170,36 @@ def proxy_liveness(manifests: Manifests) -> Iterator[Hit]:
         if probe.get("httpGet") and not _probes_admin(sidecar, probe, "/livez", "/healthz"):
             path = pods.at_sidecar("livenessProbe", "httpGet")
             yield Hit(pods.resource, path, f"drainproxy's liveness is /livez on port {sidecar.admin_port}")
+
+
+_PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
+
+
+@rule(
+    "DP307",
+    "probe-unknown-port",
+    Severity.ERROR,
+    "a probe asks a port by a name that its container does not have",
+    why="The kubelet looks the name up in the probe's own container. Without it the probe always fails: a readiness "
+    "probe never lets the Pod serve, the others restart the container, and the rollout hangs.",
+    fix="Write the port's number, or give the container's port that name.",
+    example="""
+containers:
+- name: app
+  ports: [{name: http, containerPort: 8080}]
+  readinessProbe: {httpGet: {path: /ready, port: http}}
+""",
+    always=True,
+)
+def probe_unknown_port(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
+        for where in ("containers", "initContainers"):
+            for index, each in enumerate(mappings(pods.workload.pod.get(where))):
+                names = {str(port.get("name")) for port in mappings(each.get("ports"))}
+                for probe in _PROBES:
+                    for how in ("httpGet", "tcpSocket"):
+                        port = mapping(mapping(each.get(probe)).get(how)).get("port")
+                        if isinstance(port, str) and not port.isdigit() and port not in names:
+                            path = pods.at("spec", where, index, probe, how, "port")
+                            message = f"container {each.get('name')!r} has no port named {port!r}"
+                            yield Hit(pods.resource, path, message)

@@ -6,10 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.tools.manifest.objects import mapping
-from drainproxy.tools.manifest.rules.base import Hit, Manifests, Pods, Severity, rule
+from drainproxy.tools.manifest.rules.base import Hit, Severity, rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from drainproxy.tools.manifest.rules.view import Manifests, Pods
 
 _DEFAULT_SHARE = "25%"
 """maxUnavailable and maxSurge of a Deployment (Kubernetes API reference, RollingUpdateDeployment)."""
@@ -101,14 +103,14 @@ def no_surge(manifests: Manifests) -> Iterator[Hit]:
     Severity.WARNING,
     "a rollout stops everything, then starts the new version",
     why="strategy Recreate takes all Pods away before the first new one starts. However well each of them drains, "
-    "nobody serves until the new ones are ready.",
+    "nobody serves until the new ones are ready. Pods with a volume that one node mounts are not reported.",
     fix="Use RollingUpdate, unless two versions must never run together.",
     example=_ROLLING,
 )
 def recreate(manifests: Manifests) -> Iterator[Hit]:
     for pods in manifests.served():
         strategy = mapping(pods.resource.spec.get("strategy"))
-        if pods.resource.kind == "Deployment" and strategy.get("type") == "Recreate":
+        if pods.resource.kind == "Deployment" and strategy.get("type") == "Recreate" and not pods.has_own_volume:
             yield Hit(pods.resource, ("spec", "strategy", "type"), "there is a gap at every rollout")
 
 
@@ -118,14 +120,16 @@ def recreate(manifests: Manifests) -> Iterator[Hit]:
     Severity.WARNING,
     "a single Pod serves",
     why="When its node is drained or dies, nobody serves until a new Pod is ready. A StatefulSet also stops its only "
-    "Pod before it starts the next one, at every rollout.",
+    "Pod before it starts the next one, at every rollout. Pods with a volume that one node mounts are "
+    "single writers, most likely, and are not reported.",
     fix="Run two or more replicas.",
     example=_ROLLING,
 )
 def one_replica(manifests: Manifests) -> Iterator[Hit]:
     for pods in manifests.served():
         kinds = ("Deployment", "StatefulSet", "ReplicaSet", "Rollout")
-        if pods.resource.kind in kinds and pods.replicas == 1 and _capacity(pods) < SEVERAL:
+        alone = pods.resource.kind in kinds and pods.replicas == 1 and not pods.has_own_volume
+        if alone and _capacity(pods) < SEVERAL:
             yield Hit(pods.resource, ("spec", "replicas"), "replicas is 1")
 
 
@@ -209,6 +213,49 @@ def hpa_scale_down(manifests: Manifests) -> Iterator[Hit]:
 
 
 @rule(
+    "DP509",
+    "replicas-beside-autoscaler",
+    Severity.WARNING,
+    "the manifest sets replicas, and so does an autoscaler",
+    why="Every apply sets the number back to what is written, until the autoscaler corrects it. Under load that "
+    "ends most Pods at once, just when a new version is rolled out.",
+    fix="Take spec.replicas out of the manifest, once the autoscaler is in charge.",
+    example="""
+kind: Deployment
+spec:
+  # no replicas: the HorizontalPodAutoscaler sets them
+  minReadySeconds: 5
+""",
+)
+def replicas_beside_autoscaler(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.pods:
+        if "replicas" in pods.resource.spec:
+            for each in manifests.autoscalers(pods.resource):
+                yield Hit(pods.resource, ("spec", "replicas"), f"{each} sets them too")
+
+
+@rule(
+    "DP510",
+    "on-delete",
+    Severity.INFO,
+    "no rollout replaces these Pods: updateStrategy OnDelete",
+    why="A new version reaches only those Pods that somebody deletes, one by one and at a pace that nothing checks: "
+    "whoever deletes them all ends them all.",
+    fix="Use RollingUpdate, unless something else deletes the Pods in order.",
+    example="""
+kind: DaemonSet
+spec:
+  updateStrategy: {type: RollingUpdate}
+""",
+)
+def on_delete(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
+        strategy = mapping(pods.resource.spec.get("updateStrategy"))
+        if pods.resource.kind in ("StatefulSet", "DaemonSet") and strategy.get("type") == "OnDelete":
+            yield Hit(pods.resource, ("spec", "updateStrategy", "type"), "Pods stay until they are deleted")
+
+
+@rule(
     "DP601",
     "classic-sidecar-in-job",
     Severity.ERROR,
@@ -220,6 +267,7 @@ initContainers:
 - name: drainproxy
   restartPolicy: Always
 """,
+    always=True,
 )
 def classic_sidecar_in_job(manifests: Manifests) -> Iterator[Hit]:
     for pods, sidecar in manifests.proxied():
@@ -240,6 +288,7 @@ initContainers:
 - name: drainproxy
   restartPolicy: Always
 """,
+    always=True,
 )
 def init_container_not_sidecar(manifests: Manifests) -> Iterator[Hit]:
     for pods, sidecar in manifests.proxied():
@@ -279,6 +328,7 @@ _GONE = {
     "Deployment without its PodDisruptionBudget, say.",
     fix="Write the successor's apiVersion; `kubectl convert` helps where fields moved.",
     example=_BUDGET,
+    always=True,
 )
 def removed_api(manifests: Manifests) -> Iterator[Hit]:
     for each in (each for kind in sorted({kind for _, kind in _GONE}) for each in manifests.of(kind)):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.config.options import Config
 from drainproxy.tools.manifest.objects import is_native_sidecar, mapping, mappings, port_by_name, tcp_ports
-from drainproxy.tools.manifest.rules.base import Hit, Manifests, Pods, Severity, rule
+from drainproxy.tools.manifest.rules.base import Hit, Severity, rule
 from drainproxy.tools.manifest.sidecar import PlannedRoute, is_drainproxy
 from drainproxy.tools.manifest.wiring import is_headless, policy_overlay
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drainproxy.tools.manifest.objects import Resource
+    from drainproxy.tools.manifest.rules.view import Manifests, Pods
 
 _DATA = Config().listen.port
 _GOOD_SERVICE = f"""
@@ -69,12 +70,16 @@ def service_past_proxy(manifests: Manifests) -> Iterator[Hit]:
     example=_GOOD_SERVICE,
 )
 def service_unknown_port(manifests: Manifests) -> Iterator[Hit]:
-    for pods in manifests.pods:
-        for service in pods.services:
-            for index, target in _targets(service):
-                if isinstance(target, str) and not _declares(pods, target):
-                    path = ("spec", "ports", index, "targetPort")
-                    yield Hit(service, path, f"no container of {pods.resource} has a port named {target!r}")
+    for service in manifests.of("Service"):
+        behind = manifests.behind(service)
+        for index, target in _targets(service):
+            if not isinstance(target, str) or target.isdigit():
+                continue
+            without = [each for each in behind if not _declares(each, target)]
+            for pods in without:
+                message = f"no container of {pods.resource} has a port named {target!r}"
+                milder = Severity.INFO if len(without) < len(behind) else None
+                yield Hit(service, ("spec", "ports", index, "targetPort"), message, milder)
 
 
 @rule(
@@ -199,6 +204,7 @@ env:
 - {name: DRAINPROXY_LISTEN, value: ":9180"}
 - {name: DRAINPROXY_ADMIN, value: ":9181"}
 """,
+    always=True,
 )
 def port_conflict(manifests: Manifests) -> Iterator[Hit]:
     for pods, sidecar in manifests.proxied():

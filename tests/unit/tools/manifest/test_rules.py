@@ -23,7 +23,6 @@ kind: Deployment
 metadata:
   name: web
 spec:
-  replicas: 3
   minReadySeconds: 5
   strategy:
     type: RollingUpdate
@@ -165,6 +164,53 @@ spec:
             httpGet: {path: "/drain?event=1", port: 9081, httpHeaders: [{name: X-Drain-Token, value: abc}]}
 """
 
+INGRESS = (
+    PROXIED
+    + """\
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec:
+  rules:
+  - http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec:
+  rules:
+  - backendRefs: [{name: web, port: 80}]
+"""
+)
+
+MESH = PROXIED.replace(
+    "    metadata: {labels: {app: web}}\n",
+    """\
+    metadata:
+      labels: {app: web, sidecar.istio.io/inject: "true"}
+      annotations:
+        sidecar.istio.io/rewriteAppHTTPProbers: "false"
+        traffic.sidecar.istio.io/excludeInboundPorts: "15020, 9081"
+        proxy.istio.io/config: '{"proxyMetadata": {"EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true"}}'
+""",
+).replace(
+    "      containers:\n",
+    "      containers:\n      - {name: istio-proxy, image: proxyv2, lifecycle: {preStop: {exec: {command: [x]}}}}\n",
+)
+
+LINKERD = PROXIED.replace(
+    "    metadata: {labels: {app: web}}\n",
+    """\
+    metadata:
+      labels: {app: web}
+      annotations: {linkerd.io/inject: enabled, config.linkerd.io/skip-inbound-ports: "9000-9090",
+        config.alpha.linkerd.io/proxy-wait-before-exit-seconds: "20"}
+""",
+)
+
 # rule: (the manifest in order, what is replaced, by what)
 BROKEN: dict[str, list[tuple[str, str, str]]] = {
     "DP101": [
@@ -186,6 +232,8 @@ BROKEN: dict[str, list[tuple[str, str, str]]] = {
     ],
     "DP104": [(BARE, "exec: {command: [/app, quiesce]}", "exec: {command: [sh, -c, sleep 1m]}")],
     "DP105": [(PROXIED, "value: hold", "value: sometimes")],
+    "DP106": [(BARE, "terminationGracePeriodSeconds: 60", "terminationGracePeriodSeconds: 0")],
+    "DP107": [(BARE, "exec: {command: [/app, quiesce]}", "sleep: {seconds: 57}")],
     "DP201": [
         (PROXIED, "path: /drain?event=1\n              port: 9081", "path: /bye\n              port: 8080"),
         (JOB, '            httpGet: {path: "/drain?event=1", port: 9081', '            httpGet: {path: "/x", port: 1'),
@@ -238,6 +286,15 @@ BROKEN: dict[str, list[tuple[str, str, str]]] = {
         )
     ],
     "DP215": [(PROXIED, "      containers:\n", "      containers:\n      - {name: cache, image: cache:1}\n")],
+    "DP216": [
+        (BARE, "        image: reg", '        command: [sh, -c, "prepare && /app/server"]\n        image: reg'),
+        (BARE, "        image: reg", '        args: [/bin/bash, -ec, "a; b"]\n        image: reg'),
+        (
+            BARE,
+            "        image: reg",
+            "        command: [/bin/sh, -c]\n        args: ['a\n\n          b']\n        image: reg",
+        ),
+    ],
     "DP301": [(BARE, "        readinessProbe: {httpGet: {path: /ready, port: 8080}}\n", "")],
     "DP302": [
         (PROXIED, "        readinessProbe: {httpGet: {path: /readyz, port: drain-admin}}\n", ""),
@@ -251,6 +308,11 @@ BROKEN: dict[str, list[tuple[str, str, str]]] = {
         (PROXIED, "startupProbe: {httpGet: {path: /livez", "startupProbe: {httpGet: {path: /readyz"),
     ],
     "DP306": [(PROXIED, "livenessProbe: {httpGet: {path: /livez", "livenessProbe: {httpGet: {path: /readyz")],
+    "DP307": [
+        (BARE, "path: /ready, port: 8080", "path: /ready, port: htttp"),
+        (PROXIED, "path: /livez, port: 9081", "path: /livez, port: app-http"),
+        (BARE, "        readiness", "        startupProbe: {tcpSocket: {port: grpc}}\n        readiness"),
+    ],
     "DP401": [
         (PROXIED, "targetPort: 9080", "targetPort: 8080"),
         (PROXIED, "targetPort: 9080", "targetPort: app-http"),
@@ -286,6 +348,26 @@ spec: {selector: {app: bare}, ports: [{port: 80, targetPort: web}]}
     "DP410": [
         (PROXIED, "{name: app-http, containerPort: 8080}", "{name: app-http, containerPort: 8080, hostPort: 80}")
     ],
+    "DP411": [
+        (PROXIED, "  selector: {app: web}\n  ext", "  selector: {app: webb}\n  ext"),
+        (
+            BARE,
+            "Unavailable: 1\n  selector: {matchLabels: {app: bare}}",
+            "Unavailable: 1\n  selector: {matchLabels: {app: baer}}",
+        ),
+        (PROXIED, "podSelector: {matchLabels: {app: web}}", "podSelector: {matchLabels: {app: website}}"),
+    ],
+    "DP412": [
+        (PROXIED, "kind: Deployment, name: web", "kind: Deployment, name: wep"),
+        (PROXIED, "kind: Deployment, name: web", "kind: StatefulSet, name: web"),
+        (INGRESS, "service: {name: web,", "service: {name: wwb,"),
+        (INGRESS, "backendRefs: [{name: web,", "backendRefs: [{name: webs,"),
+    ],
+    "DP413": [
+        (INGRESS, "port: {number: 80}", "port: {number: 9080}"),
+        (INGRESS, "port: {number: 80}", "port: {name: http}"),
+        (INGRESS, "port: 80}]", "port: 8080}]"),
+    ],
     "DP501": [
         (PROXIED, "maxUnavailable: 0, maxSurge", "maxUnavailable: 100%, maxSurge"),
         (BARE, "  minReadySeconds: 5", "  minReadySeconds: 5\n  strategy: {rollingUpdate: {maxUnavailable: 2}}"),
@@ -311,6 +393,14 @@ spec: {selector: {app: bare}, ports: [{port: 80, targetPort: web}]}
         (PROXIED, "  maxUnavailable: 1\n", "  minAvailable: 100%\n"),
     ],
     "DP508": [(PROXIED, "    scaleDown: {policies", "    scaleUp: {policies")],
+    "DP509": [(PROXIED, "  minReadySeconds: 5\n", "  minReadySeconds: 5\n  replicas: 3\n")],
+    "DP510": [
+        (
+            BARE.replace("kind: Deployment", "kind: StatefulSet"),
+            "  minReadySeconds: 5\n",
+            "  minReadySeconds: 5\n  updateStrategy: {type: OnDelete}\n",
+        )
+    ],
     "DP601": [
         (
             JOB.replace("      containers:\n", ""),
@@ -320,6 +410,21 @@ spec: {selector: {app: bare}, ports: [{port: 80, targetPort: web}]}
     ],
     "DP602": [(PROXIED, "        restartPolicy: Always\n", "")],
     "DP701": [(PROXIED, "apiVersion: policy/v1", "apiVersion: policy/v1beta1")],
+    "DP702": [
+        (
+            BARE,
+            "metadata: {name: bare}\nspec:\n  max",
+            "metadata: {name: bare, annotations: {drainproxy.io/ignore: 'one-replica, DP999'}}\nspec:\n  max",
+        )
+    ],
+    "DP801": [
+        (MESH, '"EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true"', '"X": "y"'),
+        (LINKERD, '-seconds: "20"', '-seconds: "2"'),
+    ],
+    "DP802": [
+        (MESH, '"15020, 9081"', '"15020"'),
+        (LINKERD, '"9000-9090"', '"9000-9080"'),
+    ],
 }
 
 
@@ -327,7 +432,9 @@ def findings(text: str) -> set[str]:
     return {each.rule.id for each in check([File("m.yaml", text)]).findings}
 
 
-@pytest.mark.parametrize("text", [PROXIED, BARE, JOB], ids=["proxied", "bare", "job"])
+@pytest.mark.parametrize(
+    "text", [PROXIED, BARE, JOB, INGRESS, MESH, LINKERD], ids=["proxied", "bare", "job", "ingress", "mesh", "linkerd"]
+)
 def test_a_manifest_in_order_has_no_finding(text: str) -> None:
     assert [f"{each.rule.id} {each.message}" for each in check([File("m.yaml", text)]).findings] == []
 
@@ -413,7 +520,7 @@ def test_several_files_are_one_input() -> None:
     deployment, rest = PROXIED.split("---\n", 1)
     report = check([File("a.yaml", deployment), File("b.yaml", rest)])
     assert report.findings == ()
-    assert "DP506" in {each.rule.id for each in check([File("a.yaml", deployment)]).findings}
+    assert "DP504" in {each.rule.id for each in check([File("a.yaml", deployment)]).findings}
 
 
 def test_an_annotation_or_an_option_leaves_a_rule_out() -> None:
@@ -425,6 +532,148 @@ def test_an_annotation_or_an_option_leaves_a_rule_out() -> None:
     assert "DP504" in findings(broken)
     assert "DP504" not in findings(marked)
     assert check([File("m", broken)], ["DP504"]).findings == ()
+
+
+# --- how bad it is ----------------------------------------------------------------------------------------------------
+
+UNREADY = BARE.replace("        readinessProbe: {httpGet: {path: /ready, port: 8080}}\n", "")
+SERVICE = """\
+---
+apiVersion: v1
+kind: Service
+metadata: {name: bare}
+spec: {selector: {app: bare}, ports: [{name: PORT, port: 80, targetPort: http}]}
+"""
+
+
+def severity(rule: str, text: str) -> str | None:
+    found = [each.severity.value for each in check([File("m", text)]).findings if each.rule.id == rule]
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize(
+    ("text", "worst"),
+    [
+        (UNREADY + SERVICE.replace("PORT", "http"), "error"),
+        (UNREADY.replace("containerPort: 8080", "containerPort: 8080, hostPort: 80"), "error"),
+        (UNREADY, "warning"),
+        (UNREADY + SERVICE.replace("PORT", "http").replace("app: bare", "app: other"), "info"),
+        (UNREADY + SERVICE.replace("PORT", "http-metrics"), "info"),
+        (UNREADY.replace("name: http,", "name: metrics,"), "info"),
+        (UNREADY.replace("image: reg", "command: [/bin/sleep, 1d]\n        image: reg") + SERVICE, "info"),
+        (UNREADY + SERVICE.replace("metadata: {name: bare}", "metadata: {name: bare-exporter}"), "info"),
+        (UNREADY.replace("kind: Deployment", "kind: ReplicaSet") + SERVICE.replace("PORT", "http"), "warning"),
+    ],
+)
+def test_a_fault_is_as_bad_as_the_traffic_it_meets(text: str, worst: str) -> None:
+    assert severity("DP301", text) == worst
+
+
+def test_what_keeps_a_workload_from_running_is_an_error_without_traffic_too() -> None:
+    worker = BARE.replace("path: /ready, port: 8080", "path: /ready, port: nowhere").replace(
+        "name: http,", "name: metrics,"
+    )
+    assert severity("DP307", worker) == "error"
+
+
+def test_the_worst_comes_first() -> None:
+    text = UNREADY.replace("  minReadySeconds: 5\n", "") + SERVICE.replace("PORT", "http")
+    order = [each.severity.rank for each in check([File("m", text)]).findings]
+    assert order == sorted(order)
+    assert len(set(order)) > 1
+
+
+@pytest.mark.parametrize(
+    ("volume", "told"),
+    [
+        ("      volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]\n", False),
+        ("      volumes: [{name: v, emptyDir: {}}]\n", True),
+    ],
+)
+def test_a_single_writer_is_not_told_to_run_two(volume: str, told: bool) -> None:
+    text = BARE.replace("replicas: 2", "replicas: 1\n  strategy: {type: Recreate}")
+    text = text.replace("      containers:\n", f"{volume}      containers:\n")
+    assert ("DP504" in findings(text), "DP503" in findings(text)) == (told, told)
+
+
+def test_a_volume_that_many_nodes_mount_makes_no_single_writer() -> None:
+    text = BARE.replace("replicas: 2", "replicas: 1")
+    text = text.replace(
+        "      containers:\n", "      volumes: [{persistentVolumeClaim: {claimName: c}}]\n      containers:\n"
+    )
+    claim = "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c}\nspec: {accessModes: [MODE]}\n"
+    assert "DP504" in findings(text + claim.replace("MODE", "ReadWriteMany"))
+    assert "DP504" not in findings(text + claim.replace("MODE", "ReadWriteOnce"))
+
+
+@pytest.mark.parametrize(
+    ("command", "waits"),
+    [
+        ("[/opt/app/drain-queue.sh]", False),
+        ("[sh, -c, /opt/app/drain]", False),
+        ("[sh, -c, /bin/drainproxy-helper drain]", False),
+        ("[curl, 'http://example.com/drain']", False),
+        ("[curl, 'http://127.0.0.1:9081/drains']", False),
+        ("[drainproxy, drain]", True),
+        ("[/usr/bin/drainproxy, drain]", True),
+        ("[sh, -c, 'curl -s http://localhost:9081/drain?event=1']", True),
+        ("[sh, -c, 'wget -qO- http://127.0.0.1:9081/drain; kill 1']", True),
+        ("[sh, -c, 'curl http://$POD_IP:9081/drain']", True),
+    ],
+)
+def test_only_our_own_hook_is_taken_for_it(command: str, waits: bool) -> None:
+    start, end = (
+        PROXIED.index("            httpGet:\n              path: /drain"),
+        PROXIED.index("---\napiVersion: v1\nkind: Secret"),
+    )
+    text = PROXIED[:start] + f"            exec: {{command: {command}}}\n" + PROXIED[end:]
+    assert ("DP201" not in findings(text)) == waits
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "[sh, -c, /app/server]",
+        "[sh, -c, 'prepare && exec /app/server']",
+        "[sh, -c, 'trap \"kill $pid\" TERM; /app/server & wait']",
+        "[tini, --, sh, -c, 'a && b']",
+        "[/app/server, -c, 'a && b']",
+        "[bash, -c, '/app/server;']",
+    ],
+)
+def test_a_shell_that_steps_aside_is_no_fault(command: str) -> None:
+    assert "DP216" not in findings(
+        BARE.replace("        image: reg", f"        command: {command}\n        image: reg")
+    )
+
+
+def test_a_selector_without_anything_near_is_only_advice() -> None:
+    text = PROXIED.replace("  selector: {app: web}\n  ports", "  selector: {app: database}\n  ports")
+    assert severity("DP411", text) == "info"
+    assert severity("DP411", text.split("---\n", 1)[1].replace("kind: Deployment", "kind: X")) is None
+
+
+def test_one_of_several_workloads_without_the_port_is_only_advice() -> None:
+    other = (
+        BARE.split("---", maxsplit=1)[0].replace("{name: bare}", "{name: other}").replace("name: http,", "name: web,")
+    )
+    assert severity("DP402", BARE + "---\n" + other + SERVICE.replace("PORT", "http")) == "info"
+
+
+@pytest.mark.parametrize(
+    ("mode", "rewrite", "worst"),
+    [("STRICT", "false", "error"), ("STRICT", "true", "warning"), ("PERMISSIVE", "false", "warning")],
+)
+def test_a_mesh_that_asks_for_certificates_refuses_the_hook(mode: str, rewrite: str, worst: str) -> None:
+    policy = f"---\nkind: PeerAuthentication\nmetadata: {{name: p}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
+    text = MESH.replace('"15020, 9081"', '"15020"').replace('Probers: "false"', f'Probers: "{rewrite}"')
+    assert severity("DP802", text + policy) == worst
+
+
+def test_whether_a_mesh_is_native_is_not_guessed() -> None:
+    told = PROXIED.replace("labels: {app: web}}\n    spec", 'labels: {app: web, istio.io/rev: "1"}}\n    spec')
+    assert severity("DP801", told) == "info"
+    assert severity("DP801", MESH.replace("image: proxyv2", "image: proxyv2, restartPolicy: Always")) is None
 
 
 # --- the rules themselves ---------------------------------------------------------------------------------------------

@@ -1,0 +1,199 @@
+"""Do the proxies of a service mesh let the drain happen? Rules on Pods that have a mesh's sidecar, or get one.
+
+Facts: Istio's agent takes over HTTP probes and hooks of the app and stops 5 s after SIGTERM by default
+(`terminationDrainDuration`), unless it waits for connections (`EXIT_ON_ZERO_ACTIVE_CONNECTIONS`) or is a native
+sidecar; Linkerd's proxy stops at SIGTERM, unless it waits (`proxy-wait-before-exit-seconds`) or is a native sidecar.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.config.values import parse_duration, show_duration
+from drainproxy.tools.manifest.hooks import Does
+from drainproxy.tools.manifest.objects import Path, is_native_sidecar, label_selector_matches, mapping, mappings
+from drainproxy.tools.manifest.rules.base import Hit, Severity, rule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from drainproxy.tools.manifest.rules.view import Manifests, Pods
+
+_ISTIO_DRAIN_S = 5.0
+"""What Istio's agent waits after SIGTERM by default (MeshConfig, ProxyConfig.terminationDrainDuration)."""
+_ISTIO, _LINKERD = "istio", "linkerd"
+_PROXIES = {"istio-proxy": _ISTIO, "linkerd-proxy": _LINKERD}
+_ASKED_BY = {"sidecar.istio.io/inject": _ISTIO, "istio-injection": _ISTIO, "linkerd.io/inject": _LINKERD}
+"""Labels and annotations by which a Pod or a namespace asks for a mesh's sidecar."""
+_EXCLUDE = {
+    _ISTIO: "traffic.sidecar.istio.io/excludeInboundPorts",
+    _LINKERD: "config.linkerd.io/skip-inbound-ports",
+}
+_LINKERD_POLICY = "config.linkerd.io/default-inbound-policy"
+_REWRITE = "sidecar.istio.io/rewriteAppHTTPProbers"
+_DRAIN_DURATION = re.compile(r"terminationDrainDuration[\"']?\s*:\s*[\"']?([\w.]+)")
+_ZERO_CONNECTIONS = re.compile(r"EXIT_ON_ZERO_ACTIVE_CONNECTIONS[\"']?\s*:\s*[\"']?true", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mesh:
+    """Which mesh a Pod is in, and its proxy where the manifest has it already: the container and its path."""
+
+    name: str
+    proxy: dict[str, Any]
+    path: Path
+
+
+def _mesh_of(pods: Pods) -> _Mesh | None:
+    for where in ("initContainers", "containers"):
+        for index, each in enumerate(mappings(pods.workload.pod.get(where))):
+            name = _PROXIES.get(str(each.get("name")))
+            if name is not None:
+                return _Mesh(name, each, pods.at("spec", where, index))
+    asked = {**_namespace_marks(pods), **_marks(pods.workload.labels), **_marks(pods.workload.annotations)}
+    for name in (_ISTIO, _LINKERD):
+        if asked.get(name) is True:
+            return _Mesh(name, {}, pods.at("metadata"))
+    return None
+
+
+def _marks(marks: dict[str, Any]) -> dict[str, bool]:
+    """What labels or annotations say of each mesh: in, or out."""
+    said: dict[str, bool] = {}
+    for key, name in _ASKED_BY.items():
+        if key in marks:
+            said[name] = str(marks[key]).lower() in ("true", "enabled", "ingress")
+    if "istio.io/rev" in marks:
+        said.setdefault(_ISTIO, True)
+    return said
+
+
+def _namespace_marks(pods: Pods) -> dict[str, bool]:
+    for each in pods.manifests.of("Namespace"):
+        if each.name == pods.resource.namespace:
+            return {**_marks(mapping(mapping(each.data.get("metadata")).get("labels"))), **_marks(each.annotations)}
+    return {}
+
+
+@rule(
+    "DP801",
+    "mesh-proxy-stops-first",
+    Severity.ERROR,
+    "the mesh's proxy stops while requests still come in through it",
+    why="Every request passes through the mesh's proxy. As an ordinary container it gets SIGTERM at the deletion, "
+    "and ends long before the hook does: what is in flight is cut, and the drain waits for a Pod that nobody reaches.",
+    fix="Let the mesh use native sidecars (the default of recent versions). Otherwise Istio: "
+    "EXIT_ON_ZERO_ACTIVE_CONNECTIONS: 'true' in proxyMetadata, or a terminationDrainDuration as long as the drain; "
+    "Linkerd: config.alpha.linkerd.io/proxy-wait-before-exit-seconds.",
+    example="""
+metadata:
+  annotations:
+    proxy.istio.io/config: '{"proxyMetadata": {"EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true"}}'
+""",
+)
+def mesh_proxy_stops_first(manifests: Manifests) -> Iterator[Hit]:
+    for pods in manifests.served():
+        mesh = _mesh_of(pods)
+        hooks = [hook for _, _, hook in pods.hooks() if hook.does in (Does.DRAIN, Does.SLEEP)]
+        if mesh is None or not hooks or _is_native(mesh, pods):
+            continue
+        needed_s = max(_hook_s(pods, hook.seconds) for hook in hooks)
+        stays_s = _stays_s(mesh, pods)
+        if stays_s >= needed_s:
+            continue
+        message = f"{mesh.name}'s proxy stays {show_duration(stays_s)} after SIGTERM, the hook at least "
+        message += show_duration(needed_s)
+        known = bool(mesh.proxy) or pods.workload.annotations.get("sidecar.istio.io/nativeSidecar") == "false"
+        yield Hit(pods.resource, mesh.path, message, None if known else Severity.INFO)
+
+
+def _hook_s(pods: Pods, slept_s: float) -> float:
+    if pods.sidecar is None:
+        return slept_s
+    config = pods.sidecar.settings.config
+    return config.propagation_delay_s + config.quiet_period_s
+
+
+def _is_native(mesh: _Mesh, pods: Pods) -> bool:
+    wished = pods.workload.annotations.get("sidecar.istio.io/nativeSidecar")
+    return is_native_sidecar(mesh.proxy) or (not mesh.proxy and str(wished) == "true")
+
+
+def _stays_s(mesh: _Mesh, pods: Pods) -> float:
+    """How long the proxy serves after SIGTERM."""
+    if mesh.name == _LINKERD:
+        wait = pods.workload.annotations.get("config.alpha.linkerd.io/proxy-wait-before-exit-seconds", 0)
+        return _seconds(wait) or max((h.seconds for _, each, h in pods.hooks() if each is mesh.proxy), default=0.0)
+    env = {str(each.get("name")): str(each.get("value")) for each in mappings(mesh.proxy.get("env"))}
+    told = " ".join([str(pods.workload.annotations.get("proxy.istio.io/config", "")), env.get("PROXY_CONFIG", "")])
+    if env.get("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "").lower() == "true" or _ZERO_CONNECTIONS.search(told):
+        return float("inf")
+    found = _DRAIN_DURATION.search(told)
+    return _seconds(found[1]) if found else _ISTIO_DRAIN_S
+
+
+def _seconds(written: Any) -> float:
+    try:
+        return parse_duration(str(written))
+    except ValueError:
+        return 0.0
+
+
+@rule(
+    "DP802",
+    "mesh-refuses-hook",
+    Severity.ERROR,
+    "the mesh stands between the kubelet and drainproxy's admin port",
+    why="The kubelet has no certificate of the mesh. Where the mesh demands one (mTLS STRICT, for one) the "
+    "hook's call is refused, the kubelet records an event, and SIGTERM follows at once.",
+    fix="Leave the admin port out of the mesh: traffic.sidecar.istio.io/excludeInboundPorts or "
+    "config.linkerd.io/skip-inbound-ports on the Pod template.",
+    example="""
+metadata:
+  annotations:
+    traffic.sidecar.istio.io/excludeInboundPorts: "9081"
+""",
+)
+def mesh_refuses_hook(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
+        mesh = _mesh_of(pods)
+        calls = any(hook.does is Does.DRAIN and hook.http is not None for _, _, hook in pods.hooks())
+        if mesh is None or not calls or not sidecar.settings.knows("admin"):
+            continue
+        if not _lists(pods.workload.annotations.get(_EXCLUDE[mesh.name]), sidecar.admin_port):
+            refused = _demands_certificate(mesh, pods)
+            message = f"port {sidecar.admin_port} is not in {_EXCLUDE[mesh.name]}"
+            yield Hit(pods.resource, mesh.path, message, Severity.ERROR if refused else Severity.WARNING)
+
+
+def _lists(ports: Any, number: int) -> bool:
+    """Whether a list such as `"15020,9000-9100"` has a port in it; `*` is all of them."""
+    for each in str(ports or "").split(","):
+        first, _, last = each.strip().partition("-")
+        if first == "*" or (first.isdigit() and int(first) <= number <= int(last if last.isdigit() else first)):
+            return True
+    return False
+
+
+def _demands_certificate(mesh: _Mesh, pods: Pods) -> bool:
+    """Whether a caller without a certificate is refused, as far as the input tells.
+
+    Istio's agent makes the call itself where it has rewritten the hook; then there is nobody to refuse.
+    """
+    if mesh.name == _LINKERD:
+        policy = {**_linkerd_policy(pods), **pods.workload.annotations}.get(_LINKERD_POLICY, "all-unauthenticated")
+        return str(policy) in ("deny", "all-authenticated", "cluster-authenticated")
+    if str(pods.workload.annotations.get(_REWRITE, "true")).lower() != "false":
+        return False
+    return any(
+        mapping(each.spec.get("mtls")).get("mode") == "STRICT"
+        and each.namespace in (pods.resource.namespace, "istio-system")
+        and label_selector_matches(each.spec.get("selector"), pods.workload.labels)
+        for each in pods.manifests.of("PeerAuthentication")
+    )
+
+
+def _linkerd_policy(pods: Pods) -> dict[str, Any]:
+    return next((e.annotations for e in pods.manifests.of("Namespace") if e.name == pods.resource.namespace), {})
