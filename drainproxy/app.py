@@ -24,7 +24,7 @@ from drainproxy.drain.turns import Turns
 from drainproxy.errors import BudgetError, ConfigError
 from drainproxy.net.health import HealthMonitor
 from drainproxy.net.listener import BACKLOG, Listener
-from drainproxy.net.pool import Pool
+from drainproxy.net.route import context_for
 from drainproxy.net.sockets import bind
 from drainproxy.net.splice import FILES
 from drainproxy.net.tasks import Tasks
@@ -99,21 +99,10 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
     app: list[Child] = []
 
     def at_work(route: Route) -> RouteAtWork:
-        pool = Pool(loop, route.upstream, config, timers, observer)
-        listener = Listener(
-            loop,
-            route,
-            config,
-            pool=pool,
-            ledger=ledger,
-            turns=turns,
-            timers=timers,
-            observer=observer,
-            tasks=tasks,
-            max_connections=most_connections,
-            tls=tls,
-        )
-        return RouteAtWork(route, listener, pool, HealthMonitor(route, config))
+        context = context_for(loop, route, config, ledger=ledger, timers=timers, observer=observer, tls=tls is not None)
+        certificate = tls.context(route.protocol) if tls is not None else None
+        listener = Listener(context, turns=turns, tasks=tasks, max_connections=most_connections, tls=certificate)
+        return RouteAtWork(route, listener, context.pool, HealthMonitor(route, config))
 
     def stop_app() -> None:  # one that is not our child is stopped by the kubelet
         for child in app:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from drainproxy.drain.machine import DrainMachine, Finish
     from drainproxy.net.health import HealthMonitor
     from drainproxy.net.listener import Listener
-    from drainproxy.net.pool import Pool
+    from drainproxy.net.pool import ConnectionPool
     from drainproxy.observe.status import Summary
 
 
@@ -28,7 +28,7 @@ class RouteAtWork:
 
     route: Route
     listener: Listener
-    pool: Pool
+    pool: ConnectionPool
     monitor: HealthMonitor
 
 

@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,31 +18,40 @@ if TYPE_CHECKING:
 class ReadGate:
     """Reading from one transport goes on when no reason holds it any more."""
 
-    __slots__ = ("_held", "_transport")
+    __slots__ = ("_transport", "held")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._held = 0
+        self.held = 0
+        """The reasons that hold it, as bits of Hold."""
 
     def hold(self, why: Hold) -> None:
         """Stop reading."""
-        if not self._held and not self._transport.is_closing():
+        if not self.held and not self._transport.is_closing():
             self._transport.pause_reading()
-        self._held |= why
+        self.held |= why
 
     def unhold(self, why: Hold) -> None:
         """This reason is gone."""
-        if not self._held:
+        if not self.held:
             return
-        self._held &= ~why
-        if not self._held and not self._transport.is_closing():
+        self.held &= ~why
+        if not self.held and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def open(self) -> None:
         """No reason counts any more."""
-        if self._held and not self._transport.is_closing():
+        if self.held and not self._transport.is_closing():
             self._transport.resume_reading()
-        self._held = 0
+        self.held = 0
+
+
+class End(Protocol):
+    """One of the two sockets that bytes pass between. `full`: more is written to it than it can send."""
+
+    transport: asyncio.Transport
+    gate: ReadGate
+    full: bool
 
 
 def last_words(transport: asyncio.Transport) -> Iterator[bytes]:
@@ -77,7 +86,7 @@ def reset(transport: asyncio.Transport) -> None:
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 
-def has_news(transport: asyncio.Transport) -> bool:
+def readable(transport: asyncio.Transport) -> bool:
     """Whether bytes, an EOF or an error wait in the socket that the loop has not delivered yet. One system call."""
     sock = transport.get_extra_info("socket")
     if sock is None or sock.fileno() < 0:

@@ -13,25 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 from drainproxy.config.values import Address
 from drainproxy.drain.phase import Phase
 from drainproxy.net.client import ClientConnection
-from drainproxy.net.splice import Splices
 from drainproxy.observe.observer import Side
-from drainproxy.session.detect import DetectSession
-from drainproxy.session.http1 import Http1Session
-from drainproxy.session.ports import Wait
-from drainproxy.session.tunnel import TunnelSession
 
 if TYPE_CHECKING:
-    from drainproxy.config.options import Config
-    from drainproxy.config.values import Route
-    from drainproxy.drain.ledger import Ledger
+    import ssl
+
     from drainproxy.drain.turns import Turns
-    from drainproxy.net.pool import Pool
+    from drainproxy.net.route import RouteContext
     from drainproxy.net.tasks import Tasks
-    from drainproxy.net.timers import Timers
-    from drainproxy.net.tls import Tls
-    from drainproxy.observe.observer import Observer
-    from drainproxy.protocol.http1 import Forwarding
-    from drainproxy.session.ports import Session
 
 BACKLOG = 4096
 ACCEPTS = 8
@@ -50,62 +39,31 @@ LAST_S = 0.3
 class Listener:
     """A route at work. Constructed, it touches nothing; `start` accepts on bound sockets, `close` ends it."""
 
-    def __init__(  # noqa: PLR0913 - what the process has once, and every connection needs
+    def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
-        route: Route,
-        config: Config,
+        context: RouteContext,
         *,
-        pool: Pool,
-        ledger: Ledger,
         turns: Turns[ClientConnection],
-        timers: Timers,
-        observer: Observer,
         tasks: Tasks,
         max_connections: int,
-        tls: Tls | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.loop = loop
-        self.route = route
-        self.config = config
-        self.pool = pool
-        self.ledger = ledger
-        self.turns = turns
-        self.timers = timers
-        self.observer = observer
+        self.route = context.route
         self.phase = Phase.SERVING
+        self.turns = turns
         self.connections: set[ClientConnection] = set()
-        self.limits = {
-            Wait.IDLE: config.idle_timeout_s,
-            Wait.HEADER: config.header_timeout_s,
-            # No byte comes either while a response is awaited: the shorter of both limits that are set.
-            Wait.RESPONSE: min(filter(None, (config.response_timeout_s, config.stream_idle_timeout_s)), default=0.0),
-            Wait.STREAM: config.stream_idle_timeout_s,
-        }
-        self.tls = tls.context(route.protocol) if tls is not None else None
-        self.scheme = b"https" if tls is not None else b"http"
+        self._context = context
+        self._loop = context.loop
         self._tasks = tasks
-        self._is_stock_loop = isinstance(loop, asyncio.BaseEventLoop)
+        self._tls = tls
+        self._is_stock_loop = isinstance(context.loop, asyncio.BaseEventLoop)
         self._max_connections = max_connections
         self._handshakes: set[weakref.ref[ClientConnection]] = set()
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
         self._stopped = False
         self._empty: asyncio.Event | None = None
-        self.splices = Splices(loop)
         self._changing = asyncio.Lock()
-
-    def session_for(self, client: ClientConnection, forwarding: Forwarding) -> Session:
-        """The conversation that this route's protocol asks for."""
-        match self.route.protocol:
-            case "http1":
-                return Http1Session(client, self.config, forwarding, self.phase)
-            case "tcp":
-                return TunnelSession(client, None)
-            case "http2":
-                return DetectSession(client, self.config, forwarding, self.phase, only_http2=True)
-            case _:
-                return DetectSession(client, self.config, forwarding, self.phase)
 
     @property
     def address(self) -> str:
@@ -121,8 +79,8 @@ class Listener:
     def opened(self, connection: ClientConnection) -> None:
         """A client has connected."""
         self.connections.add(connection)
-        self.observer.opened(Side.CLIENT)
-        if self.tls is None:
+        self._context.observer.opened(Side.CLIENT)
+        if self._tls is None:
             self._pause_if_full()
         else:
             self._handshakes.discard(weakref.ref(connection))
@@ -131,26 +89,19 @@ class Listener:
         """A client's connection has ended."""
         self.connections.discard(connection)
         self.turns.forget(connection)
-        self.report(connection)
-        self.observer.closed(Side.CLIENT)
+        self._context.observer.closed(Side.CLIENT)
         if not self.connections and self._empty is not None:
             self._empty.set()
         self._accept_if_room()
 
-    def report(self, connection: ClientConnection) -> None:
-        """Hand the bytes that this connection has carried since the last report to the observer."""
-        received, sent = connection.received, connection.sent
-        self.observer.transferred(received - connection.reported[0], sent - connection.reported[1])
-        connection.reported = (received, sent)
-
     def report_all(self) -> None:
         """Bring the observer's byte counts up to date."""
         for connection in self.connections:
-            self.report(connection)
+            connection.report()
 
     def enter(self, phase: Phase) -> None:
         """Tell every session. FORCING: everything open is cut when this returns."""
-        self.phase = self.pool.phase = phase
+        self.phase = self._context.dialler.phase = phase
         for connection in list(self.connections):
             connection.session.enter(phase)
 
@@ -158,11 +109,11 @@ class Listener:
     # then uvloop lets the object go that waited for it, and the stock loop will when garbage is collected.
 
     def _begin_handshake(self) -> ClientConnection:
-        connection = ClientConnection(self)
+        connection = ClientConnection(self._context, self)
         handshake = weakref.ref(connection, self._handshake_failed)
         self._handshakes.add(handshake)
-        if self._is_stock_loop and self.config.header_timeout_s:
-            self.loop.call_later(self.config.header_timeout_s, self._handshake_failed, handshake)
+        if self._is_stock_loop and self._context.config.header_timeout_s:
+            self._loop.call_later(self._context.config.header_timeout_s, self._handshake_failed, handshake)
         self._pause_if_full()
         return connection
 
@@ -189,10 +140,10 @@ class Listener:
         async with self._changing:
             if self._servers or self._stopped or self._count >= self._max_connections:
                 return
-            client = partial(ClientConnection, self) if self.tls is None else self._begin_handshake
+            client = partial(ClientConnection, self._context, self) if self._tls is None else self._begin_handshake
             copies, backlog = (1, ACCEPTS) if self._is_stock_loop else (ACCEPTS, BACKLOG)
             for sock in self._sockets:
-                serve = self.loop.create_unix_server if sock.family == socket.AF_UNIX else self.loop.create_server
+                serve = self._loop.create_unix_server if sock.family == socket.AF_UNIX else self._loop.create_server
                 options = self._server_options(sock)
                 for _ in range(copies):
                     self._servers.append(await serve(client, sock=sock.dup(), backlog=backlog, **options))
@@ -200,9 +151,9 @@ class Listener:
 
     def _server_options(self, sock: socket.socket) -> dict[str, Any]:
         options: dict[str, Any] = {}
-        if self.tls is not None:
-            handshake_s = self.config.header_timeout_s or None
-            options |= {"ssl": self.tls, "ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": GOODBYE_S}
+        if self._tls is not None:
+            handshake_s = self._context.config.header_timeout_s or None
+            options |= {"ssl": self._tls, "ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": GOODBYE_S}
         if sock.family == socket.AF_UNIX and sys.version_info >= (3, 13) and self._is_stock_loop:
             options["cleanup_socket"] = False  # the stock loop would delete the path when accepting pauses
         return options
@@ -220,7 +171,7 @@ class Listener:
         """The stock loop makes a client a connection one turn after it accepted it; a closed server would drop it."""
         for server in self._servers:
             for sock in cast("asyncio.Server", server).sockets:
-                self.loop.remove_reader(sock.fileno())
+                self._loop.remove_reader(sock.fileno())
         await asyncio.sleep(0)
 
     async def close(self, patience_s: float) -> None:
@@ -244,8 +195,9 @@ class Listener:
         await self._until_empty(patience_s - LAST_S)
         for connection in list(self.connections):
             connection.transport.abort()
-        self.splices.close()
-        await self.pool.close()
+        self._context.splices.close()
+        await self._context.dialler.close()
+        self._context.pool.close()
 
     async def _until_empty(self, timeout_s: float) -> None:
         if self.connections and timeout_s > 0:

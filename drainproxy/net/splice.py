@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from drainproxy.session.ports import Hold
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from drainproxy.net.flow import ReadGate
+    from drainproxy.net.flow import End
     from drainproxy.session.ports import Passed
 
 AVAILABLE = hasattr(os, "splice") and hasattr(select, "epoll") and hasattr(fcntl, "F_SETPIPE_SZ")
@@ -36,13 +36,6 @@ TURNS = 8
 
 _SPLICING = Hold.SPLICING
 _AT_ONCE: int = getattr(os, "SPLICE_F_NONBLOCK", 0)
-
-
-class End(Protocol):
-    """A connection, as a source or as a target."""
-
-    transport: asyncio.Transport
-    gate: ReadGate
 
 
 def _can_splice(transport: asyncio.Transport) -> bool:

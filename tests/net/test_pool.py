@@ -14,15 +14,16 @@ import uvloop
 
 from drainproxy.config.loading import load
 from drainproxy.config.values import Address
-from drainproxy.net.pool import MAX_DIALS, Pool
+from drainproxy.net.dial import MAX_DIALS, Dialler
+from drainproxy.net.pool import ConnectionPool
 from drainproxy.net.timers import Timers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from drainproxy.net.client import ClientConnection
     from drainproxy.net.upstream import UpstreamConnection
     from drainproxy.observe.observer import Observer, Side
+    from drainproxy.protocol.reasons import Reason
 
 
 class Counting:
@@ -48,35 +49,36 @@ class Wanting:
         self.got.set()
         self.on_connected()
 
+    def refused(self, reason: Reason) -> None:
+        raise AssertionError(f"refused: {reason}")
+
     def let_go(self) -> None:
         if self.upstream is not None:
             self.upstream.transport.abort()
 
 
-def as_client(wanting: Wanting) -> ClientConnection:
-    return cast("ClientConnection", wanting)
-
-
 @asynccontextmanager
-async def pool_to(app: socket.socket, connect_timeout: str = "1s") -> AsyncIterator[Pool]:
+async def pool_to(app: socket.socket, connect_timeout: str = "1s") -> AsyncIterator[tuple[ConnectionPool, Dialler]]:
     """A pool of connections to a listening socket: the kernel accepts in the app's place."""
     loop = asyncio.get_running_loop()
     address = Address("127.0.0.1", app.getsockname()[1])
     config = load({"connect-timeout": connect_timeout}, {}, {})
-    pool = Pool(loop, address, config, Timers(loop), cast("Observer", Counting()))
+    pool = ConnectionPool(loop.time, config.upstream_idle_s, Timers(loop), cast("Observer", Counting()))
+    dialler = Dialler(loop, address, config, pool)
     try:
         async with asyncio.timeout(2):
-            yield pool
+            yield pool, dialler
     finally:
-        await pool.close()
+        await dialler.close()
+        pool.close()
         app.close()
 
 
 async def test_who_wants_a_connection_while_another_one_is_handed_over_gets_one_too() -> None:
-    async with pool_to(socket.create_server(("127.0.0.1", 0))) as pool:
+    async with pool_to(socket.create_server(("127.0.0.1", 0))) as (_, dialler):
         second = Wanting()
-        first = Wanting(on_connected=lambda: pool.want(as_client(second), fresh=True, careful=False))
-        pool.want(as_client(first), fresh=True, careful=False)
+        first = Wanting(on_connected=lambda: dialler.want(second, fresh=True, validate=False))
+        dialler.want(first, fresh=True, validate=False)
         await first.got.wait()
         await second.got.wait()
         first.let_go()
@@ -93,11 +95,11 @@ async def test_a_crowd_shares_the_connections_that_are_given_back_and_never_dial
         assert wanting.upstream is not None
         loop.call_soon(pool.put, wanting.upstream)  # its exchange takes one turn of the loop
 
-    async with pool_to(socket.create_server(("127.0.0.1", 0), backlog=1024)) as pool:
+    async with pool_to(socket.create_server(("127.0.0.1", 0), backlog=1024)) as (pool, dialler):
         crowd = [Wanting() for _ in range(1000)]
         for wanting in crowd:
             wanting.on_connected = partial(done_with, wanting)
-            pool.want(as_client(wanting), fresh=False, careful=False)
+            dialler.want(wanting, fresh=False, validate=False)
         for wanting in crowd:
             await wanting.got.wait()
         connections = {wanting.upstream for wanting in crowd}
@@ -110,14 +112,14 @@ async def test_a_crowd_shares_the_connections_that_are_given_back_and_never_dial
 
 
 async def test_a_connection_that_is_given_back_goes_to_the_first_who_takes_a_used_one() -> None:
-    async with pool_to(socket.create_server(("127.0.0.1", 0))) as pool:
+    async with pool_to(socket.create_server(("127.0.0.1", 0))) as (pool, dialler):
         first = Wanting()
-        pool.want(as_client(first), fresh=False, careful=False)
+        dialler.want(first, fresh=False, validate=False)
         await first.got.wait()
         assert first.upstream is not None
         tunnel, request = Wanting(), Wanting()
-        pool.want(as_client(tunnel), fresh=True, careful=False)
-        pool.want(as_client(request), fresh=False, careful=True)
+        dialler.want(tunnel, fresh=True, validate=False)
+        dialler.want(request, fresh=False, validate=True)
         pool.put(first.upstream)
         assert request.upstream is first.upstream
         assert request.upstream.reused
@@ -129,15 +131,15 @@ async def test_a_connection_that_is_given_back_goes_to_the_first_who_takes_a_use
 
 async def test_a_connection_that_the_app_is_closing_is_not_handed_to_a_request_that_cannot_be_repeated() -> None:
     app = socket.create_server(("127.0.0.1", 0))
-    async with pool_to(app) as pool:
+    async with pool_to(app) as (pool, dialler):
         first = Wanting()
-        pool.want(as_client(first), fresh=False, careful=False)
+        dialler.want(first, fresh=False, validate=False)
         await first.got.wait()
         assert first.upstream is not None
         accepted, _ = app.accept()
         accepted.close()  # the loop has not seen it yet
         upload = Wanting()
-        pool.want(as_client(upload), fresh=False, careful=True)
+        dialler.want(upload, fresh=False, validate=True)
         pool.put(first.upstream)
         assert upload.upstream is None
         await upload.got.wait()
@@ -153,9 +155,9 @@ def test_a_connection_that_was_handed_over_in_time_stays_open_when_the_loop_is_l
     async def hand_over_late() -> bytes:
         app = socket.create_server(("127.0.0.1", 0))
         app.settimeout(2)
-        async with pool_to(app, connect_timeout="50ms") as pool:
+        async with pool_to(app, connect_timeout="50ms") as (_, dialler):
             wanting = Wanting(on_connected=lambda: time.sleep(0.1))  # the attempt's time is over when the loop goes on
-            pool.want(as_client(wanting), fresh=True, careful=False)
+            dialler.want(wanting, fresh=True, validate=False)
             await wanting.got.wait()
             await asyncio.sleep(0.01)  # turns of the loop in which the attempt ends
             assert wanting.upstream is not None

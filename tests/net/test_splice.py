@@ -23,7 +23,7 @@ from drainproxy.drain.phase import Phase
 from drainproxy.drain.turns import Turns
 from drainproxy.net import splice
 from drainproxy.net.listener import Listener
-from drainproxy.net.pool import Pool
+from drainproxy.net.route import context_for
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.timers import Timers
 from drainproxy.protocol.reasons import Reason
@@ -117,8 +117,11 @@ class Line:
 class Rig:
     """A route at work, an app that does what a test says, and clients."""
 
-    def __init__(self, listener: Listener, noting: Noting, ledger: Ledger, apps: asyncio.Queue[Line]) -> None:
+    def __init__(
+        self, listener: Listener, splices: splice.Splices, noting: Noting, ledger: Ledger, apps: asyncio.Queue[Line]
+    ) -> None:
         self.listener = listener
+        self.splices = splices
         self.noting = noting
         self.ledger = ledger
         self._apps = apps
@@ -140,13 +143,13 @@ class Rig:
     @property
     def awaiting_source(self) -> int:
         """Bodies of which more has to come."""
-        watch = self.listener.splices.sources
+        watch = self.splices.sources
         return len(watch.waiting) if watch is not None else 0
 
     @property
     def awaiting_target(self) -> int:
         """Bodies that a slow reader holds up."""
-        watch = self.listener.splices.targets
+        watch = self.splices.targets
         return len(watch.waiting) if watch is not None else 0
 
     async def download(self) -> tuple[Line, Line]:
@@ -169,7 +172,7 @@ class Rig:
         """Every exchange so far, (status, completed); then nothing is left of any."""
         await until(lambda: len(self.noting.ended) == len(exchanges), "the end of the exchange")
         assert self.noting.ended == list(exchanges)
-        assert not self.listener.splices.open
+        assert not self.splices.open
         assert self.ledger.idle
 
 
@@ -209,21 +212,10 @@ async def rig(path: str = "", **options: str) -> AsyncIterator[Rig]:
     config = load({key.replace("_", "-"): value for key, value in options.items()}, {}, {})
     route = Route(Address("127.0.0.1", 0), upstream, "auto")
     noting, ledger, timers, tasks = Noting(), Ledger(), Timers(loop), Tasks(loop)
-    pool = Pool(loop, upstream, config, timers, noting)
-    listener = Listener(
-        loop,
-        route,
-        config,
-        pool=pool,
-        ledger=ledger,
-        turns=Turns(),
-        timers=timers,
-        observer=noting,
-        tasks=tasks,
-        max_connections=10,
-    )
+    context = context_for(loop, route, config, ledger=ledger, timers=timers, observer=noting)
+    listener = Listener(context, turns=Turns(), tasks=tasks, max_connections=10)
     await listener.start([socket.create_server(("127.0.0.1", 0))])
-    rigged = Rig(listener, noting, ledger, apps)
+    rigged = Rig(listener, context.splices, noting, ledger, apps)
     try:
         yield rigged
     finally:
@@ -502,7 +494,7 @@ async def test_a_client_that_leaves_a_download_takes_the_apps_work_with_it(end: 
         if end is close:
             app.send(BODY[SIZE // 2 :])  # only now can the client be told from one that has closed its side alone
         await until(lambda: not route.listener.connections, "the end of the client's connection")
-        assert not route.listener.splices.open
+        assert not route.splices.open
         assert route.ledger.idle
 
 
@@ -525,7 +517,7 @@ async def test_a_client_that_leaves_an_upload_leaves_an_app_that_notices(end: Ca
         assert len(await app.rest()) <= 1000
         await until(lambda: len(route.noting.ended) == 1, "the end of the exchange")
         assert route.noting.ended[0][1] is False
-        assert not route.listener.splices.open
+        assert not route.splices.open
 
 
 async def test_an_app_that_breaks_in_an_upload_is_answered_502() -> None:
@@ -558,7 +550,7 @@ async def test_the_end_of_the_drain_cuts_what_passes_unread(begin: Callable[[Rig
     async with rig() as route:
         client, app = await begin(route)
         route.listener.enter(Phase.FORCING)
-        assert not route.listener.splices.open
+        assert not route.splices.open
         rest = await client.rest()
         assert rest == b"" if begin is half_down else rest.startswith(b"HTTP/1.1 503 ")
         await app.rest()
@@ -577,9 +569,9 @@ async def test_a_body_that_stalls_is_cut_and_one_that_moves_is_not(begin: Callab
             source.send(BODY[at : at + 1])
             assert await target.read(1) == BODY[at : at + 1]
             now += limit_s + 1
-            connection.alarm(now)
+            connection.waits.alarm(now)
             assert not route.noting.ended
-        connection.alarm(now + limit_s + 1)
+        connection.waits.alarm(now + limit_s + 1)
         rest = await client.rest()
         assert rest == b"" if begin is half_down else rest.startswith(b"HTTP/1.1 408 ")
         await route.all_ended((200, False) if begin is half_down else (408, False))
@@ -593,7 +585,7 @@ async def test_no_descriptor_is_left_behind() -> None:
         for end, who in ((reset, 0), (reset, 1), (close, 1)):
             async with rig() as route:
                 end((await begin(route))[who])
-                await until(lambda: not route.listener.splices.open, "the end")
+                await until(lambda: not route.splices.open, "the end")
             async with rig() as route:
                 await begin(route)  # and the listener closes
     assert open_files() == before

@@ -77,7 +77,7 @@ class ScriptedListener:
 
 
 class ScriptedPool:
-    """See Pool."""
+    """The counts of a connection pool."""
 
     def __init__(self) -> None:
         self.idle = 0

@@ -1,0 +1,96 @@
+"""What does every connection of a route need? Made once a route, the same for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from drainproxy.net.dial import Dialler
+from drainproxy.net.pool import ConnectionPool
+from drainproxy.net.splice import Splices
+from drainproxy.session.detect import DetectSession
+from drainproxy.session.http1 import Http1Session
+from drainproxy.session.tunnel import TunnelSession
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from drainproxy.config.options import Config
+    from drainproxy.config.values import Route
+    from drainproxy.drain.ledger import Ledger
+    from drainproxy.drain.phase import Phase
+    from drainproxy.net.timers import Timers
+    from drainproxy.observe.observer import Observer
+    from drainproxy.protocol.http1 import Forwarding
+    from drainproxy.session.ports import Client, Session
+
+
+@dataclass(frozen=True, slots=True)
+class RouteContext:
+    """A route's settings, and what its connections share.
+
+    `limits`: seconds by Wait, 0 for none. `scheme`: what X-Forwarded-Proto says.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    route: Route
+    config: Config
+    tls: bool
+    scheme: bytes
+    limits: tuple[float, float, float, float]
+    pool: ConnectionPool
+    dialler: Dialler
+    splices: Splices
+    ledger: Ledger
+    timers: Timers
+    observer: Observer
+
+    def session_for(self, client: Client, forwarding: Forwarding, phase: Phase) -> Session:
+        """The conversation that this route's protocol asks for."""
+        match self.route.protocol:
+            case "http1":
+                return Http1Session(client, self.config, forwarding, phase)
+            case "tcp":
+                return TunnelSession(client, None)
+            case "http2":
+                return DetectSession(client, self.config, forwarding, phase, only_http2=True)
+            case _:
+                return DetectSession(client, self.config, forwarding, phase)
+
+
+def context_for(
+    loop: asyncio.AbstractEventLoop,
+    route: Route,
+    config: Config,
+    *,
+    ledger: Ledger,
+    timers: Timers,
+    observer: Observer,
+    tls: bool = False,
+) -> RouteContext:
+    """The route's own parts, joined to those that the process has once."""
+    pool = ConnectionPool(loop.time, config.upstream_idle_s, timers, observer)
+    return RouteContext(
+        loop=loop,
+        route=route,
+        config=config,
+        tls=tls,
+        scheme=b"https" if tls else b"http",
+        limits=time_limits(config),
+        pool=pool,
+        dialler=Dialler(loop, route.upstream, config, pool),
+        splices=Splices(loop),
+        ledger=ledger,
+        timers=timers,
+        observer=observer,
+    )
+
+
+def time_limits(config: Config) -> tuple[float, float, float, float]:
+    """Seconds, in the order of Wait.
+
+    While a response is awaited no byte comes either: the shorter of both limits that are set.
+    """
+    silence_s = config.stream_idle_timeout_s
+    response_s = min(filter(None, (config.response_timeout_s, silence_s)), default=0.0)
+    return (config.idle_timeout_s, config.header_timeout_s, response_s, silence_s)
