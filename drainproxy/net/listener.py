@@ -48,7 +48,6 @@ class Listener:
         max_connections: int,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.route = context.route
         self.phase = Phase.SERVING
         self.turns = turns
         self.connections: set[ClientConnection] = set()
@@ -123,11 +122,11 @@ class Listener:
 
     def _pause_if_full(self) -> None:
         if self._count == self._max_connections:
-            self._tasks.spawn(self._pause(), f"pause accepting on {self.route.listen}")
+            self._tasks.spawn(self._pause(), f"pause accepting on {self._context.route.listen}")
 
     def _accept_if_room(self) -> None:
         if self._count == self._max_connections - 1 and not self._stopped:
-            self._tasks.spawn(self._accept(), f"accept again on {self.route.listen}")
+            self._tasks.spawn(self._accept(), f"accept again on {self._context.route.listen}")
 
     @property
     def _count(self) -> int:

@@ -1,0 +1,188 @@
+"""Which connection is chosen for whom?"""
+
+from __future__ import annotations
+
+import socket
+from math import inf
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from drainproxy.net.pool import ConnectionPool, Terms
+from drainproxy.net.timers import Timers
+from tests.support.transports import ManualLoop, Noting, ScriptedTransport
+
+if TYPE_CHECKING:
+    from drainproxy.net.upstream import UpstreamConnection
+    from drainproxy.protocol.reasons import Reason
+
+IDLE_S = 2.0
+
+
+class Connection:
+    """A connection to the app, as far as the pool sees it."""
+
+    def __init__(self, pool: ConnectionPool, sock: socket.socket | None = None) -> None:
+        self.transport = ScriptedTransport(sock)
+        self.idle_since = 0.0
+        self.bucket: int | None = None
+        self.reused = False
+        self.lent = False
+        self._pool = pool
+
+    def alarm(self, now: float) -> None:
+        self._pool.expire(self.as_upstream(), now)
+
+    def as_upstream(self) -> UpstreamConnection:
+        return cast("UpstreamConnection", self)
+
+
+class Waiter:
+    def __init__(self) -> None:
+        self.got: Any = None
+
+    def connected(self, upstream: UpstreamConnection) -> None:
+        self.got = upstream
+
+    def refused(self, reason: Reason) -> None:
+        raise AssertionError("the pool refuses nobody")
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.loop = ManualLoop()
+        self.noting = Noting()
+        self.pool = ConnectionPool(self.loop.time, IDLE_S, Timers(self.loop.as_loop()), self.noting)
+
+    def idle(self, sock: socket.socket | None = None) -> Connection:
+        """A connection that was made and waits for an exchange."""
+        connection = Connection(self.pool, sock)
+        self.pool.opened(connection.as_upstream())
+        return connection
+
+    def waiter(self, *, until: float = inf, fresh: bool = False, validate: bool = False) -> Waiter:
+        waiter = Waiter()
+        self.pool.wait(waiter, Terms(until, fresh, validate))
+        return waiter
+
+
+def test_the_connection_that_was_used_last_is_taken_first() -> None:
+    rig = Rig()
+    first, last = rig.idle(), rig.idle()
+    assert cast("Any", rig.pool.take(validate=False)) is last
+    assert cast("Any", rig.pool.take(validate=False)) is first
+    assert rig.pool.take(validate=False) is None
+    assert last.reused
+
+
+def test_a_connection_that_is_closing_is_passed_over() -> None:
+    rig = Rig()
+    good, closing = rig.idle(), rig.idle()
+    closing.transport.close()
+    assert cast("Any", rig.pool.take(validate=False)) is good
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_one_that_the_app_has_closed_is_passed_over_by_who_looks(validate: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        rig = Rig()
+        connection = rig.idle(ours)
+        theirs.close()
+        taken = cast("Any", rig.pool.take(validate=validate))
+        assert taken is (None if validate else connection)
+        assert connection.transport.end == ("aborted" if validate else "open")
+
+
+def test_a_new_connection_goes_to_who_has_waited_longest_and_else_to_the_idle_ones() -> None:
+    rig = Rig()
+    first, second = rig.waiter(fresh=True), rig.waiter()
+    made = rig.idle()
+    assert first.got is made
+    assert not made.reused
+    assert (rig.pool.waiting, rig.pool.idle, rig.pool.busy) == (1, 0, 1)
+    made = rig.idle()
+    assert second.got is made
+    rig.idle()
+    assert (rig.pool.waiting, rig.pool.idle, rig.pool.busy) == (0, 1, 2)
+
+
+def test_one_that_is_given_back_goes_to_the_first_who_takes_it() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        rig = Rig()
+        connection = rig.idle(ours)
+        rig.pool.take(validate=False)
+        theirs.close()
+        tunnel, upload, request = rig.waiter(fresh=True), rig.waiter(validate=True), rig.waiter()
+        rig.pool.put(connection.as_upstream())
+        assert (tunnel.got, upload.got, request.got) == (None, None, connection)
+
+
+def test_one_that_is_given_back_closing_goes_to_nobody() -> None:
+    rig = Rig()
+    connection = rig.idle()
+    rig.pool.take(validate=False)
+    waiter = rig.waiter()
+    connection.transport.close()
+    rig.pool.put(connection.as_upstream())
+    assert waiter.got is None
+    assert rig.pool.idle == 0
+
+
+def test_who_gives_up_gets_none() -> None:
+    rig = Rig()
+    waiter = rig.waiter()
+    rig.pool.forget(waiter)
+    rig.pool.forget(waiter)
+    rig.idle()
+    assert waiter.got is None
+
+
+def test_the_overdue_are_those_whose_time_is_up_and_wait_no_more() -> None:
+    rig = Rig()
+    early, late = rig.waiter(until=10.0), rig.waiter(until=20.0)
+    assert rig.pool.pop_overdue(9.0) == []
+    assert rig.pool.pop_overdue(10.0) == [early]
+    assert rig.pool.waiting == 1
+    assert rig.pool.pop_overdue(inf) == [late]
+
+
+def test_an_idle_connection_is_closed_in_time_counted_from_its_last_exchange() -> None:
+    rig = Rig()
+    connection = rig.idle()
+    rig.loop.advance(IDLE_S - 0.5)
+    rig.pool.take(validate=False)
+    rig.pool.put(connection.as_upstream())
+    rig.loop.advance(IDLE_S - 0.1)
+    assert connection.transport.end == "open"
+    rig.loop.advance(0.5)
+    assert connection.transport.end == "closed"
+    assert rig.pool.idle == 0
+
+
+def test_a_connection_that_is_lent_is_not_closed_as_idle() -> None:
+    rig = Rig()
+    connection = rig.idle()
+    rig.pool.take(validate=False)
+    connection.lent = True
+    rig.loop.advance(10 * IDLE_S)
+    assert connection.transport.end == "open"
+
+
+def test_one_that_has_ended_is_counted_out_and_never_taken() -> None:
+    rig = Rig()
+    connection = rig.idle()
+    rig.pool.gone(connection.as_upstream())
+    assert rig.pool.take(validate=False) is None
+    assert (rig.pool.idle, rig.pool.busy) == (0, 0)
+    assert len(rig.noting.opened_sides) == len(rig.noting.closed_sides) == 1
+    assert connection.bucket is None
+
+
+def test_at_the_end_idle_connections_are_dropped() -> None:
+    rig = Rig()
+    connection = rig.idle()
+    rig.pool.close()
+    assert connection.transport.end == "aborted"
+    assert rig.pool.idle == 0
