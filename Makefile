@@ -10,10 +10,10 @@ ARGS ?=
 
 # Programs the tests and benchmarks use as peers. Without one, its tests are skipped and say so; CI must have them all.
 DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server redis-tools nodejs curl openssl \
-	iproute2 nftables conntrack procps chromium
+	iproute2 nftables conntrack procps chromium prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test lint types contracts demo search cluster bench profile docs clean
+.PHONY: help setup debian test lint types contracts demo search oncall bench profile docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -66,8 +66,8 @@ demo: $(STAMP) ## a rolling update without and with drainproxy: who loses what
 search: $(STAMP) ## random drains in search of lost work; ARGS="--cases 100 --seed 7"
 	$(BIN)/python -m tests.search $(ARGS)
 
-cluster: $(STAMP) ## the cases on the cluster of your kubeconfig (tests/cluster/README.md); ARGS="-k websocket" for some
-	DRAINPROXY_CLUSTER=1 $(BIN)/pytest -p no:cacheprovider tests/cluster $(ARGS)
+oncall: $(STAMP) debian ## rollouts in front of a real Prometheus: which alert fires when
+	$(BIN)/python -m tests.oncall
 
 bench: $(STAMP)-bench debian ## cost next to nginx, HAProxy and Envoy; SHORT=1 only proves that it runs
 	$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(ARGS)

@@ -25,7 +25,7 @@ from drainproxy.tools.manifest.source import File, data_of, parse
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 VERSIONS = ("1.30", "1.32", "1.34", "1.36")
-CUSTOM = ("Rollout", "PodMonitor", "Kustomization", "Component")
+CUSTOM = ("Rollout", "PodMonitor", "PrometheusRule", "Kustomization", "Component")
 """Kinds without a schema in Kubernetes."""
 YAML_FILES = sorted(each for each in DEPLOY.rglob("*.yaml") if each.parent.name != "compose")
 MANIFESTS = [each for each in YAML_FILES if each.name != "kustomization.yaml"]

@@ -3,12 +3,14 @@
 /echo      the request's method, target, headers and body, as JSON
 /sleep/S   answers after S seconds
 /bytes/N   N bytes, with Content-Length; /chunks/N the same in chunks, with a trailer
+/exit      the app ends at once, with whatever is in flight
 /count     how many requests with this `key` in the query have come
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -43,6 +45,9 @@ class Handler(BaseHTTPRequestHandler):
             if int(argument) not in (204, 304):
                 self.send_header("Content-Length", "0")
             self.end_headers()
+        elif word == "exit":
+            self.answer(b"")
+            os._exit(1)
         elif word == "count":
             self.answer(str(COUNTS[key] - 1).encode())
         else:

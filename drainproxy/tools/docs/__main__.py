@@ -1,8 +1,11 @@
-"""Write the pages that are made from the code: `python -m drainproxy.tools.docs [FOLDER]`."""
+"""Write what is made from the code, pages and monitoring files: `python -m drainproxy.tools.docs`."""
 
-import sys
 from pathlib import Path
 
-from drainproxy.tools.docs.pages import write
+from drainproxy.tools.docs import pages
+from drainproxy.tools.monitoring import files
 
-write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[3] / "docs")
+ROOT = Path(__file__).parents[3]
+
+pages.write(ROOT / "docs")
+files.write(ROOT / "deploy" / "monitoring")

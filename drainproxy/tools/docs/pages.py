@@ -9,6 +9,7 @@ from drainproxy.config.options import Option, env_of, flag_of, options
 from drainproxy.observe.metrics import METRICS, Metric
 from drainproxy.protocol.reasons import Counted, Reason
 from drainproxy.tools.docs import drain_page as drain
+from drainproxy.tools.docs import monitoring_page as monitoring
 from drainproxy.tools.manifest import report
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ METRICS_PAGE = f"""{MADE}
 not change within a major version. All label values come from closed sets, and those that are known beforehand are there
 from the start as 0, so that `rate()` sees the first event. The counts of drains stay when a drain is resumed.
 
-Worth an alert: `increase(drainproxy_drain_aborted_total[1h]) > 0` (the grace period is too short for some work),
-`increase(drainproxy_drain_late_total[1h]) > 0` (traffic still came after the floor: raise `--propagation-delay` above
-`drainproxy_drain_last_arrival_seconds`).
+[Boards and alerts](monitoring.md) are made from this table.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -109,7 +108,13 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-PAGES = {"configuration.md": configuration, "drain.md": drain.page, "metrics.md": metrics, "check.md": report.page}
+PAGES = {
+    "configuration.md": configuration,
+    "drain.md": drain.page,
+    "metrics.md": metrics,
+    "monitoring.md": monitoring.page,
+    "check.md": report.page,
+}
 
 
 def write(folder: Path) -> None:

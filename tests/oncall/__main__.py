@@ -1,0 +1,48 @@
+"""`make oncall`: every story in front of a real Prometheus; the table of alerts against stories.
+
+Exit code 1 if an alert fired that should not, or stayed silent that should have fired, or a query returned nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from drainproxy.tools.monitoring.rules import ALERTS
+from tests.oncall.panels import QUERIES
+from tests.oncall.stories import STORIES, expected, told
+
+
+def main() -> int:
+    """The exit code."""
+    with tempfile.TemporaryDirectory() as folder, told(Path(folder), STORIES) as watch:
+        fired = watch.fired()
+        print(table(fired))
+        silent = [query for query in QUERIES if not query.is_to_come and not query.rows(watch)]
+        print(f"\n{len(QUERIES)} queries of boards; without data: {', '.join(map(str, silent)) or 'none'}")
+    return int(bool(fired ^ expected(STORIES)) or bool(silent))
+
+
+def table(fired: set[tuple[str, str]]) -> str:
+    """A row for each alert, a column for each story: `fired`, `-`, and `WRONG` or `MISSING` where it should not be."""
+    rows = [["alert", *(story.name for story in STORIES)]]
+    for alert in ALERTS:
+        cells = [cell((alert.name, story.name) in fired, alert.name, story.expected, story.fires) for story in STORIES]
+        rows.append([alert.name, *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def cell(fired: bool, alert: str, now: frozenset[str], once: frozenset[str]) -> str:
+    """What to show for an alert in a story. `now`: expected of the code as it is; `once`: of the contract."""
+    if fired:
+        return "fired" if alert in now else "WRONG"
+    if alert in now:
+        return "MISSING"
+    return "to come" if alert in once else "-"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
