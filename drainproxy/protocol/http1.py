@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Cut = tuple[int, int]
 """Start and end of a field line that is not sent on."""
+LinesByName = dict[bytes, "list[re.Match[bytes]]"]
+"""Fields by name, each with its lines: group 2 is the value."""
 
 _TARGET = rb"[\x21\x22\x24-\x7e\x80-\xff]"
 """A byte of a request's target. No `#`: a fragment is never sent, and parsers differ on where it ends the path."""
@@ -74,6 +76,7 @@ _NOT_BY_NAME = frozenset(
 ) | {b""}
 """What naming it in Connection does not remove: fields meant for every recipient, options, and what is cut anyway."""
 
+_HOP_BY_HOP = frozenset((b"connection", b"te", b"keep-alive", b"proxy-connection"))
 _PROBES = (b"kube-probe/", b"googlehc/", b"elb-healthchecker/", b"envoy/hc")
 """User-Agents (lower case) of health checks: they are answered, but are no work and no sign of late traffic."""
 
@@ -105,7 +108,7 @@ class RequestHead:
 
     method: bytes
     target: bytes
-    minor: int
+    minor: int = 1
     end: int
     """Index behind the head in the data it was parsed from."""
     length: int | None = None
@@ -122,6 +125,111 @@ class RequestHead:
     _has_host: bool = True
     _has_id: bool = False
     _takes_trailers: bool = False
+
+    @classmethod
+    def parse(cls, data: bytes, max_size: int) -> RequestHead | None:
+        """The head that `data` begins with, or None while it is incomplete. Raises BadMessage."""
+        match = _PLAIN_REQUEST.match(data)
+        if match is None or match[3] is None or match.end() > max_size:
+            return cls._parse_general(data, max_size)
+        head = cls()
+        head.method, head.target, head._host, length, connection, forwarded_for, proto, host, given_id = match.groups()
+        head.end = match.end()
+        head._data = data
+        if length is not None:
+            head.length = int(length)
+        if connection is not None:
+            start, stop = match.span(5)
+            head._cuts = [(start - len(b"connection:"), stop)]
+            head.close = _says_close(connection)
+        if given_id is not None:
+            head._has_id = True
+        if forwarded_for is not None:
+            head._for_end = match.start(6) + len(forwarded_for.rstrip())
+        if proto is not None:
+            start, stop = match.span(7)
+            head._proto_lines = ((start - len(b"x-forwarded-proto:"), stop + 2),)
+        if host is not None:
+            start, stop = match.span(8)
+            head._host_lines = ((start - len(b"x-forwarded-host:"), stop + 2),)
+        return head
+
+    @classmethod
+    def _parse_general(cls, data: bytes, max_size: int) -> RequestHead | None:
+        match = _REQUEST.match(data)
+        if match is None:
+            _refuse_or_wait(data, max_size, _request_fault(data))
+            return None
+        if match.end() > max_size:
+            raise BadMessage(Reason.HEADER_TOO_LARGE)
+        head = cls()
+        head.end = match.end()
+        head.method, head.target, minor = match.groups()
+        head.minor = int(minor)
+        head._data = data
+        lowered = data[: head.end].lower()
+        lines = _lines_by_name(lowered)
+        head._read_framing(lines)
+        head._read_host(lines.get(b"host", ()))
+        head._read_connection(lines, lowered)
+        head._read_forwarding(lines)
+        for line in lines.get(b"user-agent", ()):
+            head.is_probe = head.is_probe or line[2].startswith(_PROBES)
+        return head
+
+    def _read_framing(self, lines: LinesByName) -> None:
+        for line in lines.get(b"content-length", ()):
+            self.length = content_length(line[2].rstrip(), self.length)
+        for line in lines.get(b"transfer-encoding", ()):
+            self.chunked = is_chunked(line[2], before=self.chunked)
+        _check_framing(self.length, self.chunked, is_1_0=not self.minor)
+
+    def _read_host(self, lines: Sequence[re.Match[bytes]]) -> None:
+        """RFC 9112 §3.2: exactly one Host in HTTP/1.1, well-formed, and not another than an absolute target names."""
+        if len(lines) != 1 and (lines or self.minor):
+            raise BadMessage(Reason.SEVERAL_HOSTS if lines else Reason.NO_HOST)
+        self._has_host = bool(lines)
+        for line in lines:
+            start, stop = line.span(2)
+            self._host = self._data[start:stop].rstrip()
+        host = self._host.lower()
+        if not _HOST.fullmatch(host):
+            raise BadMessage(Reason.BAD_HOST)
+        if self.target[:1] == b"/" or self.method == b"CONNECT" or (self.target == b"*" and self.method == b"OPTIONS"):
+            return
+        absolute = _ABSOLUTE.match(self.target.lower())
+        if absolute is None or not _HOST.fullmatch(absolute[1]):
+            raise BadMessage(Reason.BAD_TARGET)
+        if lines and host != absolute[1]:
+            # §3.2.2 lets a proxy replace Host by the target's; two names for one request are refused instead.
+            raise BadMessage(Reason.TWO_HOSTS)
+        self._host = self.target[absolute.start(1) : absolute.end(1)]
+
+    def _read_connection(self, lines: LinesByName, lowered: bytes) -> None:
+        """What ends at this hop, and what is cut for that (RFC 9110 §7.6.1)."""
+        options: list[bytes] = []
+        cuts = [_line(line) for name in lines.keys() & _HOP_BY_HOP for line in lines[name]]
+        cuts += map(_line, lines.get(b"content-length", ())[1:])  # equal ones are one (RFC 9112 §6.3)
+        for line in lines.get(b"connection", ()):
+            options += _options(line[2])
+        cuts += _named_by_connection(lowered, options)
+        if b"upgrade" in lines:
+            upgrade = b", ".join([line[2].rstrip() for line in lines[b"upgrade"]])
+            if b"upgrade" in options and self.minor and not _TO_HTTP.search(upgrade):
+                self.upgrade = upgrade
+            if not self.upgrade:
+                cuts += map(_line, lines[b"upgrade"])
+        self._cuts = cuts
+        if b"te" in lines:
+            self._takes_trailers = any(b"trailers" in line[2] for line in lines[b"te"])
+        self.close = b"close" in options or (not self.minor and b"keep-alive" not in options)
+
+    def _read_forwarding(self, lines: LinesByName) -> None:
+        for line in lines.get(b"x-forwarded-for", ()):
+            self._for_end = line.start(2) + len(line[2].rstrip())
+        self._proto_lines = list(map(_line, lines.get(b"x-forwarded-proto", ())))
+        self._host_lines = list(map(_line, lines.get(b"x-forwarded-host", ())))
+        self._has_id = b"x-request-id" in lines
 
     @property
     def replayable(self) -> bool:
@@ -174,147 +282,7 @@ class RequestHead:
         return edits
 
 
-def parse_request(data: bytes, max_size: int) -> RequestHead | None:
-    """The head that `data` begins with, or None while it is incomplete. Raises BadMessage."""
-    plain = _PLAIN_REQUEST.match(data)
-    if plain is not None and plain[3] is not None and plain.end() <= max_size:
-        return _plain_request(plain, data)
-    match = _REQUEST.match(data)
-    if match is None:
-        _refuse_or_wait(data, max_size, _request_fault(data))
-        return None
-    head = RequestHead()
-    head.end = end = match.end()
-    if end > max_size:
-        raise BadMessage(Reason.HEADER_TOO_LARGE)
-    head.method, head.target, minor = match.groups()
-    head.minor = 1 if minor == b"1" else 0
-    head._data = data
-    _read_request_fields(head, data[:end].lower())
-    return head
-
-
-def _says_close(connection: bytes) -> bool:
-    return connection.strip().lower() == b"close"
-
-
-def _plain_request(plain: re.Match[bytes], data: bytes) -> RequestHead:
-    head = RequestHead()
-    head.method, head.target, head._host, length, connection, forwarded_for, proto, host, request_id = plain.groups()
-    head.minor = 1
-    head.end = plain.end()
-    head._data = data
-    if length is not None:
-        head.length = int(length)
-    if connection is not None:
-        start, stop = plain.span(5)
-        head._cuts = [(start - len(b"connection:"), stop)]
-        head.close = _says_close(connection)
-    if request_id is not None:
-        head._has_id = True
-    if forwarded_for is not None:
-        head._for_end = plain.start(6) + len(forwarded_for.rstrip())
-    if proto is not None:
-        start, stop = plain.span(7)
-        head._proto_lines = ((start - len(b"x-forwarded-proto:"), stop + 2),)
-    if host is not None:
-        start, stop = plain.span(8)
-        head._host_lines = ((start - len(b"x-forwarded-host:"), stop + 2),)
-    return head
-
-
-def _read_request_fields(head: RequestHead, lowered: bytes) -> None:  # noqa: C901, PLR0912, PLR0915 - one branch a field
-    hosts = 0
-    options: list[bytes] = []
-    cuts: list[Cut] = []
-    proto_lines: list[Cut] = []
-    host_lines: list[Cut] = []
-    upgrades: list[bytes] = []
-    upgrade_lines: list[Cut] = []
-    for field in _REQUEST_FIELDS.finditer(lowered):
-        name, value = field.groups()
-        match name:
-            case b"host":
-                hosts += 1
-                value_start = field.start(2)
-                head._host = head._data[value_start : value_start + len(value.rstrip())]
-            case b"user-agent":
-                if value.startswith(_PROBES):
-                    head.is_probe = True
-            case b"content-length":
-                if head.length is not None:
-                    cuts.append(_line(field))
-                head.length = content_length(value.rstrip(), head.length)
-            case b"transfer-encoding":
-                head.chunked = is_chunked(value, before=head.chunked)
-            case b"x-forwarded-for":
-                head._for_end = field.start(2) + len(value.rstrip())
-            case b"x-forwarded-proto":
-                proto_lines.append(_line(field))
-            case b"x-forwarded-host":
-                host_lines.append(_line(field))
-            case b"x-request-id":
-                head._has_id = True
-            case b"upgrade":
-                upgrades.append(value.rstrip())
-                upgrade_lines.append(_line(field))
-            case _:
-                if name == b"connection":
-                    options += [option.strip() for option in value.split(b",")]
-                elif name == b"te":
-                    head._takes_trailers = b"trailers" in value
-                cuts.append(_line(field))
-    _check_framing(head.length, head.chunked, is_1_0=not head.minor)
-    _check_host(head, hosts)
-    if not head.minor and b"keep-alive" not in options:
-        head.close = True
-    if options:
-        head.close = head.close or b"close" in options
-        cuts += _named_by_connection(lowered, options)
-    if upgrade_lines:
-        upgrade = b", ".join(upgrades)
-        if b"upgrade" in options and head.minor and not _TO_HTTP.search(upgrade):
-            head.upgrade = upgrade
-        if not head.upgrade:
-            cuts += upgrade_lines
-    head._cuts, head._proto_lines, head._host_lines = cuts, proto_lines, host_lines
-
-
-def _line(field: re.Match[bytes]) -> Cut:
-    """The field's whole line. The match begins at the LF before it and ends at its CR."""
-    return field.start() + 1, field.end() + 1
-
-
-def _check_framing(length: int | None, chunked: bool, *, is_1_0: bool) -> None:
-    if chunked and length is not None:
-        raise BadMessage(Reason.LENGTH_AND_ENCODING)
-    if chunked and is_1_0:
-        raise BadMessage(Reason.ENCODING_IN_HTTP10)
-
-
-def _check_host(head: RequestHead, hosts: int) -> None:
-    """RFC 9112 §3.2: exactly one Host in HTTP/1.1, well-formed, and not another than an absolute target names."""
-    if hosts != 1 and (hosts or head.minor):
-        raise BadMessage(Reason.SEVERAL_HOSTS if hosts else Reason.NO_HOST)
-    head._has_host = hosts > 0
-    host = head._host.lower()
-    if not _HOST.fullmatch(host):
-        raise BadMessage(Reason.BAD_HOST)
-    if head.target[:1] == b"/" or head.method == b"CONNECT" or (head.target == b"*" and head.method == b"OPTIONS"):
-        return
-    absolute = _ABSOLUTE.match(head.target.lower())
-    if absolute is None or not _HOST.fullmatch(absolute[1]):
-        raise BadMessage(Reason.BAD_TARGET)
-    if hosts and host != absolute[1]:
-        # §3.2.2 lets a proxy replace Host by the target's; two names for one request are refused instead.
-        raise BadMessage(Reason.TWO_HOSTS)
-    head._host = head.target[absolute.start(1) : absolute.end(1)]
-
-
-def _named_by_connection(lowered: bytes, options: list[bytes]) -> list[Cut]:
-    """The lines of the fields that Connection names (RFC 9110 §7.6.1)."""
-    names = set(options) - _NOT_BY_NAME
-    return [_line(match) for match in _ANY_FIELD.finditer(lowered) if match[1] in names] if names else []
+parse_request = RequestHead.parse
 
 
 class ResponseHead:
@@ -326,9 +294,68 @@ class ResponseHead:
     length: int | None = None
     chunked: bool = False
     close: bool = False
-    upgrade: bytes = b""
     _data: bytes
     _cuts: list[Cut] | tuple[Cut, ...] = ()
+
+    @classmethod
+    def parse(cls, data: bytes, max_size: int) -> ResponseHead | None:
+        """The head that `data` begins with, or None while it is incomplete. Raises BadMessage."""
+        match = _PLAIN_RESPONSE.match(data)
+        if match is None or match.end() > max_size:
+            return cls._parse_general(data, max_size)
+        head = cls()
+        status, length, connection = match.groups()
+        head.status = int(status)
+        head.end = match.end()
+        head._data = data
+        if length is not None:
+            head.length = int(length)
+        if connection is not None:
+            start, stop = match.span(3)
+            head._cuts = [(start - len(b"connection:"), stop)]
+            head.close = _says_close(connection)
+        return head
+
+    @classmethod
+    def _parse_general(cls, data: bytes, max_size: int) -> ResponseHead | None:
+        match = _RESPONSE.match(data)
+        if match is None:
+            _refuse_or_wait(data, max_size, _response_fault(data))
+            return None
+        if match.end() > max_size:
+            raise BadMessage(Reason.HEADER_TOO_LARGE)
+        head = cls()
+        head.end = match.end()
+        minor, status = match.groups()
+        head.status = int(status)
+        head._data = data
+        lowered = data[: head.end].lower()
+        options: list[bytes] = []
+        cuts: list[Cut] = []
+        for line in _RESPONSE_FIELDS.finditer(lowered):
+            match line[1]:
+                case b"content-length":
+                    if head.length is not None:
+                        cuts.append(_line(line))
+                    head.length = content_length(line[2].rstrip(), head.length)
+                case b"transfer-encoding":
+                    head.chunked = is_chunked(line[2], before=head.chunked)
+                case b"upgrade" if head.status in (SWITCHING_PROTOCOLS, UPGRADE_REQUIRED):
+                    pass
+                case name:
+                    cuts.append(_line(line))
+                    if name == b"connection":
+                        options += _options(line[2])
+        _check_framing(head.length, head.chunked, is_1_0=minor == b"0")
+        if options:
+            cuts += _named_by_connection(lowered, options)
+        if head.status == NO_CONTENT or head.is_interim:
+            # RFC 9110 §8.6, RFC 9112 §6.1: neither may frame a body here, and a client may stumble over them.
+            cuts += _framing_lines(lowered)
+            head.length, head.chunked = None, False
+        head.close = b"close" in options or (minor == b"0" and b"keep-alive" not in options)
+        head._cuts = cuts
+        return head
 
     @property
     def is_interim(self) -> bool:
@@ -363,74 +390,42 @@ class ResponseHead:
         return b"".join((*parts, data[at : end - 2], connection, b"\r\n", data[end:stop]))
 
 
-def parse_response(data: bytes, max_size: int) -> ResponseHead | None:
-    """The head that `data` begins with, or None while it is incomplete. Raises BadMessage."""
-    plain = _PLAIN_RESPONSE.match(data)
-    if plain is not None and plain.end() <= max_size:
-        return _plain_response(plain, data)
-    match = _RESPONSE.match(data)
-    if match is None:
-        _refuse_or_wait(data, max_size, _response_fault(data))
-        return None
-    head = ResponseHead()
-    head.end = end = match.end()
-    if end > max_size:
-        raise BadMessage(Reason.HEADER_TOO_LARGE)
-    minor, status = match.groups()
-    head.status = int(status)
-    head._data = data
-    _read_response_fields(head, data[:end].lower(), is_1_0=minor == b"0")
-    return head
+parse_response = ResponseHead.parse
 
 
-def _plain_response(plain: re.Match[bytes], data: bytes) -> ResponseHead:
-    head = ResponseHead()
-    status, length, connection = plain.groups()
-    head.status = int(status)
-    head.end = plain.end()
-    head._data = data
-    if length is not None:
-        head.length = int(length)
-    if connection is not None:
-        start, stop = plain.span(3)
-        head._cuts = [(start - len(b"connection:"), stop)]
-        head.close = _says_close(connection)
-    return head
+def _says_close(connection: bytes) -> bool:
+    return connection.strip().lower() == b"close"
 
 
-def _read_response_fields(head: ResponseHead, lowered: bytes, *, is_1_0: bool) -> None:
-    options: list[bytes] = []
-    cuts: list[Cut] = []
-    for field in _RESPONSE_FIELDS.finditer(lowered):
-        name, value = field.groups()
-        match name:
-            case b"content-length":
-                if head.length is not None:
-                    cuts.append(_line(field))
-                head.length = content_length(value.rstrip(), head.length)
-                continue
-            case b"transfer-encoding":
-                head.chunked = is_chunked(value, before=head.chunked)
-                continue
-            case b"connection":
-                options += [option.strip() for option in value.split(b",")]
-            case b"upgrade":
-                head.upgrade = value.rstrip()
-                if head.status in (SWITCHING_PROTOCOLS, UPGRADE_REQUIRED):
-                    continue
-        cuts.append(_line(field))
-    _check_framing(head.length, head.chunked, is_1_0=is_1_0)
-    if head.status == NO_CONTENT or head.is_interim:
-        # RFC 9110 §8.6, RFC 9112 §6.1: neither may frame a body here, and a client may stumble over them.
-        cuts += _framing_lines(lowered)
-        head.length, head.chunked = None, False
-    if is_1_0:
-        head.close = b"keep-alive" not in options
-    if options:
-        head.close = head.close or b"close" in options
-        cuts += _named_by_connection(lowered, options) if len(options) > 1 or options[0] not in _NOT_BY_NAME else ()
-    if cuts:
-        head._cuts = cuts
+def _lines_by_name(lowered: bytes) -> LinesByName:
+    """The lines of the fields that a proxy must know, in a request's head in lower case."""
+    lines: LinesByName = {}
+    for line in _REQUEST_FIELDS.finditer(lowered):
+        lines.setdefault(line[1], []).append(line)
+    return lines
+
+
+def _line(field: re.Match[bytes]) -> Cut:
+    """The field's whole line. The match begins at the LF before it and ends at its CR."""
+    return field.start() + 1, field.end() + 1
+
+
+def _check_framing(length: int | None, chunked: bool, *, is_1_0: bool) -> None:
+    if chunked and length is not None:
+        raise BadMessage(Reason.LENGTH_AND_ENCODING)
+    if chunked and is_1_0:
+        raise BadMessage(Reason.ENCODING_IN_HTTP10)
+
+
+def _options(value: bytes) -> list[bytes]:
+    """What a Connection field lists."""
+    return [option.strip() for option in value.split(b",")]
+
+
+def _named_by_connection(lowered: bytes, options: list[bytes]) -> list[Cut]:
+    """The lines of the fields that Connection names (RFC 9110 §7.6.1)."""
+    names = set(options) - _NOT_BY_NAME
+    return [_line(match) for match in _ANY_FIELD.finditer(lowered) if match[1] in names] if names else []
 
 
 def _framing_lines(lowered: bytes) -> list[Cut]:
