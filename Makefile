@@ -13,7 +13,7 @@ DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server red
 	iproute2 nftables conntrack procps chromium prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test lint types contracts demo search oncall bench profile docs clean
+.PHONY: help setup debian test lint types contracts demo search oncall cluster bench profile docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ search: $(STAMP) ## random drains in search of lost work; ARGS="--cases 100 --se
 
 oncall: $(STAMP) debian ## rollouts in front of a real Prometheus: which alert fires when
 	$(BIN)/python -m tests.oncall
+
+cluster: $(STAMP) ## the cases on the cluster of your kubeconfig (tests/cluster/README.md); ARGS="-k websocket" for some
+	DRAINPROXY_CLUSTER=1 $(BIN)/pytest -p no:cacheprovider tests/cluster $(ARGS)
 
 bench: $(STAMP)-bench debian ## cost next to nginx, HAProxy and Envoy; SHORT=1 only proves that it runs
 	$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(ARGS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from drainproxy.drain.machine import Enter, Exit, Finish
+from drainproxy.drain.machine import Enter, Exit, Finish, LastCall
 from drainproxy.drain.phase import Outcome, Phase
 from drainproxy.net.health import gate_reason
 
@@ -143,6 +143,8 @@ class Supervisor:
         match directive:
             case Enter(phase):
                 self._enter(phase)
+            case LastCall():
+                self._last_call()
             case Finish() as finish:
                 self._finish(finish)
             case Exit(code):
@@ -173,6 +175,15 @@ class Supervisor:
             (idle if connection.session.idle else busy).append(connection)
         window_s = self._config.close_spread_s
         self._turns.begin(idle, busy, window_s=window_s, schedule=schedule, now=self._loop.time())
+
+    def _last_call(self) -> None:
+        """Ask everybody; the call itself counts as answered when what waits in the sockets now has been read.
+
+        The loop reads in the next turn at the latest, before the one in which the answer is thought about.
+        """
+        self._ask_all_to_go()
+        self._ledger.farewell_begun()
+        self._loop.call_soon(self._ledger.farewell_ended)
 
     def _ask_all_to_go(self) -> None:
         """The drain is over before everyone had a turn, or was idle at it: now, before the app is told to stop."""

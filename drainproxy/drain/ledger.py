@@ -60,12 +60,14 @@ class Tally:
 class Ledger:
     """All open work, oldest first. While a drain runs, `tally` counts what comes and goes."""
 
-    __slots__ = ("_open", "arriving", "on_idle", "past", "phase", "tally")
+    __slots__ = ("_open", "arriving", "farewells", "on_idle", "past", "phase", "tally")
 
     def __init__(self) -> None:
         self._open: dict[Work, None] = {}
         self.arriving = 0
         """Requests whose head has come in part: not work yet, but nobody should stop the app between two packets."""
+        self.farewells = 0
+        """Connections that were asked to go and have not answered yet: what was sent before that may still come."""
         self.phase = Phase.SERVING
         self.tally: Tally | None = None
         self.past = Tally()
@@ -97,6 +99,16 @@ class Ledger:
         """The rest has come, or never will."""
         self.arriving -= 1
         if self.tally is not None and not self.arriving:
+            self.on_idle()
+
+    def farewell_begun(self) -> None:
+        """A connection was asked to go, and will say when it knows."""
+        self.farewells += 1
+
+    def farewell_ended(self) -> None:
+        """It knows, or is gone."""
+        self.farewells -= 1
+        if self.tally is not None and not self.farewells:
             self.on_idle()
 
     def begin(self) -> None:

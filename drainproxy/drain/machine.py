@@ -16,7 +16,7 @@ from drainproxy.drain.schedule import FORCED_EXIT_S, Schedule
 
 if TYPE_CHECKING:
     from drainproxy.config.options import Config
-    from drainproxy.drain.ledger import Ledger
+    from drainproxy.drain.ledger import Ledger, Tally
 
 END = {
     Outcome.CLEAN: "nothing was in flight",
@@ -36,6 +36,11 @@ class Enter:
 
 
 @dataclass(frozen=True, slots=True)
+class LastCall:
+    """Ask every connection to go that was not asked yet: nothing is in flight, and traffic has stopped."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The drain is over: answer all who wait, write the summary."""
 
@@ -52,7 +57,7 @@ class Exit:
     code: int
 
 
-Directive = Enter | Finish | Exit
+Directive = Enter | LastCall | Finish | Exit
 
 
 class DrainMachine:
@@ -74,6 +79,8 @@ class DrainMachine:
         self._hurried = False
         self._interrupted = False
         self._exit_code: int | None = None
+        self._called_at: float | None = None
+        self._arrivals_at_call = 0
         self._left_since_drained = False
         self._scraped = False
         self._calling_off: str | None = None
@@ -102,6 +109,7 @@ class DrainMachine:
         self.trigger = trigger
         self.schedule = Schedule.of(self._config, now)
         self.outcome = None
+        self._called_at = None
         self._ledger.begin()
 
     def terminate(self, now: float) -> None:
@@ -192,8 +200,7 @@ class DrainMachine:
             case Phase.PROPAGATING:
                 return self.schedule.floor_at
             case Phase.FINISHING:
-                deadline_at = self.schedule.deadline_at
-                return min(self._quiet_at(self.schedule), deadline_at) if self._ledger.idle else deadline_at
+                return self._over_at(self.schedule) if self._ledger.idle else self.schedule.deadline_at
             case Phase.DRAINED:
                 if self.terminating_at is not None:
                     return self._exit_at(self.schedule)
@@ -205,8 +212,9 @@ class DrainMachine:
                 return self._enter(Phase.PROPAGATING)
             case Phase.PROPAGATING if now >= schedule.floor_at:
                 return self._enter(Phase.FINISHING)
-            case Phase.FINISHING if self._ledger.idle and now >= min(self._quiet_at(schedule), schedule.deadline_at):
-                return self._finish(Outcome.CLEAN, now)
+            case Phase.FINISHING if self._ledger.idle and now >= self._over_at(schedule):
+                must_call = now < schedule.deadline_at and self._must_call(schedule)
+                return self._call(now) if must_call else self._finish(Outcome.CLEAN, now)
             case Phase.FINISHING if now >= schedule.deadline_at:
                 return self._enter(Phase.FORCING)
             case Phase.FORCING:  # sessions have cut everything; should one have failed to, time is bounded all the same
@@ -252,12 +260,37 @@ class DrainMachine:
         if self.schedule is not None:
             self.schedule = self.schedule.hurry(now)
 
-    def _quiet_at(self, schedule: Schedule) -> float:
+    @property
+    def _tally(self) -> Tally:
         tally = self._ledger.tally
         assert tally is not None, "a drain counts from its trigger on"
+        return tally
+
+    def _quiet_at(self, schedule: Schedule) -> float:
         if self._ledger.arriving:
             return schedule.quiet_limit_at  # between two packets of a head it is not quiet
-        return schedule.quiet_at(tally.last_arrival_at)
+        return schedule.quiet_at(self._tally.last_arrival_at)
+
+    def _over_at(self, schedule: Schedule) -> float:
+        """When the next step towards the end is due if nothing arrives: the last call, or, after it, the end itself.
+
+        Who was asked to go may have sent work before it knew: so their answers are awaited, for one quiet period.
+        """
+        over_at = self._quiet_at(schedule)
+        if self._called_at is not None and self._ledger.farewells and not self._must_call(schedule):
+            over_at = max(over_at, self._called_at + schedule.quiet_period_s)
+        return min(over_at, schedule.deadline_at)
+
+    def _must_call(self, schedule: Schedule) -> bool:
+        """Whoever came after a call was not asked: it is made again, unless quiet is not waited for any more."""
+        if self._called_at is None:
+            return True
+        return self._tally.arrivals != self._arrivals_at_call and self._called_at < schedule.quiet_limit_at
+
+    def _call(self, now: float) -> list[Directive]:
+        self._called_at = now
+        self._arrivals_at_call = self._tally.arrivals
+        return [LastCall()]
 
     @property
     def _may_resume_by_itself(self) -> bool:

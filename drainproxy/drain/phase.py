@@ -9,7 +9,7 @@ for their protocol:
 
 SERVING      no drain runs.
 PROPAGATING  the world is learning that this Pod ends: serve everything, ask nobody to stay.
-FINISHING    late traffic is served and counted; idle connections are asked to go; what is in flight finishes.
+FINISHING    late traffic is served and counted; connections are asked to go; what is in flight finishes.
 FORCING      the deadline has passed: what is left is cut so that clients notice. Lasts no longer than the cutting.
 DRAINED      the app may be stopped. What still arrives is served while the app lives.
 """

@@ -243,6 +243,12 @@ class ClientConnection(asyncio.Protocol):
         self.work.kind = kind
         self._ask_again_if_late(self.now())
 
+    def farewell_begun(self) -> None:
+        self._route.ledger.farewell_begun()
+
+    def farewell_ended(self) -> None:
+        self._route.ledger.farewell_ended()
+
     def switch(self, session: Session) -> None:
         self.pair.session = session
         self._to_session = session.client_bytes

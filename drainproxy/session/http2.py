@@ -241,7 +241,7 @@ class Http2Session:
                 return _WAIT
             if data[start + HEADER_SIZE : stop] == self._ping:
                 self._ping = b""
-                self._departure = _TOLD
+                self._depart(_TOLD)
                 return _DROP
         elif kind == http2.PUSH_PROMISE:
             raise BadFrame(Reason.PUSH_BY_CLIENT)
@@ -258,7 +258,7 @@ class Http2Session:
 
     def client_gone(self) -> None:
         """See Session."""
-        self._departure = _GONE
+        self._depart(_GONE)
         self._drop_upstream(politely=self.idle)
         self._end_streams(self._client_streams())
 
@@ -451,17 +451,25 @@ class Http2Session:
             elif self._accepted < MAX_STREAM_ID:  # the app's own GOAWAY is on its way: ours must not take it back
                 self._departure = _TOLD
             else:
-                self._departure = _ASKED
+                self._depart(_ASKED)
                 self._ping = self._new_id()[:8]
                 self._client.write(http2.goaway(MAX_STREAM_ID, Reason.DRAINING) + http2.ping(self._ping))
         if self._departure is _TOLD and self.idle:
             self._leave(Reason.DRAINING)
 
+    def _depart(self, to: Departure) -> None:
+        """The farewell is said when the client is asked, and answered when it has been told, or is gone."""
+        if self._departure is _ASKED:
+            self._client.farewell_ended()
+        self._departure = to
+        if to is _ASKED:
+            self._client.farewell_begun()
+
     def _leave(self, reason: Reason) -> None:
         """End both connections, now. What is open is cut so that both ends know."""
         if self._departure is _GONE:
             return
-        self._departure = _GONE
+        self._depart(_GONE)
         streams = self._client_streams()
         last = min(self._last, self._accepted) if self._outgoing is None else 0
         if self._down.at_boundary or not self._down.begun:

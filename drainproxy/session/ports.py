@@ -137,6 +137,12 @@ class Client(Protocol):
     def wait(self, what: Wait) -> None:
         """A wait of this kind begins now; `timed_out` follows if the option for it says so."""
 
+    def farewell_begun(self) -> None:
+        """The client was asked to go in a way that it answers. What it sends until then may be work."""
+
+    def farewell_ended(self) -> None:
+        """It has answered, or is gone."""
+
     def rejected(self, reason: Reason) -> None:
         """A request was refused for this reason."""
 

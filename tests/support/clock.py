@@ -59,12 +59,17 @@ class Clock:
         """When the timers that are set fire."""
         return sorted(when for when, _, handle in self._timers if not handle.cancelled())
 
-    def run(self) -> None:
-        """Everything that is to run soon, until nothing is."""
-        while self._ready:
+    def turn(self) -> None:
+        """One turn of the loop: everything that is to run soon, and nothing of what that asks for."""
+        for _ in range(len(self._ready)):
             handle = self._ready.popleft()
             if not handle.cancelled():
                 handle._run()
+
+    def run(self) -> None:
+        """Everything that is to run soon, until nothing is."""
+        while self._ready:
+            self.turn()
 
     def advance(self, seconds: float) -> None:
         """Let time pass: each timer fires at its time."""

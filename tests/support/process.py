@@ -28,12 +28,12 @@ GONE = Health(reachable=False, healthy=False, reason="connection refused")
 
 
 class ScriptedConnection:
-    """A client's connection, and its session. It goes when it is asked to while it is idle, unless it `stays`."""
+    """A client's connection, and its session. It goes when it is asked to while it is idle; `answers`: not at once."""
 
-    def __init__(self, name: str, listener: ScriptedListener, *, idle: bool = True, stays: bool = False) -> None:
+    def __init__(self, name: str, listener: ScriptedListener, *, idle: bool = True, answers: bool = False) -> None:
         self.name = name
         self.idle = idle
-        self.stays = stays
+        self.answers = answers
         self.asked: list[float] = []
         """When it was asked to go."""
         self._listener = listener
@@ -49,8 +49,16 @@ class ScriptedConnection:
     def wind_down(self) -> None:
         """See ClientConnection."""
         self.asked.append(self._listener.clock.time())
-        if self.idle and not self.stays:
+        if self.answers:
+            if len(self.asked) == 1:
+                self._listener.ledger.farewell_begun()
+        elif self.idle:
             self._listener.connections.discard(self)
+
+    def answer(self) -> None:
+        """The client knows."""
+        self._listener.connections.discard(self)
+        self._listener.ledger.farewell_ended()
 
 
 class ScriptedListener:
@@ -63,13 +71,13 @@ class ScriptedListener:
         self.phases: list[Phase] = []
         self.reported = 0
         self.open: list[Work] = []
-        self._ledger = ledger
+        self.ledger = ledger
 
     def enter(self, phase: Phase) -> None:
         self.phases.append(phase)
         if phase is Phase.FORCING:
             for work in self.open:
-                self._ledger.leave(work, completed=False)
+                self.ledger.leave(work, completed=False)
             self.open.clear()
 
     def report_all(self) -> None:
@@ -107,9 +115,9 @@ class ScriptedRoute:
         self.monitor = ScriptedMonitor()
         self.at_work = RouteAtWork(route, cast("Any", self.listener), cast("Any", self.pool), cast("Any", self.monitor))
 
-    def connect(self, name: str, *, idle: bool = True, stays: bool = False) -> ScriptedConnection:
+    def connect(self, name: str, *, idle: bool = True, answers: bool = False) -> ScriptedConnection:
         """A client connects."""
-        connection = ScriptedConnection(name, self.listener, idle=idle, stays=stays)
+        connection = ScriptedConnection(name, self.listener, idle=idle, answers=answers)
         self.listener.connections.add(connection)
         return connection
 

@@ -140,6 +140,7 @@ class ScriptedClient:
         self.session: Session | None = None
         self.silent = True
         self.streams: list[Work] = []
+        self.farewell = False
         self.time = 0.0
         self.idle: list[ScriptedUpstream] = []
         self.lent: ScriptedUpstream | None = None
@@ -273,6 +274,20 @@ class ScriptedClient:
         """See Client."""
         self.waiting = what
         self.waits.append(what)
+
+    def farewell_begun(self) -> None:
+        """See Client."""
+        self._says("is asked to go")
+        if self.farewell:
+            raise BrokenRuleError("asked to go twice", self.transcript)
+        self.farewell = True
+
+    def farewell_ended(self) -> None:
+        """See Client."""
+        self.transcript.add("client", "knows that it should go")
+        if not self.farewell:
+            raise BrokenRuleError("answers a farewell that was not said", self.transcript)
+        self.farewell = False
 
     def rejected(self, reason: Reason) -> None:
         """See Client."""

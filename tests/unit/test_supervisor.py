@@ -95,6 +95,43 @@ def test_turns_of_a_drain_that_was_called_off_are_not_taken_in_the_next() -> Non
     one.end(held)
 
 
+def test_a_connection_that_was_busy_until_the_last_moment_is_asked_and_its_answer_awaited() -> None:
+    one = process(close_spread_s=10.0)
+    both = [one.routes[0].connect(name, idle=False, answers=True) for name in "ab"]
+    held = one.begin()
+    one.supervisor.drain(Trigger.HTTP)
+    one.clock.advance(6)
+    first, late = sorted(both, key=lambda connection: not connection.asked)
+    first.answer()
+    late.idle = True
+    one.end(held)
+    assert late.asked == [DRAINED]
+    assert one.machine.drained_at is None, "what it sent before it knew may still come"
+    crossing = one.begin()
+    late.answer()
+    one.clock.advance(2)
+    assert one.machine.drained_at is None
+    one.end(crossing)
+    assert one.machine.drained_at == DRAINED + 2
+
+
+def test_after_the_last_call_the_loop_reads_once_what_waits_in_the_sockets() -> None:
+    one = process()
+    one.supervisor.drain(Trigger.HTTP)
+    held = one.begin()
+    one.clock.advance(6)
+    one.ledger.leave(held, completed=True)
+    one.clock.turn()  # the last call
+    one.clock.turn()  # the loop reads in this one, or between it and the next
+    assert one.machine.drained_at is None
+    crossing = one.begin()
+    one.clock.run()
+    assert one.machine.drained_at is None
+    one.end(crossing)
+    one.clock.advance(1)
+    assert one.machine.drained_at == DRAINED + 1
+
+
 # Phases, and the end of a drain.
 
 

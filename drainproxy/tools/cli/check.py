@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from drainproxy.tools.cli.inject import need_tools, read_files
+from drainproxy.tools.cli.inject import need_tools, read_files, read_text
+from drainproxy.tools.cli.terminal import wants_color
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drainproxy.tools.manifest.rules import Finding, Report, Rule
+    from drainproxy.tools.manifest.wanted import Wanted
 
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 _CONTEXT_LINES = 1
@@ -22,6 +26,7 @@ _WIDTH = 100
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("files", nargs=-1, metavar="[FILE|DIR|-]...")
 @click.option(
     "-f",
     "--filename",
@@ -38,19 +43,27 @@ _WIDTH = 100
     show_default=True,
     help="For people, or for CI.",
 )
-@click.option("--strict", is_flag=True, help="Exit 1 on warnings too.")
-@click.option("--ignore", multiple=True, metavar="RULE", help="Leave a rule out, by id or name. Repeatable.")
+@click.option("--strict", is_flag=True, default=None, help="Exit 1 on warnings too.")
+@click.option("--min-severity", type=click.Choice(["error", "warning", "info"]), help="Show nothing milder.")
+@click.option("--rule", "only", multiple=True, metavar="RULE", help="Ask this rule only, by id or name. Repeatable.")
+@click.option("--skip", "--ignore", multiple=True, metavar="RULE", help="Leave a rule out. Repeatable.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="Settings for all of this. [default: .drainproxy.toml here or in a directory above]",
+)
+@click.option("--profile", metavar="NAME", help="The table [check.profile.NAME] of the settings.")
 @click.option("--explain", metavar="RULE", help="Say what a rule finds, why it matters, and the fix.")
 @click.option("--list", "list_rules", is_flag=True, help="List the rules.")
-@click.option("--color/--no-color", default=None, help="Colour, or not. [default: on a terminal]")
+@click.option("--color/--no-color", default=None, help="Colour, or not. [default: on a terminal, without NO_COLOR]")
 def command(
+    files: tuple[str, ...],
     paths: tuple[str, ...],
     form: str,
-    strict: bool,
-    ignore: tuple[str, ...],
     explain: str | None,
     list_rules: bool,
     color: bool | None,
+    **asked: Any,
 ) -> None:
     """Find the mistakes in Kubernetes manifests that lose requests.
 
@@ -58,34 +71,59 @@ def command(
     are looked at with the Pods they select. Exit 1 on errors, with --strict on warnings too.
 
     \b
-      drainproxy check -f deploy/
-      kubectl kustomize overlays/prod | drainproxy check -f - --strict
+      drainproxy check deploy/
+      kubectl kustomize overlays/prod | drainproxy check --strict -
+      drainproxy check --min-severity warning --skip one-replica -f web.yaml
       drainproxy check --explain DP203
 
     An object's annotation drainproxy.io/ignore lists rules that do not apply to it.
     """
     need_tools()
-    from drainproxy.tools.manifest import report as write  # noqa: PLC0415 - ruamel.yaml is loaded only when it is needed
+    from drainproxy.tools.manifest import report as write  # noqa: PLC0415 - PyYAML is loaded only when it is needed
     from drainproxy.tools.manifest.rules import check  # noqa: PLC0415 - as above
+    from drainproxy.tools.manifest.wanted import known_rule  # noqa: PLC0415 - as above
 
+    color = wants_color(color)
     if list_rules:
         _print_rules(color)
         return
     if explain is not None:
-        _explain(_known(explain), color)
+        _explain(known_rule(explain), color)
         return
-    if not paths:
-        raise click.UsageError("nothing to check: give -f FILE, -f DIRECTORY or -f -")
+    if not (*paths, *files):
+        raise click.UsageError("nothing to check: give a FILE, a DIRECTORY or - for standard input")
+    wanted = _wanted(**asked)
     with _no_collections():
-        report = check(read_files(paths), [_known(each).id for each in ignore])
+        report = check(read_files((*paths, *files)), wanted.rules, wanted.least)
     if form == "text":
         _print_report(report, color)
     else:
         text = {"json": write.as_json, "github": write.as_github, "sarif": write.as_sarif}[form](report)
         if text:
             click.echo(text)
-    if _fails(report, strict):
+    if _fails(report, wanted.strict):
         sys.exit(1)
+
+
+def _wanted(
+    *,
+    config: str | None,
+    profile: str | None,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    min_severity: str | None,
+    strict: bool | None,
+) -> Wanted:
+    """The settings file, then the command line on top."""
+    from drainproxy.tools.manifest.wanted import FILE, Wanted, chosen, read_wanted  # noqa: PLC0415 - as above
+
+    here = Path.cwd()
+    found = [each / FILE for each in (here, *here.parents) if (each / FILE).is_file()]
+    file = Path(config) if config is not None else next(iter(found), None)
+    if profile is not None and file is None:
+        raise click.UsageError(f"--profile {profile}: there is no {FILE} here or in a directory above")
+    wanted = Wanted() if file is None else read_wanted(str(file), read_text(file), profile)
+    return chosen(wanted, only=only, skip=skip, least=min_severity, strict=strict)
 
 
 @contextmanager
@@ -103,34 +141,25 @@ def _fails(report: Report, strict: bool) -> bool:
     return any(each.severity.value in bad for each in report.findings)
 
 
-def _known(name: str) -> Rule:
-    from drainproxy.tools.manifest.rules import RULES  # noqa: PLC0415 - as above
-
-    for rule in RULES.values():
-        if name.upper() == rule.id or name.lower() == rule.slug:
-            return rule
-    raise click.UsageError(f"no rule {name!r}; `drainproxy check --list` lists them")
-
-
-# --- for people -------------------------------------------------------------------------------------------------------
-
-
 def _print_report(report: Report, color: bool | None) -> None:
     seen: set[str] = set()
     for each in report.findings:
         _print_finding(each, report, color, in_full=each.rule.id not in seen)
         seen.add(each.rule.id)
-    counts = {
-        name: sum(each.severity.value == name for each in report.findings) for name in ("error", "warning", "info")
-    }
     names = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "info": ("hint", "hints")}
+    counts = Counter(each.severity.value for each in report.findings)
     told = ", ".join(
-        click.style(f"{count} {names[name][count != 1]}", fg=_COLORS[name], bold=True)
-        for name, count in counts.items()
-        if count
+        click.style(_counted(counts[level], *names[level]), fg=_COLORS[level], bold=True)
+        for level in names
+        if counts[level]
     )
-    objects = f"{report.objects} object{'s' if report.objects != 1 else ''}"
-    click.echo(f"{objects}: {told or click.style('nothing to find fault with', fg='green')}", color=color)
+    seen_in = f"{_counted(report.objects, 'object')} in {_counted(len(report.sources), 'file')}"
+    hidden = f" ({report.hidden} hidden, milder than --min-severity)" if report.hidden else ""
+    click.echo(f"{seen_in}: {told or click.style('nothing to find fault with', fg='green')}{hidden}", color=color)
+
+
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _print_finding(finding: Finding, report: Report, color: bool | None, *, in_full: bool) -> None:

@@ -13,6 +13,7 @@ import click
 
 from drainproxy.config.values import parse_duration
 from drainproxy.errors import ManifestError
+from drainproxy.tools.cli.terminal import wants_color
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,7 +206,7 @@ def read_files(paths: Sequence[str]) -> list[File]:
             files = sorted(each for each in below.rglob("*") if each.suffix in SUFFIXES and each.is_file())
             if not files:
                 raise ManifestError(f"{path}: no {', '.join(SUFFIXES)} file in this directory")
-        found += [File(str(each), _read(each)) for each in files]
+        found += [File(str(each), read_text(each)) for each in files]
     names = [each.name for each in found]
     for name in names:
         if names.count(name) > 1:
@@ -213,7 +214,8 @@ def read_files(paths: Sequence[str]) -> list[File]:
     return found
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A file's text. Raises ManifestError."""
     try:
         return _decoded(str(path), path.read_bytes())
     except OSError as error:
@@ -254,5 +256,5 @@ def _print_diff(files: Sequence[File], outcome: Outcome) -> None:
             after.name,
         )
         for line in lines:
-            color = {"+": "green", "-": "red", "@": "cyan"}.get(line[0])
-            click.secho(line if line.endswith("\n") else f"{line}\n", fg=color, nl=False)
+            hue = {"+": "green", "-": "red", "@": "cyan"}.get(line[0])
+            click.secho(line if line.endswith("\n") else f"{line}\n", fg=hue, nl=False, color=wants_color(None))

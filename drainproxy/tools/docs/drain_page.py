@@ -71,10 +71,14 @@ All are counted from the first trigger, and none of them ever moves later. With 
 | at | what |
 |---|---|
 | {floor} | the floor (`propagation-delay`): until then everything is served |
-| {quiet} | with nothing in flight and no arrival since the floor (`quiet-period`): drained, `clean` |
+| {quiet} | with nothing in flight and no arrival since the floor (`quiet-period`): the last call, then drained, `clean` |
 | {limit} | `quiet-limit` after the floor: from then on quiet is not insisted on |
 | {deadline} | the deadline (grace-period - app-stop-time - {margin}, or `drain-timeout`): what is left is cut, `forced` |
 | {grace} | `grace-period`: the kubelet kills whatever still runs |
+
+*The last call:* when nothing is in flight and traffic has stopped, every connection that was not asked to go yet is asked now.
+An HTTP/2 client says when it knows, by answering a PING; what it sent before that is served first. Its answer is awaited for
+one `quiet-period`, and never beyond the deadline.
 
 What counts is work: HTTP exchanges until the last byte of both bodies, open HTTP/2 streams, tunnels, TCP connections. Idle
 connections, health checks by the kubelet and by load balancers, scrapes and the drain call itself never hold a drain.

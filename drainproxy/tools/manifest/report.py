@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from drainproxy import __version__
 from drainproxy.tools.manifest.rules import IGNORE, RULES, Severity
+from drainproxy.tools.manifest.wanted import FILE
 
 if TYPE_CHECKING:
     from drainproxy.tools.manifest.rules import Finding, Report, Rule
@@ -36,6 +37,7 @@ def as_json(report: Report) -> str:
             "version": __version__,
             "objects": report.objects,
             "counts": {each.value: report.count(each) for each in Severity},
+            "hidden": report.hidden,
             "findings": [_fields(each) for each in report.findings],
         },
         indent=2,
@@ -174,11 +176,24 @@ most. If nothing selects the Pods (a worker, a Job, `sleep infinity`) it is info
 Give it everything that is applied together: a Service in the input is looked at with the Pods it selects, a
 PodDisruptionBudget with the workload it covers. What is not in the input is not guessed.
 
-To leave a rule out: `--ignore DP505`, or on one object the annotation `{IGNORE}: DP505, one-replica`.
+Findings are sorted: the worst first, then by file and line. `--min-severity warning` hides what is milder, `--rule`
+asks one rule only, `--skip DP505` leaves one out; on one object the annotation `{IGNORE}: DP505, one-replica` does.
+All of it can stand in `{FILE}`, in the directory where check is run or one above (`--config FILE` names another), with
+profiles that `--profile NAME` puts on top:
 
-`--format json` writes `version`, `objects`, `counts` and `findings`, each with `rule`, `name`, `severity`, `title`,
-`message`, `why`, `fix`, `object`, `file`, `document`, `path`, `line`, `column`. `--format github` writes workflow
-commands, `--format sarif` SARIF 2.1.0 for code scanning.
+```toml
+[check]
+skip = ["no-min-ready"]
+
+[check.profile.ci]
+min-severity = "warning"
+strict = true
+```
+
+`--format json` writes `version`, `objects`, `counts`, `hidden` and `findings`, each with `rule`, `name`, `severity`,
+`title`, `message`, `why`, `fix`, `object`, `file`, `document`, `path`, `line`, `column`. `--format github` writes
+workflow commands, `--format sarif` SARIF 2.1.0 for code scanning. Colours go to terminals only, and not with `NO_COLOR`
+or `TERM=dumb`.
 
 This page is made from the rules themselves.
 

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from drainproxy.protocol.http2 import (
     DATA,
     EMPTY_SETTINGS,
     END_HEADERS,
+    END_STREAM,
     GOAWAY,
     HEADERS,
     MAX_STREAM_ID,
@@ -188,6 +190,38 @@ def test_the_departure_on_the_wire(tmp_path: Path) -> None:
         payload = raw.until(GOAWAY)[3]
         assert struct.unpack(">II", payload[:8]) == (1, ErrorCode.NO_ERROR)
         assert raw.closed()
+
+
+def test_a_stream_that_crosses_the_last_goaway_is_served_before_the_app_may_be_stopped(tmp_path: Path) -> None:
+    """A client that is asked at the very end: what it sends until it answers is finished first."""
+    (tmp_path / "index.html").write_text("hello")
+    with (
+        nghttpd(tmp_path) as address,
+        serve(address, propagation_delay="100ms", quiet_period="900ms", quiet_limit="10s") as proxy,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        proxy.await_ready()
+        drain = pool.submit(proxy.ask, "/drain")
+        wait_for(lambda: proxy.status()["phase"] == "finishing", "the floor")
+        with closing(Raw(proxy)) as client:
+            assert client.until(GOAWAY)[3][:4] == MAX_STREAM_ID.to_bytes(4)
+            client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, BLOCK))
+            ping = client.until(PING)[3]
+            assert client.until(DATA)[3] == b"hello"
+            client.send(frame(PING, ACK, 0, ping))
+            assert client.until(GOAWAY)[3][:4] == (1).to_bytes(4)
+            summary = drain.result(20).json
+    assert (summary["outcome"], summary["completed"], summary["late"]) == ("clean", 1, 1)
+
+
+def test_a_client_that_does_not_answer_holds_the_drain_for_one_quiet_period(tmp_path: Path) -> None:
+    with nghttpd(tmp_path) as address, serve(address, quiet_period="500ms") as proxy:
+        proxy.await_ready()
+        with closing(Raw(proxy)) as client:
+            client.until(SETTINGS)
+            summary = proxy.ask("/drain").json
+    assert summary["outcome"] == "clean"
+    assert 0.3 + 2 * 0.5 <= summary["elapsed_s"] < 5
 
 
 def test_a_client_that_does_not_read_bounds_our_memory(tmp_path: Path) -> None:

@@ -154,3 +154,18 @@ def test_totals_are_what_happened_in_drains_and_never_go_down(steps: list[str | 
         assert ledger.idle is not bool(open_work)
         assert ledger.count().total() == len(open_work)
         before = seen
+
+
+def test_the_last_answer_to_a_farewell_is_told_of_during_a_drain() -> None:
+    ledger, told = Ledger(), []
+    ledger.on_idle = lambda: told.append(ledger.farewells)
+    ledger.farewell_begun()
+    ledger.farewell_ended()
+    assert told == []
+    ledger.begin()
+    ledger.farewell_begun()
+    ledger.farewell_begun()
+    ledger.farewell_ended()
+    assert told == []
+    ledger.farewell_ended()
+    assert told == [0]

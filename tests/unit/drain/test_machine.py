@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -19,6 +19,7 @@ from hypothesis.stateful import (
 
 from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind
+from drainproxy.drain.machine import LastCall
 from drainproxy.drain.phase import Outcome, Phase, State, Trigger
 from drainproxy.drain.schedule import FORCED_EXIT_S, HURRY_CAP_S
 from tests.support.life import Life
@@ -666,6 +667,17 @@ class AnyLife(RuleBasedStateMachine):
         self.life.rest_of_a_head()
 
     @precondition(lambda self: self.life.exited is None)
+    @rule()
+    def ask(self) -> None:
+        self.life.ledger.farewell_begun()
+
+    @precondition(lambda self: self.life.exited is None and self.life.ledger.farewells)
+    @rule()
+    def answer(self) -> None:
+        self.life.ledger.farewell_ended()
+        self.life.settle()
+
+    @precondition(lambda self: self.life.exited is None)
     @rule(seconds=st.sampled_from([0.0, 0.001, 0.3, 1.0, 4.0, 12.0, 40.0]))
     def wait(self, seconds: float) -> None:
         self.life.settling = True
@@ -720,6 +732,74 @@ def test_no_order_of_facts_breaks_a_rule_and_after_sigterm_it_always_ends_in_the
     run_state_machine_as_test(
         AnyLife, settings=settings(max_examples=120, stateful_step_count=25, deadline=None, derandomize=True)
     )
+
+
+# The last call.
+
+
+def calls(life: Life) -> list[float]:
+    """When everybody was asked to go, seconds after the trigger."""
+    return [each.at - 1000 for each in life.happened if isinstance(each.directive, LastCall)]
+
+
+def asked_and_silent(**options: Any) -> Life:
+    """A connection was asked at the floor, and has not answered. The drain's first second after it has passed."""
+    life = Life(**options).drain().after(FLOOR_S)
+    life.ledger.farewell_begun()
+    return life.after(QUIET_S)
+
+
+def answered(life: Life) -> Life:
+    """The connection has answered."""
+    life.ledger.farewell_ended()
+    return life.settle()
+
+
+def test_the_drain_ends_when_all_who_were_asked_have_answered() -> None:
+    life = asked_and_silent().after(0.4)
+    assert (life.is_in(Phase.FINISHING), calls(life)) == (True, [FLOOR_S + QUIET_S])
+    assert answered(life).is_in(Phase.DRAINED)
+    assert life.finishes[0].duration_s == pytest.approx(FLOOR_S + QUIET_S + 0.4)
+
+
+def test_answers_are_awaited_for_one_quiet_period_and_not_beyond_the_deadline() -> None:
+    life = asked_and_silent().after(QUIET_S - 0.001)
+    assert life.is_in(Phase.FINISHING)
+    assert life.after(0.001).is_in(Phase.DRAINED)
+    assert life.finishes[0].outcome is Outcome.CLEAN
+    short = asked_and_silent(drain_timeout_s=6.5).after(0.5)
+    assert short.entered(Phase.DRAINED) == 1006.5
+
+
+def test_what_was_sent_before_the_client_knew_is_finished_first_and_then_everybody_is_asked_again() -> None:
+    life = asked_and_silent().after(0.1)
+    crossing = life.begin()
+    answered(life).after(3)
+    assert life.is_in(Phase.FINISHING)
+    life.end(crossing)
+    assert life.is_in(Phase.DRAINED)
+    assert calls(life) == pytest.approx([6, 9.1])
+
+
+def test_after_the_quiet_limit_one_call_is_the_last_however_much_arrives() -> None:
+    life = Life().drain().after(FLOOR_S)
+    held = life.begin()
+    life.after(QUIET_LIMIT_S + 2)
+    life.ledger.farewell_begun()
+    life.end(held)
+    for _ in range(9):
+        life.visit().after(0.1)
+    assert life.is_in(Phase.FINISHING)
+    life.after(0.1)
+    assert life.is_in(Phase.DRAINED)
+    assert calls(life) == [FLOOR_S + QUIET_LIMIT_S + 2]
+
+
+def test_every_drain_has_a_last_call_of_its_own() -> None:
+    life = Life(resume_after="never").drain().after(10)
+    assert life.resume()
+    life.drain().after(10)
+    assert calls(life) == [6, 16]
 
 
 def test_the_figures_of_these_tests_are_the_defaults() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import pytest
@@ -37,6 +38,9 @@ from drainproxy.protocol.reasons import ErrorCode
 from drainproxy.session.http2 import MAX_STREAMS, RESETS, Http2Session
 from drainproxy.session.ports import Hold, Wait
 from tests.support.session import REQUEST_ID, Dialogue, forwarding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def goaway(last: int, code: int, why: str = "") -> bytes:
@@ -229,6 +233,21 @@ def test_a_client_that_opens_streams_after_the_goaway_is_still_served() -> None:
     dialogue = connected().send(request(1)).wind_down().send(ANSWER + request(3)).client_got(ASKED)
     dialogue.answer(response(1)).client_got(response(1)).client_is("open")
     dialogue.answer(response(3)).client_got(response(3) + goaway(3, ErrorCode.NO_ERROR, "draining"))
+
+
+def test_the_drain_hears_who_was_asked_and_does_not_know_yet() -> None:
+    dialogue = connected().send(request(1))
+    assert not dialogue.client.farewell
+    assert dialogue.wind_down().client.farewell
+    assert dialogue.answer(response(1)).client.farewell, "idle, but a stream may be on its way"
+    assert not dialogue.send(request(3) + ANSWER).client.farewell
+
+
+@pytest.mark.parametrize("end", [Dialogue.vanish, Dialogue.time_out, Dialogue.app_closes])
+def test_who_is_gone_is_not_waited_for(end: Callable[[Dialogue], Dialogue]) -> None:
+    dialogue = connected().wind_down()
+    assert dialogue.client.farewell
+    assert not end(dialogue).client.farewell
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=12))

@@ -56,31 +56,37 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check found: findings, the worst first, and what was looked at."""
+    """What a check found: findings, the worst first, and what was looked at. `hidden`: how many were too mild."""
 
     findings: tuple[Finding, ...]
     sources: tuple[Source, ...]
     objects: int
+    hidden: int = 0
 
     def count(self, severity: Severity) -> int:
         """How many findings are this bad."""
         return sum(each.severity is severity for each in self.findings)
 
 
-def check(files: Sequence[File], ignore: Collection[str] = ()) -> Report:
-    """Ask every rule about these manifests, as one input. Raises ManifestError for what cannot be read."""
+def check(files: Sequence[File], rules: Collection[str] = frozenset(RULES), least: Severity = Severity.INFO) -> Report:
+    """Ask the rules of these ids about the manifests, as one input, and keep what is at least this bad.
+
+    Raises ManifestError for what cannot be read.
+    """
     sources = tuple(parse(each.name, each.text) for each in files)
     manifests = Manifests(list(sources))
     places = {source.name: number for number, source in enumerate(sources)}
     found = [
         _finding(rule, hit, _severity(rule, hit, manifests))
         for rule in RULES.values()
-        if rule.id not in ignore and rule.slug not in ignore
+        if rule.id in rules
         for hit in rule.find(manifests)
         if not _ignored(hit.resource, rule)
     ]
     found.sort(key=lambda each: (each.severity.rank, places[each.file], each.line, each.rule.id))
-    return Report(tuple(dict.fromkeys(found)), sources, len(manifests.resources))
+    unique = tuple(dict.fromkeys(found))
+    shown = tuple(each for each in unique if each.severity.rank <= least.rank)
+    return Report(shown, sources, len(manifests.resources), len(unique) - len(shown))
 
 
 _WORST = {Traffic.YES: Severity.ERROR, Traffic.PERHAPS: Severity.WARNING, Traffic.NO: Severity.INFO}

@@ -531,7 +531,7 @@ def test_an_annotation_or_an_option_leaves_a_rule_out() -> None:
     )
     assert "DP504" in findings(broken)
     assert "DP504" not in findings(marked)
-    assert check([File("m", broken)], ["DP504"]).findings == ()
+    assert check([File("m", broken)], RULES.keys() - {"DP504"}).findings == ()
 
 
 # --- how bad it is ----------------------------------------------------------------------------------------------------
@@ -772,7 +772,7 @@ def test_explain_and_list() -> None:
         assert "X-Drain-Token" in result.output
     listed = CliRunner().invoke(command, ["--list"]).output
     assert all(rule.id in listed for rule in RULES.values())
-    assert CliRunner().invoke(command, ["--explain", "DP999"]).exit_code == 2
+    assert "no rule 'DP999'" in str(CliRunner().invoke(command, ["--explain", "DP999"]).exception)
     assert CliRunner().invoke(command, []).exit_code == 2
 
 

@@ -1,0 +1,101 @@
+"""What came of the run? Rows as cases end, and from them docs/cluster.md and cluster.json: nothing by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+TOP = """# On a real cluster
+
+Every case is played on a Kubernetes cluster while clients send requests, and each request is counted. `make cluster`
+plays them on the cluster of your kubeconfig and writes this page; [how](../tests/cluster/README.md). The apps in the
+Pods handle no signal and die at once on SIGTERM.
+
+- **lost**: requests that were not answered in full: refused, reset, cut, a 5xx, a gRPC error, a WebSocket
+  that ended without a reason. Nothing is sent a second time, but for what grpcio does by itself.
+- **Pod**: seconds from a Pod's deletion until it was gone: the median of the case, and the longest.
+- **promise**: what the case must show; a row that broke it says so, and the run fails.
+"""
+
+GROUPS = (
+    "Baselines: without drainproxy",
+    "Rollouts",
+    "Other ends",
+    "Accidents",
+    "Too little time",
+    "Manifests and commands",
+)
+"""Of cases, in the order of the page."""
+BASELINES, ROLLOUTS, ENDS, ACCIDENTS, BUDGETS, MANIFESTS = GROUPS
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line. `losses`: how many of each class; `pods_s`: how long each Pod took that ended."""
+
+    group: str
+    case: str
+    sidecar: str
+    traffic: str
+    requests: int
+    lost: int
+    losses: dict[str, int]
+    pods_s: list[float]
+    promise: str
+    note: str = ""
+    kept: bool = True
+
+
+@dataclass
+class Table:
+    facts: dict[str, str]
+    rows: list[Row] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def write(self, page: Path, data: Path) -> None:
+        page.write_text(self.markdown(), encoding="utf-8")
+        told = {"facts": self.facts, "rows": [asdict(row) for row in self.rows], "not_played": self.skipped}
+        data.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+    def markdown(self) -> str:
+        parts = [TOP]
+        for group in GROUPS:
+            if rows := [row for row in self.rows if row.group == group]:
+                parts += [f"## {group}\n\n{_rows(rows)}"]
+        if self.skipped:
+            parts.append("## Not played\n\n" + "".join(f"- {case}: {why}\n" for case, why in self.skipped))
+        facts = "".join(_line(pair) for pair in self.facts.items())
+        parts.append("## The run\n\n| | |\n|---|---|\n" + facts)
+        return "\n".join(parts)
+
+
+def _rows(rows: Sequence[Row]) -> str:
+    head = _line(("case", "sidecar", "traffic", "requests", "lost", "Pod", "promise"))
+    return head + "|---|---|---|--:|--:|--:|---|\n" + "".join(_line(_cells(row)) for row in rows)
+
+
+def _cells(row: Row) -> Iterable[str]:
+    lost = str(row.lost)
+    if row.losses:
+        lost += " (" + ", ".join(f"{count} {name}" for name, count in row.losses.items()) + ")"
+    pods = f"{median(row.pods_s):.1f} s, {max(row.pods_s):.1f} s" if row.pods_s else "-"
+    promise = row.promise + (f"; {row.note}" if row.note else "")
+    return (
+        row.case,
+        row.sidecar,
+        row.traffic or "-",
+        str(row.requests) if row.traffic else "-",
+        lost if row.traffic else "-",
+        pods,
+        promise if row.kept else f"**broken:** {promise}",
+    )
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(each.replace("|", "\\|").replace("\n", " ") for each in cells) + " |\n"
