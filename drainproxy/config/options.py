@@ -101,7 +101,8 @@ class Config:
         group=ADDRESSES,
         unset="--listen and --upstream, protocol auto",
         repeatable=True,
-        why="auto tells HTTP/1 from HTTP/2 (prior knowledge) by the first bytes; tcp relays bytes",
+        why="auto tells HTTP/1 from HTTP/2 (prior knowledge) by the first bytes and refuses the rest; tcp relays "
+        "bytes; any is auto that relays what is no HTTP, and apps that speak first, as bytes",
     )
     admin: Address = option(
         LISTEN,

@@ -32,8 +32,8 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-Protocol = Literal["auto", "http1", "http2", "tcp"]
-PROTOCOLS: tuple[Protocol, ...] = ("auto", "http1", "http2", "tcp")
+Protocol = Literal["auto", "http1", "http2", "tcp", "any"]
+PROTOCOLS: tuple[Protocol, ...] = ("auto", "http1", "http2", "tcp", "any")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def parse_upstream(text: str) -> Address:
 
 
 def parse_route(text: str) -> Route:
-    """`LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp]`. Raises ValueError."""
+    """`LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp|any]`. Raises ValueError."""
     pair, *settings = text.strip().split(",")
     listen, equals, upstream = pair.partition("=")
     if not equals:
@@ -182,7 +182,9 @@ COUNT = Kind("N", "a whole number, at least 1", _parse_count)
 LISTEN = Kind("ADDRESS", "host:port, :port, [v6]:port or unix:/path.sock", parse_address)
 UPSTREAM = Kind("ADDRESS", "host:port, [v6]:port or unix:/path.sock", parse_upstream)
 ROUTE = Kind(
-    "ROUTE", "LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp], such as :9080=127.0.0.1:8080,protocol=http1", parse_route
+    "ROUTE",
+    "LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp|any], such as :9080=127.0.0.1:8080,protocol=http1",
+    parse_route,
 )
 TEXT = Kind("TEXT", "text", str)
 PATH = Kind("FILE", "a file's path", str)

@@ -11,6 +11,7 @@ from drainproxy.net.splice import Splices
 from drainproxy.session.detect import DetectSession
 from drainproxy.session.http1 import Http1Session
 from drainproxy.session.tunnel import TunnelSession
+from drainproxy.session.undecided import UndecidedSession
 
 if TYPE_CHECKING:
     import asyncio
@@ -52,6 +53,8 @@ class RouteContext:
                 return Http1Session(client, self.config, forwarding, phase)
             case "tcp":
                 return TunnelSession(client, None)
+            case "any":
+                return UndecidedSession(client, self.config, forwarding, phase)
             case "http2":
                 return DetectSession(client, self.config, forwarding, phase, only_http2=True)
             case _:

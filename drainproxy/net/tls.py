@@ -27,6 +27,7 @@ ALPN: dict[Protocol, tuple[str, ...]] = {
     "http1": ("http/1.1",),
     "http2": ("h2",),
     "tcp": (),
+    "any": ("http/1.1",),
 }
 """What a route offers. `auto` offers HTTP/1 only: a client that could choose would get what the app may not speak."""
 

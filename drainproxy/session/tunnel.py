@@ -19,7 +19,11 @@ SWITCHED = 101
 
 
 class TunnelSession:
-    """Both directions of a tunnel. Without an `upstream`, `start` asks for one. See Session for the contract."""
+    """Both directions of a tunnel. See Session for the contract.
+
+    `start` makes it the whole conversation of a connection, and asks for an `upstream` if there is none yet. A tunnel
+    that follows an upgrade is not started: its exchange has begun long since.
+    """
 
     __slots__ = ("_client", "_client_done", "_open", "_outgoing", "_status", "_upstream", "_upstream_done")
 
@@ -28,7 +32,7 @@ class TunnelSession:
     def __init__(self, client: Client, upstream: Upstream | None) -> None:
         self._client = client
         self._upstream = upstream
-        self._status = UNREAD if upstream is None else SWITCHED
+        self._status = SWITCHED
         self._outgoing = b""
         self._client_done = False
         self._upstream_done = False
@@ -51,9 +55,12 @@ class TunnelSession:
     def start(self) -> None:
         """See Session."""
         client = self._client
+        self._status = UNREAD
         client.begin(b"", b"", is_work=True)
         client.upgraded(Kind.TCP)
         client.wait(Wait.STREAM)
+        if self._upstream is not None:
+            return
         upstream = client.connect(fresh=True, careful=False)
         if upstream is not None:
             self._upstream = upstream
