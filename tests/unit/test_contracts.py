@@ -21,7 +21,7 @@ ROOMS = {
     "config": {"re"},
     "errors.py": set[str](),
     "tools/manifest": {
-        *("base64", "binascii", "bisect", "difflib", "hashlib", "json", "math", "re", "urllib.parse"),
+        *("base64", "binascii", "bisect", "difflib", "hashlib", "json", "math", "re", "tomllib", "urllib.parse"),
         *("ruamel.yaml", "ruamel.yaml.error", "yaml"),
     },
 }
