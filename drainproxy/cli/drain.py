@@ -46,6 +46,8 @@ def command(*, no_wait: bool, as_json: bool, **flags: Any) -> None:
         print(f"draining: at most {summary.get('deadline_in_s', 0):.1f}s; drainproxy status --watch shows it")
     else:
         print(_line(summary))
+        if summary.get("advice"):
+            print(f"advice: {summary['advice']}")
     sys.exit(0 if answer.status in (CLEAN, ACCEPTED) else 1)
 
 

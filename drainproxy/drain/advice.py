@@ -17,7 +17,7 @@ from drainproxy.config.values import show_duration
 from drainproxy.drain.phase import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from drainproxy.config.options import Config
 
@@ -72,15 +72,43 @@ class Because(Enum):
 class Times:
     """The settings that were in force during a drain, seconds."""
 
+    grace_s: float
+    app_stop_s: float
+    budget_s: float
     floor_s: float
     quiet_s: float
-    budget_s: float
-    grace_s: float
+    quiet_limit_s: float
 
     @staticmethod
     def of(config: Config) -> Times:
         """Those of this process."""
-        return Times(config.propagation_delay_s, config.quiet_period_s, config.budget_s, config.grace_period_s)
+        return Times(
+            grace_s=config.grace_period_s,
+            app_stop_s=config.app_stop_time_s,
+            budget_s=config.budget_s,
+            floor_s=config.propagation_delay_s,
+            quiet_s=config.quiet_period_s,
+            quiet_limit_s=config.quiet_limit_s,
+        )
+
+    @staticmethod
+    def read(by_option: Mapping[str, float]) -> Times:
+        """What `by_option` gave. Raises KeyError if one is missing."""
+        return Times(**{field: float(by_option[option]) for option, field in _OPTIONS.items()})
+
+    def by_option(self) -> dict[str, float]:
+        """Seconds by the option's name, for metrics and summaries."""
+        return {option: getattr(self, field) for option, field in _OPTIONS.items()}
+
+
+_OPTIONS = {
+    "grace-period": "grace_s",
+    "app-stop-time": "app_stop_s",
+    "drain-timeout": "budget_s",
+    "propagation-delay": "floor_s",
+    "quiet-period": "quiet_s",
+    "quiet-limit": "quiet_limit_s",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,13 +70,16 @@ class Log:
         self.error(str(context.get("message", "unhandled error")), context.get("exception"))
 
     def termination(self, summary: Summary) -> None:
-        """Leave the drain's summary where `kubectl describe pod` shows it (the container's termination message)."""
+        """Leave the drain's summary where `kubectl describe pod` shows it (the container's termination message).
+
+        First a sentence for people, then the advice if there is any, last the facts as JSON: for `drainproxy advise`.
+        """
         chosen = self._config.termination_log
         path = Path(chosen) if chosen else TERMINATION_LOG
         if not chosen and not path.exists():
             return
         try:
-            path.write_text(sentence(summary) + "\n", encoding="utf-8")
+            path.write_text(termination_message(summary), encoding="utf-8")
         except OSError as error:
             self.warning("termination log not written", path=path, reason=error.strerror)
 
@@ -88,6 +91,14 @@ class Log:
         logger = logging.getLogger("drainproxy.access")
         logger.setLevel(logging.INFO)  # the option asks for these lines, whatever --log-level says
         return Tee(observer, AccessLog(option, lambda fields: logger.info("request", extra={"fields": fields})))
+
+
+def termination_message(summary: Summary) -> str:
+    """One line each: what happened, what to do about it, and the facts. The kubelet keeps 4096 bytes of it."""
+    advice = summary["advice"]
+    facts = {name: value for name, value in summary.items() if name != "advice"}
+    lines = [sentence(summary), *([f"advice: {advice}"] if advice else []), json.dumps(facts, separators=(",", ":"))]
+    return "\n".join(lines) + "\n"
 
 
 def configure(config: Config) -> Log:

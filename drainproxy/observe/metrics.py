@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from drainproxy import __version__
 from drainproxy.config.options import Config
+from drainproxy.drain.advice import Times
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import LATE, Outcome, Phase, State, Trigger
 from drainproxy.observe.observer import Side
@@ -192,21 +193,9 @@ def _last_arrival_s(now: Snapshot) -> float:
     return 0.0 if tally.last_arrival_at is None else tally.last_arrival_at - schedule.started_at
 
 
-def _settings(now: Snapshot) -> Iterator[Sample]:
-    for flag, seconds in shown_settings(now.process.config).items():
-        yield (flag,), seconds
-
-
-def shown_settings(config: Config) -> dict[str, float]:
-    """The options that decide how a drain goes, seconds."""
-    return {
-        "grace-period": config.grace_period_s,
-        "app-stop-time": config.app_stop_time_s,
-        "drain-timeout": config.budget_s,
-        "propagation-delay": config.propagation_delay_s,
-        "quiet-period": config.quiet_period_s,
-        "quiet-limit": config.quiet_limit_s,
-    }
+def _times(now: Snapshot) -> Iterator[Sample]:
+    for name, seconds in Times.of(now.process.config).by_option().items():
+        yield (name,), seconds
 
 
 def _kinds(counted: Counter[Kind]) -> Iterator[Sample]:
@@ -340,8 +329,8 @@ METRICS = (
         "drainproxy_config_seconds",
         "gauge",
         "The options that decide how a drain goes, as they are in force.",
-        {"option": _values(*shown_settings(Config()))},
-        _settings,
+        {"option": _values(*Times.of(Config()).by_option())},
+        _times,
     ),
     Metric(
         "drainproxy_drain_arrivals_total",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, cast
 from drainproxy import __version__
 from drainproxy.config.loading import effective
 from drainproxy.config.values import show_duration
+from drainproxy.drain.advice import Drain, Times, hint
 from drainproxy.drain.ledger import Kind, Tally
 from drainproxy.drain.phase import Outcome
 
@@ -95,6 +96,10 @@ class Summary(DrainBlock):
     """A drain that has ended: what `/drain` answers, and what the log and the termination message say."""
 
     why: str
+    times: dict[str, float]
+    """The options that decided how it went, seconds by name: each summary can be read without the others."""
+    advice: str | None
+    """What its numbers call for, on one line."""
 
 
 def status(process: Process) -> dict[str, object]:
@@ -135,7 +140,7 @@ def drain_block(process: Process) -> DrainBlock | None:
         last = process.last_drain
         if last is None:
             return None
-        return cast("DrainBlock", {key: value for key, value in last.items() if key != "why"})
+        return cast("DrainBlock", {key: value for key, value in last.items() if key in DrainBlock.__annotations__})
     end_at = process.now() if machine.drained_at is None else machine.drained_at
     elapsed_s = end_at - machine.schedule.started_at
     return _block(process, machine.trigger, machine.outcome, machine.schedule, machine.schedule.started_at, elapsed_s)
@@ -146,7 +151,26 @@ def drain_summary(process: Process, finish: Finish) -> Summary:
     schedule = process.machine.schedule
     started_at = process.now() - finish.duration_s if schedule is None else schedule.started_at
     block = _block(process, finish.trigger, finish.outcome, schedule, started_at, finish.duration_s)
-    return {**block, "why": finish.why}
+    times = Times.of(process.config)
+    return {**block, "why": finish.why, "times": times.by_option(), "advice": _advice(block, times)}
+
+
+def _advice(block: DrainBlock, times: Times) -> str | None:
+    """The hint for a drain that ended; one that was called off tells nothing."""
+    outcome = block["outcome"]
+    if outcome is None or outcome == Outcome.RESUMED.value:
+        return None
+    return hint(
+        Drain(
+            times=times,
+            outcome=outcome,
+            elapsed_s=block["elapsed_s"],
+            late=block["late"],
+            last_arrival_s=block["last_arrival_s"],
+            arrivals=block["arrivals"],
+            cut=block["aborted"],
+        )
+    )
 
 
 def _block(

@@ -37,6 +37,8 @@ SUMMARY = {
     "aborted": 0,
     "outcome": "clean",
     "why": "nothing was in flight",
+    "times": {},
+    "advice": None,
 }
 
 

@@ -34,7 +34,8 @@ def of(setting: Setting, *drains: Drain) -> Advice:
 
 
 def test_the_settings_are_those_of_the_process() -> None:
-    assert Times(floor_s=5, quiet_s=1, budget_s=24, grace_s=30) == TIMES
+    assert Times(grace_s=30, app_stop_s=5, budget_s=24, floor_s=5, quiet_s=1, quiet_limit_s=10) == TIMES
+    assert Times.read(TIMES.by_option()) == TIMES
 
 
 # A single drain.
@@ -133,7 +134,9 @@ def test_the_latest_drain_says_what_is_set_now() -> None:
 drains = st.builds(
     Drain,
     times=st.builds(
-        lambda floor, quiet, more, stop: Times(floor, quiet, floor + quiet + more, floor + quiet + more + stop),
+        lambda floor, quiet, more, stop: Times(
+            floor + quiet + more + stop, stop, floor + quiet + more, floor, quiet, 10 * quiet
+        ),
         st.floats(0, 120),
         st.floats(0.1, 10),
         st.floats(0, 300),

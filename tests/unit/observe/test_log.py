@@ -19,7 +19,17 @@ from drainproxy.config.options import Config
 from drainproxy.config.values import AccessLog as AccessLogOption
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import Trigger
-from drainproxy.observe.log import MAX_LINE, AccessLog, LineHandler, Sink, Tee, as_json, as_text, configure
+from drainproxy.observe.log import (
+    MAX_LINE,
+    AccessLog,
+    LineHandler,
+    Sink,
+    Tee,
+    as_json,
+    as_text,
+    configure,
+    termination_message,
+)
 from drainproxy.observe.metrics import Meter
 from drainproxy.observe.observer import Side
 from drainproxy.protocol.reasons import Reason
@@ -239,11 +249,36 @@ def test_the_termination_message_is_the_summary(
     file = tmp_path / "termination-log"
     log, stream = configured(pipe[1], monkeypatch, termination_log=str(file))
     log.termination(summary)
-    assert file.read_text() == (
+    said, facts = file.read_text().splitlines()
+    assert said == (
         "drained cleanly after 6.0s (nothing was in flight): 0 completed, 0 cut, 0 late, nothing arrived; "
-        "trigger sigterm\n"
+        "trigger sigterm"
     )
+    assert json.loads(facts) == {name: value for name, value in summary.items() if name != "advice"}
     stream.close()
+
+
+def test_the_termination_message_says_what_to_do() -> None:
+    control = ScriptedControl()
+    held = control.open()
+    control.drain(Trigger.HTTP)
+    control.wait(25)
+    summary = control.last_drain
+    assert summary is not None
+    assert control.ledger.idle, held
+    _, advice, facts = termination_message(summary).splitlines()
+    assert advice == "advice: the deadline cut 1 request in the drain, at 24s: set grace-period to 45s"
+    assert summary["advice"] is not None
+    assert json.loads(facts)["outcome"] == "forced"
+
+
+def test_a_drain_that_was_called_off_calls_for_nothing() -> None:
+    control = ScriptedControl()
+    control.drain(Trigger.HTTP)
+    control.tick(3)
+    control.resume()
+    assert control.last_drain is not None
+    assert control.last_drain["advice"] is None
 
 
 def test_a_termination_message_that_cannot_be_written_is_only_a_warning(
