@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drainproxy.observe.status import ConnectionCounts, UpstreamView, drain_summary
+from drainproxy.observe.documents import ConnectionCounts, UpstreamView, drain_summary
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from drainproxy.net.health import HealthMonitor
     from drainproxy.net.listener import Listener
     from drainproxy.net.pool import ConnectionPool
-    from drainproxy.observe.status import Summary
+    from drainproxy.observe.documents import Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class RouteAtWork:
 
 
 class ProcessView:
-    """The process as `/status`, probes, metrics and the drain's summary see it. See observe.status.Process."""
+    """The process as `/status`, probes, metrics and the drain's summary see it. See observe.documents.Process."""
 
     def __init__(
         self,

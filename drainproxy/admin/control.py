@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Control(Protocol):
-    """What changes the process. What it tells of itself is observe.status.Process."""
+    """What changes the process. What it tells of itself is observe.documents.Process."""
 
     def drain(self, trigger: Trigger) -> None:
         """Begin the drain, or join the one that runs. Never blocks."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from drainproxy.admin.aiohttp_web import web
 from drainproxy.drain.phase import Outcome, Trigger
 from drainproxy.drain.readiness import readiness
-from drainproxy.observe.status import drain_block, status
+from drainproxy.observe.documents import drain_block, status
 from drainproxy.protocol.reasons import Reason
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from drainproxy.admin.access import Access
     from drainproxy.admin.control import Control
     from drainproxy.admin.guard import Guards
+    from drainproxy.observe.documents import Process
     from drainproxy.observe.metrics import Exposition, Meter
-    from drainproxy.observe.status import Process
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -83,8 +83,6 @@ class Endpoints:
             return _line(405, f"{request.path} takes {allowed}", {"Allow": allowed})
         return await handler(request)
 
-    # --- probes -------------------------------------------------------------------------------------------------------
-
     async def _livez(self, _: web.BaseRequest) -> web.StreamResponse:
         """That this answers is the answer: the event loop turns."""
         return _line(200, "live")
@@ -103,8 +101,6 @@ class Endpoints:
         """What the last health check saw; of several routes the first that is not well."""
         upstreams = self._process.upstreams()
         return next((each for each in upstreams if not each.healthy), upstreams[0]).reason
-
-    # --- drain --------------------------------------------------------------------------------------------------------
 
     def _allowed(self, handler: Handler) -> Handler:
         async def checked(request: web.BaseRequest) -> web.StreamResponse:
@@ -139,8 +135,6 @@ class Endpoints:
         if not self._control.resume():
             return _line(409, "SIGTERM was received: this process will end, a drain cannot be called off any more")
         return _line(200, self._process.machine.state.value)
-
-    # --- what is going on ---------------------------------------------------------------------------------------------
 
     async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
         document = status(self._process)

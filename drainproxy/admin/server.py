@@ -17,8 +17,8 @@ from drainproxy.observe.metrics import Exposition
 
 if TYPE_CHECKING:
     from drainproxy.admin.control import Control
+    from drainproxy.observe.documents import Process
     from drainproxy.observe.metrics import Meter
-    from drainproxy.observe.status import Process
 
 BACKLOG = 1024
 STOP_S = 1.0

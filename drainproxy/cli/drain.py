@@ -52,7 +52,7 @@ def command(*, no_wait: bool, as_json: bool, **flags: Any) -> None:
 
 
 def _line(summary: dict[str, Any]) -> str:
-    from drainproxy.observe.status import sentence  # noqa: PLC0415 - loaded while nothing waits for it
+    from drainproxy.observe.documents import sentence  # noqa: PLC0415 - loaded while nothing waits for it
 
     try:
         return sentence(summary)  # type: ignore[arg-type]  # what /drain answers is a Summary

@@ -13,7 +13,7 @@ import click
 
 from drainproxy.cli._admin import admin_of, admin_options
 from drainproxy.errors import AdminError
-from drainproxy.observe.status import brief
+from drainproxy.observe.documents import brief
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,9 +50,6 @@ def command(*, watch: bool, as_json: bool, **flags: Any) -> None:
         _refresh(admin, show)
     else:
         _live(admin)
-
-
-# --- looking ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +115,6 @@ def _without_totals(document: dict[str, Any]) -> dict[str, Any]:
 
 def _show_text(look: Look) -> None:
     print("\n".join(screen(look, None, rows=20)))
-
-
-# --- one screen -------------------------------------------------------------------------------------------------------
 
 
 def screen(look: Look, last: Look | None, rows: int) -> list[str]:

@@ -24,10 +24,10 @@ from drainproxy.config.values import (
     TEXT,
     UPSTREAM,
     URL_PATH,
-    AccessLog,
+    AccessLogFilter,
     Address,
-    Kind,
     Route,
+    ValueType,
     choice,
 )
 
@@ -43,7 +43,7 @@ MARGIN_S = 1.0
 class Option:
     """What a user sees of one setting. `default` is as a user writes it; `""` means the text in `unset` applies."""
 
-    kind: Kind[Any]
+    kind: ValueType[Any]
     default: str
     help: str
     why: str
@@ -54,7 +54,7 @@ class Option:
 
 
 def option(
-    kind: Kind[Any],
+    kind: ValueType[Any],
     default: str,
     help: str,  # noqa: A002 - the word the field uses
     *,
@@ -260,7 +260,7 @@ class Config:
     log_level: str = option(
         choice("debug", "info", "warning", "error"), "info", "least severe line written", group=OUTPUT
     )
-    access_log: AccessLog = option(ACCESS_LOG, "off", "which exchanges get a log line", group=OUTPUT)
+    access_log: AccessLogFilter = option(ACCESS_LOG, "off", "which exchanges get a log line", group=OUTPUT)
     termination_log: str | None = option(
         PATH,
         "",

@@ -32,8 +32,8 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-Protocol = Literal["auto", "http1", "http2", "tcp", "any"]
-PROTOCOLS: tuple[Protocol, ...] = ("auto", "http1", "http2", "tcp", "any")
+RouteProtocol = Literal["auto", "http1", "http2", "tcp", "any"]
+PROTOCOLS: tuple[RouteProtocol, ...] = ("auto", "http1", "http2", "tcp", "any")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,14 @@ class Route:
 
     listen: Address
     upstream: Address
-    protocol: Protocol = "auto"
+    protocol: RouteProtocol = "auto"
 
     def __str__(self) -> str:
         return f"{self.listen}={self.upstream},protocol={self.protocol}"
 
 
 @dataclass(frozen=True, slots=True)
-class AccessLog:
+class AccessLogFilter:
     """Which exchanges get a log line: `off`, `errors` (5xx and cut ones), `slow` (longer than `slow_s`), `all`."""
 
     mode: Literal["off", "errors", "slow", "all"] = "off"
@@ -138,7 +138,7 @@ def parse_route(text: str) -> Route:
     listen, equals, upstream = pair.partition("=")
     if not equals:
         raise ValueError(text)
-    protocol: Protocol = "auto"
+    protocol: RouteProtocol = "auto"
     for setting in settings:
         key, _, value = setting.partition("=")
         if key != "protocol" or value not in PROTOCOLS:
@@ -151,13 +151,13 @@ def _parse_readiness(text: str) -> float:
     return {"fail": 0.0, "hold": HOLD}[text] if text in ("fail", "hold") else parse_duration(text)
 
 
-def _parse_access_log(text: str) -> AccessLog:
+def _parse_access_log(text: str) -> AccessLogFilter:
     mode, colon, slow = text.partition(":")
     if mode == "slow" and colon:
-        return AccessLog("slow", parse_duration(slow))
+        return AccessLogFilter("slow", parse_duration(slow))
     if colon or mode not in ("off", "errors", "all"):
         raise ValueError(text)
-    return AccessLog(mode)  # type: ignore[arg-type]  # narrowed by the line above
+    return AccessLogFilter(mode)  # type: ignore[arg-type]  # narrowed by the line above
 
 
 def _parse_count(text: str) -> int:
@@ -167,7 +167,7 @@ def _parse_count(text: str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
+class ValueType(Generic[T]):
     """A kind of value: `parse` reads what a user wrote (ValueError if it cannot), `show` writes it back."""
 
     metavar: str
@@ -176,42 +176,44 @@ class Kind(Generic[T]):
     show: Callable[[T], str] = str
 
 
-DURATION = Kind("DURATION", "a duration such as 500ms, 5s, 1m30s or a number of seconds", parse_duration, show_duration)
-SIZE = Kind("SIZE", "a size such as 64KiB, 1MiB or a number of bytes", parse_size, show_size)
-COUNT = Kind("N", "a whole number, at least 1", _parse_count)
-LISTEN = Kind("ADDRESS", "host:port, :port, [v6]:port or unix:/path.sock", parse_address)
-UPSTREAM = Kind("ADDRESS", "host:port, [v6]:port or unix:/path.sock", parse_upstream)
-ROUTE = Kind(
+DURATION = ValueType(
+    "DURATION", "a duration such as 500ms, 5s, 1m30s or a number of seconds", parse_duration, show_duration
+)
+SIZE = ValueType("SIZE", "a size such as 64KiB, 1MiB or a number of bytes", parse_size, show_size)
+COUNT = ValueType("N", "a whole number, at least 1", _parse_count)
+LISTEN = ValueType("ADDRESS", "host:port, :port, [v6]:port or unix:/path.sock", parse_address)
+UPSTREAM = ValueType("ADDRESS", "host:port, [v6]:port or unix:/path.sock", parse_upstream)
+ROUTE = ValueType(
     "ROUTE",
     "LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp|any], such as :9080=127.0.0.1:8080,protocol=http1",
     parse_route,
 )
-TEXT = Kind("TEXT", "text", str)
-PATH = Kind("FILE", "a file's path", str)
-URL_PATH = Kind(
+TEXT = ValueType("TEXT", "text", str)
+PATH = ValueType("FILE", "a file's path", str)
+URL_PATH = ValueType(
     "PATH",
     "a path that begins with /, white space and others percent-encoded",
     lambda text: text if _URL_PATH.fullmatch(text) else _refuse(text),
 )
-HOST_NAME = Kind(
+HOST_NAME = ValueType(
     "NAME",
     "a host name without a port, such as drainproxy.shop.svc",
     lambda text: text if _HOST_NAME.fullmatch(text) else _refuse(text),
 )
-READINESS = Kind(
+READINESS = ValueType(
     "WHEN",
     "fail, hold or a duration",
     _parse_readiness,
     lambda seconds: "fail" if seconds == 0 else show_duration(seconds),
 )
-ACCESS_LOG = Kind("WHICH", "off, errors, slow:DURATION or all", _parse_access_log)
+ACCESS_LOG = ValueType("WHICH", "off, errors, slow:DURATION or all", _parse_access_log)
 
 
 def _refuse(text: str) -> str:
     raise ValueError(text)
 
 
-def choice(*words: str) -> Kind[str]:
+def choice(*words: str) -> ValueType[str]:
     """One of `words`."""
     listed = ", ".join(words[:-1]) + f" or {words[-1]}"
-    return Kind("|".join(words), listed, lambda text: text if text in words else _refuse(text))
+    return ValueType("|".join(words), listed, lambda text: text if text in words else _refuse(text))

@@ -85,8 +85,6 @@ class DrainMachine:
         self._scraped = False
         self._calling_off: str | None = None
 
-    # --- facts --------------------------------------------------------------------------------------------------------
-
     def upstream(self, *, reachable: bool, healthy: bool, gate: str | None) -> None:
         """The app was looked at: `reachable` (a connect succeeds), `healthy` (its health check passes).
 
@@ -159,8 +157,6 @@ class DrainMachine:
     def scraped(self) -> None:
         """`/metrics` was read."""
         self._scraped = self.phase is Phase.DRAINED
-
-    # --- what follows from them ---------------------------------------------------------------------------------------
 
     @property
     def state(self) -> State:

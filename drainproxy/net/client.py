@@ -175,10 +175,10 @@ class ClientConnection(asyncio.Protocol):
     def _count_down(self, size: int) -> None:
         self.sent += size
 
-    def connect(self, *, fresh: bool, careful: bool) -> UpstreamConnection | None:
-        upstream = None if fresh else self._route.pool.take(validate=careful)
+    def connect(self, *, fresh: bool, validate: bool) -> UpstreamConnection | None:
+        upstream = None if fresh else self._route.pool.take(validate=validate)
         if upstream is None:
-            self._route.dialler.want(self, fresh=fresh, validate=careful)
+            self._route.dialler.want(self, fresh=fresh, validate=validate)
         else:
             upstream.lend(self.pair)
         return upstream

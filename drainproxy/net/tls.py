@@ -17,12 +17,12 @@ from drainproxy.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from drainproxy.config.values import Protocol
+    from drainproxy.config.values import RouteProtocol
 
 LOOK_S = 2.0
 """Between two looks at the files: two system calls each."""
 
-ALPN: dict[Protocol, tuple[str, ...]] = {
+ALPN: dict[RouteProtocol, tuple[str, ...]] = {
     "auto": ("http/1.1",),
     "http1": ("http/1.1",),
     "http2": ("h2",),
@@ -41,7 +41,7 @@ class Tls:
         self._cert = cert
         self._key = key
         self._stamp: Stamp = ()
-        self._current: dict[Protocol, ssl.SSLContext] = {}
+        self._current: dict[RouteProtocol, ssl.SSLContext] = {}
 
     def load(self) -> None:
         """Read the files. Raises ConfigError, and then what was there before stays."""
@@ -54,7 +54,7 @@ class Tls:
                 return
         raise ConfigError("--tls-cert", self._cert, "a file that is not being written all the time")
 
-    def context(self, protocol: Protocol) -> ssl.SSLContext:
+    def context(self, protocol: RouteProtocol) -> ssl.SSLContext:
         """What a listener needs for a route of this protocol. Every connection gets the newest certificate."""
         front = self._read(protocol)
 
@@ -89,7 +89,7 @@ class Tls:
             found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
         return tuple(found)
 
-    def _read(self, protocol: Protocol) -> ssl.SSLContext:
+    def _read(self, protocol: RouteProtocol) -> ssl.SSLContext:
         self._check("--tls-cert", self._cert, "CERTIFICATE-----")
         self._check("--tls-key", self._key, "PRIVATE KEY-----")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -18,16 +18,16 @@ from os import write
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.observe.status import sentence
+from drainproxy.observe.documents import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from drainproxy.config.options import Config
-    from drainproxy.config.values import AccessLog as AccessLogOption
+    from drainproxy.config.values import AccessLogFilter
     from drainproxy.drain.ledger import Work
+    from drainproxy.observe.documents import Summary
     from drainproxy.observe.observer import Observer, Side
-    from drainproxy.observe.status import Summary
     from drainproxy.protocol.reasons import Reason
 
 MAX_LINE = 4096
@@ -113,9 +113,6 @@ def configure(config: Config) -> Log:
     log = Log(config)
     log.set_level(config.log_level)
     return log
-
-
-# --- lines ------------------------------------------------------------------------------------------------------------
 
 
 class Sink:
@@ -234,18 +231,14 @@ def _visible(text: str) -> str:
     return text if text.isprintable() else json.dumps(text)[1:-1]
 
 
-# --- exchanges --------------------------------------------------------------------------------------------------------
-
-
 class AccessLog:
     """A line for each exchange that `--access-log` asks for."""
 
-    def __init__(self, option: AccessLogOption, put: Callable[[dict[str, object]], None]) -> None:
+    def __init__(self, option: AccessLogFilter, put: Callable[[dict[str, object]], None]) -> None:
         self._option = option
         self._put = put
 
     def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
-        """See Observer."""
         match self._option.mode:
             case "errors" if completed and 0 < status < SERVER_ERROR:
                 return
@@ -272,30 +265,23 @@ class Tee:
         self._access = access
 
     def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
-        """See Observer."""
         self._first.exchange(work, status, duration_s, completed=completed)
         self._access.exchange(work, status, duration_s, completed=completed)
 
     def opened(self, side: Side) -> None:
-        """See Observer."""
         self._first.opened(side)
 
     def closed(self, side: Side) -> None:
-        """See Observer."""
         self._first.closed(side)
 
     def transferred(self, received: int, sent: int) -> None:
-        """See Observer."""
         self._first.transferred(received, sent)
 
     def rejected(self, reason: Reason) -> None:
-        """See Observer."""
         self._first.rejected(reason)
 
     def upstream_error(self, reason: Reason) -> None:
-        """See Observer."""
         self._first.upstream_error(reason)
 
     def retried(self) -> None:
-        """See Observer."""
         self._first.retried()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
     from drainproxy.drain.ledger import Tally, Work
-    from drainproxy.observe.status import ConnectionCounts, Process
+    from drainproxy.observe.documents import ConnectionCounts, Process
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 OTHER = "other"
@@ -69,33 +69,27 @@ class Meter:
         self.drain_duration_s = 0.0
 
     def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
-        """See Observer."""
         self.codes.get(work.method, self._other)[status] += 1
         self.durations[bisect_left(BUCKETS, duration_s)] += 1
         self.duration_s += duration_s
 
     def opened(self, side: Side) -> None:
-        """See Observer."""
         self.connections[side] += 1
 
     def closed(self, side: Side) -> None:
-        """See Observer. Open connections are counted where they are kept."""
+        """Open connections are counted where they are kept."""
 
     def transferred(self, received: int, sent: int) -> None:
-        """See Observer."""
         self.received += received
         self.sent += sent
 
     def rejected(self, reason: Reason) -> None:
-        """See Observer."""
         self.rejections[reason] += 1
 
     def upstream_error(self, reason: Reason) -> None:
-        """See Observer."""
         self.upstream_errors[reason] += 1
 
     def retried(self) -> None:
-        """See Observer."""
         self.retries += 1
 
     def drain_finished(self, trigger: Trigger, outcome: Outcome, duration_s: float) -> None:
@@ -107,9 +101,6 @@ class Meter:
     def requests(self) -> int:
         """Requests, answered or not."""
         return sum(self.durations)
-
-
-# --- the metrics ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,9 +361,6 @@ METRICS = (
 )
 
 
-# --- exposition -------------------------------------------------------------------------------------------------------
-
-
 class _Current(Collector):
     """Reads everything when prometheus_client collects."""
 
@@ -382,7 +370,6 @@ class _Current(Collector):
         self._openmetrics = openmetrics
 
     def collect(self) -> Iterator[Family]:
-        """See prometheus_client."""
         now = Snapshot.of(self._process, self._meter)
         return (_family(metric, now, openmetrics=self._openmetrics) for metric in METRICS)
 

@@ -63,14 +63,12 @@ class Length:
         self.done = self.payload == self._size
 
     def feed(self, data: bytes, start: int) -> int:
-        """See Framing."""
         end = min(len(data), start + self._size - self.payload)
         self.payload += end - start
         self.done = self.payload == self._size
         return end
 
     def end(self) -> bool:
-        """See Framing."""
         return self.done
 
 
@@ -84,12 +82,10 @@ class UntilClose:
         self.done = False
 
     def feed(self, data: bytes, start: int) -> int:
-        """See Framing."""
         self.payload += len(data) - start
         return len(data)
 
     def end(self) -> bool:
-        """See Framing."""
         self.done = True
         return True
 
@@ -121,7 +117,6 @@ class Chunked:
         self._trailers_left = max_trailers
 
     def feed(self, data: bytes, start: int) -> int:
-        """See Framing."""
         self.spans.clear()
         size = len(data)
         while start < size and not self.done:
@@ -137,7 +132,6 @@ class Chunked:
         return start
 
     def end(self) -> bool:
-        """See Framing."""
         return self.done
 
     def _data(self, data: bytes, start: int) -> int:

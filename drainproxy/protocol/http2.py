@@ -1,7 +1,7 @@
 """What does an HTTP/2 frame say without its payload? Headers of frames, the rules they obey, and frames of our own.
 
-RFC 9113. One `Lane` follows the frames of one direction. It knows where a frame of ours may stand, and which frames
-break the protocol so that they must not be let through. HPACK is never read: it stays between the two ends.
+RFC 9113. One `FrameReader` follows the frames of one direction. It knows where a frame of ours may stand, and which
+frames break the protocol so that they must not be let through. HPACK is never read: it stays between the two ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEFAULT_FRAME_SIZE = 16 * 1024
 MAX_FRAME_SIZE = (1 << 24) - 1
 MAX_CONTINUATIONS = 64
 """CONTINUATION frames of one header block (CVE-2024-27316: a block that never ends)."""
-TRIFLES = (10_000, 1_000.0)
+EMPTY_FRAMES = (10_000, 1_000.0)
 """Frames of one end that carry nothing: at once, and a second (CVE-2019-9512, -9515, -9518)."""
 
 unpack_header = struct.Struct(">IBi").unpack_from
@@ -46,9 +46,6 @@ _EXACT_SIZE = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _SETTING = struct.Struct(">HI")
 
 
-# --- frames of our own ------------------------------------------------------------------------------------------------
-
-
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """A whole frame."""
     return struct.pack(">IBI", len(payload) << 8 | kind, flags, stream) + payload
@@ -72,9 +69,6 @@ def ping(opaque: bytes) -> bytes:
 
 EMPTY_SETTINGS = frame(SETTINGS, 0, 0, b"")
 """What a server must have sent before anything else."""
-
-
-# --- frames of others -------------------------------------------------------------------------------------------------
 
 
 def max_frame_size(payload: bytes) -> int | None:
@@ -101,7 +95,7 @@ def ends_at_goaway(payload: bytes) -> bool:
     )
 
 
-class Allowance:
+class TokenBucket:
     """How often may something happen? `burst` times at once, `per_s` times a second in the long run."""
 
     __slots__ = ("_burst", "_left", "_per_s", "_seen_at")
@@ -112,14 +106,14 @@ class Allowance:
         self._left = float(burst)
         self._seen_at = 0.0
 
-    def spend(self, now: float) -> bool:
+    def take(self, now: float) -> bool:
         """It happens (`now`: seconds on the caller's clock). False: too often."""
         self._left = min(self._burst, self._left + (now - self._seen_at) * self._per_s) - 1
         self._seen_at = now
         return self._left >= 0
 
 
-class Lane:
+class FrameReader:
     """The frames of one direction, whole or cut anywhere. The reader of the frames keeps the fields.
 
     `skip`: bytes of a begun frame's payload that are still to come. `held`: the beginning of a frame that is not passed
@@ -128,8 +122,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_block_size", "_continuations", "_frame_size", "_max_block", "begun", "block", "ending", "held", "skip",
-        "trifles", "usual",
+        "_block_size", "_continuations", "_frame_size", "_max_block", "begun", "block", "empty_frames", "ending",
+        "held", "skip", "usual",
     )  # fmt: skip
 
     def __init__(self, max_block: int) -> None:
@@ -142,7 +136,7 @@ class Lane:
         self.block = 0
         self.ending = 0
         self.begun = False  # SETTINGS, which is the first frame of either end, has passed
-        self.trifles = Allowance(*TRIFLES)
+        self.empty_frames = TokenBucket(*EMPTY_FRAMES)
         self.usual = -1  # frames with a larger first word, (length << 8 | type), need a closer look
 
     @property

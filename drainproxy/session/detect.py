@@ -40,14 +40,12 @@ class DetectSession:
 
     @property
     def idle(self) -> bool:
-        """See Session."""
         return not self._seen
 
     def start(self) -> None:
-        """See Session."""
+        """Nothing is done before bytes have come."""
 
     def client_bytes(self, data: bytes) -> None:
-        """See Session."""
         seen = self._seen + data
         if seen.startswith(PREFACE):
             http2 = Http2Session(self._client, self._config, self._forwarding, self._phase)
@@ -69,30 +67,24 @@ class DetectSession:
             http1.client_bytes(seen)
 
     def client_eof(self) -> None:
-        """See Session."""
         self._client.close()
 
     def client_gone(self) -> None:
-        """See Session."""
+        """Nothing had begun."""
 
     def upstream_ready(self, upstream: Upstream) -> None:
-        """See Session."""
         raise AssertionError("nothing asks for a connection before the protocol is known")
 
     def upstream_refused(self, reason: Reason) -> None:
-        """See Session."""
         raise AssertionError("nothing asks for a connection before the protocol is known")
 
     def upstream_bytes(self, data: bytes) -> None:
-        """See Session."""
         raise AssertionError("there is no connection to the app yet")
 
     def upstream_closed(self, *, clean: bool) -> None:
-        """See Session."""
         raise AssertionError("there is no connection to the app yet")
 
     def timed_out(self, what: Wait) -> None:
-        """See Session."""
         if what is Wait.IDLE:
             self.wind_down()
         else:
@@ -100,10 +92,8 @@ class DetectSession:
             self._client.close()
 
     def enter(self, phase: Phase) -> None:
-        """See Session."""
         self._phase = phase
 
     def wind_down(self) -> None:
-        """See Session."""
         if self.idle:
             self._client.close_if_silent()

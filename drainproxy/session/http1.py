@@ -39,7 +39,7 @@ WORTH_PASSING_DOWN = 2 * 1024 * 1024
 read: downloads of 1 MiB 523 and 465, of 4 MiB 405 and 510, of 16 MiB 380 and 745; uploads of 1 MiB 217 and 502."""
 
 
-class Ask(Enum):
+class RequestState(Enum):
     """The request side."""
 
     IDLE = "between requests"
@@ -49,7 +49,7 @@ class Ask(Enum):
     CLOSED = "nothing more is read"
 
 
-class Answer(Enum):
+class ResponseState(Enum):
     """The response side."""
 
     NONE = "nothing to answer"
@@ -59,8 +59,8 @@ class Answer(Enum):
 
 
 # Members as globals: looking one up through its class costs 0.13 µs on CPython 3.11, some twenty times a request.
-_IDLE, _HEAD, _BODY, _SENT, _CLOSED = Ask
-_NONE, _DIALLING, _WAITING, _ANSWERING = Answer
+_IDLE, _HEAD, _BODY, _SENT, _CLOSED = RequestState
+_NONE, _DIALLING, _WAITING, _ANSWERING = ResponseState
 _SERVING, _FORCING, _RESPONSE = Phase.SERVING, Phase.FORCING, Wait.RESPONSE
 
 _CLOSE = b"Connection: close\r\n"
@@ -75,8 +75,9 @@ class Http1Session:
     """The conversation on one client connection. See Session for the contract."""
 
     __slots__ = (
-        "_answer", "_answer_body", "_ask", "_ask_body", "_client", "_closing", "_config", "_eof", "_forwarding",
-        "_outgoing", "_partial", "_pending", "_phase", "_request", "_retriable", "_reusable", "_status", "_upstream",
+        "_client", "_closing", "_config", "_eof", "_forwarding", "_outgoing", "_partial", "_pending", "_phase",
+        "_request", "_request_body", "_request_state", "_response_body", "_response_state", "_retriable", "_reusable",
+        "_status", "_upstream",
     )  # fmt: skip
 
     half_closes = False
@@ -86,12 +87,12 @@ class Http1Session:
         self._config = config
         self._forwarding = forwarding
         self._phase = phase
-        self._ask = _IDLE
-        self._answer = _NONE
+        self._request_state = _IDLE
+        self._response_state = _NONE
         self._upstream: Upstream | None = None
         self._request: RequestHead | None = None
-        self._ask_body: Framing | None = None
-        self._answer_body: Framing | None = None
+        self._request_body: Framing | None = None
+        self._response_body: Framing | None = None
         self._pending = b""  # bytes of a head that is not complete, or of further requests
         self._partial = b""  # bytes of a response head that is not complete
         self._outgoing = b""  # what the app must get once there is a connection, or again on a retry
@@ -102,28 +103,24 @@ class Http1Session:
         self._status = 0  # of the response, once its head was sent to the client
 
     def __repr__(self) -> str:
-        return f"<Http1Session {self._ask.name} {self._answer.name} {self._phase.name}>"
+        return f"<Http1Session {self._request_state.name} {self._response_state.name} {self._phase.name}>"
 
     @property
     def idle(self) -> bool:
-        """See Session."""
-        return self._ask is _IDLE and self._answer is _NONE
-
-    # --- from the client ----------------------------------------------------------------------------------------------
+        return self._request_state is _IDLE and self._response_state is _NONE
 
     def start(self) -> None:
-        """See Session."""
+        """Nothing is done before a request has come."""
 
     def client_bytes(self, data: bytes) -> None:
-        """See Session."""
-        ask = self._ask
-        if ask is _IDLE:
+        state = self._request_state
+        if state is _IDLE:
             self._read_head(data)
-        elif ask is _BODY:
+        elif state is _BODY:
             self._read_body(data)
-        elif ask is _HEAD:
+        elif state is _HEAD:
             self._read_more_head(data)
-        elif ask is _SENT:
+        elif state is _SENT:
             self._pending += data
             if len(self._pending) > MAX_PENDING:
                 self._client.hold(Hold.PIPELINE)
@@ -132,7 +129,7 @@ class Http1Session:
         if data[:1] == b"\r":  # RFC 9112 §2.2: empty lines before a request are tolerated
             data = _EMPTY_LINES.sub(b"", data, 1)
             if not data:
-                self._ask = _IDLE
+                self._request_state = _IDLE
                 self._client.wait(Wait.IDLE)
                 return
         try:
@@ -144,7 +141,7 @@ class Http1Session:
             self._begin(head, data)
         else:
             self._pending = data
-            self._ask = _HEAD
+            self._request_state = _HEAD
             self._client.wait(Wait.HEADER)
 
     def _read_more_head(self, data: bytes) -> None:
@@ -160,7 +157,7 @@ class Http1Session:
         client = self._client
         self._request = head
         client.begin(head.method, head.target, is_work=not head.is_probe)
-        self._answer = _DIALLING
+        self._response_state = _DIALLING
         self._status = 0
         self._closing = head.close
         if head.method == b"CONNECT":
@@ -176,15 +173,15 @@ class Http1Session:
             self._retriable = False
         else:
             stop = head.end
-            self._ask = _SENT
+            self._request_state = _SENT
             self._retriable = head.replayable
             if len(data) != stop:
                 self._pending = data[stop:]
         self._outgoing = head.forward(self._forwarding, stop)
-        upstream = client.connect(fresh=False, careful=not self._retriable)
+        upstream = client.connect(fresh=False, validate=not self._retriable)
         if upstream is not None:
             self._send(upstream)
-        elif self._ask is _BODY:
+        elif self._request_state is _BODY:
             client.hold(Hold.DIALLING)
 
     def _open_body(self, head: RequestHead, data: bytes) -> int:
@@ -193,9 +190,9 @@ class Http1Session:
         if limit and (head.length or 0) > limit:
             self._reject(Reason.BODY_TOO_LARGE)
             return -1
-        self._ask = _BODY
-        self._ask_body = head.framing(self._config.max_header_size)
-        return self._follow_body(self._ask_body, data, head.end)
+        self._request_state = _BODY
+        self._request_body = head.framing(self._config.max_header_size)
+        return self._follow_body(self._request_body, data, head.end)
 
     def _follow_body(self, body: Framing, data: bytes, start: int) -> int:
         try:
@@ -207,16 +204,16 @@ class Http1Session:
             self._break_off(Reason.BODY_TOO_LARGE)
             return -1
         if body.done:
-            self._ask = _SENT
-            self._ask_body = None
+            self._request_state = _SENT
+            self._request_body = None
             if stop != len(data):
                 self._pending = data[stop:]
         return stop
 
     def _read_body(self, data: bytes) -> None:
         """More of the request's body, and perhaps of what follows it."""
-        assert self._ask_body is not None, "a body is being read"
-        stop = self._follow_body(self._ask_body, data, 0)
+        assert self._request_body is not None, "a body is being read"
+        stop = self._follow_body(self._request_body, data, 0)
         if stop < 0:
             return
         part = data if stop == len(data) else data[:stop]
@@ -224,68 +221,61 @@ class Http1Session:
             self._outgoing += part
             return
         self._upstream.write(part)
-        if self._ask is _SENT and self._answer is _WAITING:
+        if self._request_state is _SENT and self._response_state is _WAITING:
             self._client.wait(_RESPONSE)
 
     def _passed_up(self, size: int) -> None:
-        """See Passed."""
-        body = self._ask_body
+        body = self._request_body
         assert isinstance(body, Length), "it was offered"
         body.skip(size)
         if body.done:
-            self._ask = _SENT
-            self._ask_body = None
-            if self._answer is _WAITING:
+            self._request_state = _SENT
+            self._request_body = None
+            if self._response_state is _WAITING:
                 self._client.wait(_RESPONSE)
 
     def client_eof(self) -> None:
-        """See Session. A client that has sent its request may half-close and still read the answer (RFC 9112 §9.6)."""
+        """A client that has sent its request may half-close and still read the answer (RFC 9112 §9.6)."""
         self._eof = True
-        if self._ask is _BODY:
+        if self._request_state is _BODY:
             self._break_off(Reason.INCOMPLETE_BODY)
-        elif self._ask is not _SENT:
-            self._ask = _CLOSED
+        elif self._request_state is not _SENT:
+            self._request_state = _CLOSED
             self._client.close()
         elif self._upstream is not None and not self._pending:
             self._reusable = False
             self._upstream.write_eof()  # the app sees what it would see without us
 
     def client_gone(self) -> None:
-        """See Session."""
-        self._ask = _CLOSED
+        self._request_state = _CLOSED
         self._give_up(completed=False)
 
-    # --- from the app -------------------------------------------------------------------------------------------------
-
     def upstream_ready(self, upstream: Upstream) -> None:
-        """See Session."""
         self._client.unhold(Hold.DIALLING)
         self._send(upstream)
 
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._answer = _WAITING
+        self._response_state = _WAITING
         upstream.write(self._outgoing)
         self._retriable = self._retriable and upstream.reused
         if not self._retriable:
             self._outgoing = b""
-        if self._ask is _SENT:
+        if self._request_state is _SENT:
             self._client.wait(_RESPONSE)
             if self._eof and not self._pending:
                 upstream.write_eof()
             return
-        body, request = self._ask_body, self._request
+        body, request = self._request_body, self._request
         if isinstance(body, Length) and body.left >= WORTH_PASSING_UP and request is not None and not request.upgrade:
             self._client.pass_up(body.left, self._passed_up)
 
     def upstream_refused(self, reason: Reason) -> None:
-        """See Session."""
         self._client.upstream_error(reason)
         self._answer_ourselves(Reason.APP_UNAVAILABLE)
 
     def upstream_bytes(self, data: bytes) -> None:
-        """See Session."""
-        if self._answer is _WAITING:
+        if self._response_state is _WAITING:
             if self._partial:
                 data = self._partial + data
             self._read_response_head(data)
@@ -327,7 +317,7 @@ class Http1Session:
         """The final head has come, and often the whole body with it."""
         request = self._request
         assert request is not None, "a response belongs to a request"
-        self._answer = _ANSWERING
+        self._response_state = _ANSWERING
         self._status = head.status
         length = head.length
         self._reusable = not head.close and not self._eof
@@ -343,7 +333,7 @@ class Http1Session:
             self._client.write(head.forward(connection, size))
             self._end_response(poisoned=False)
         else:
-            self._answer_body = head.framing(self._config.max_header_size, decode=decode)
+            self._response_body = head.framing(self._config.max_header_size, decode=decode)
             self._client.write(head.forward(connection, head.end, decode=decode))
             self._client.wait(Wait.STREAM)
             if size != head.end:
@@ -360,13 +350,13 @@ class Http1Session:
         """
         if self._phase is not _SERVING and not self._pending:
             return True
-        if self._ask is _BODY:
+        if self._request_state is _BODY:
             return True
         ends_with_close = head.length is None and not (head.chunked and request.minor)
         return ends_with_close and not head.is_bodyless(request.method)
 
     def _read_response_body(self, data: bytes) -> None:
-        body = self._answer_body
+        body = self._response_body
         if body is None:
             self._cut(Reason.UNASKED_BYTES)
             return
@@ -383,20 +373,19 @@ class Http1Session:
             self._end_response(poisoned=stop != len(data))
 
     def _passed_down(self, size: int) -> None:
-        """See Passed. What the app has sent behind the body has not been seen yet."""
-        body, upstream = self._answer_body, self._upstream
+        """What the app has sent behind the body has not been seen yet."""
+        body, upstream = self._response_body, self._upstream
         assert isinstance(body, Length) and upstream is not None, "it was offered"
         body.skip(size)
         if body.done:
             self._end_response(poisoned=not upstream.is_silent())
 
     def upstream_closed(self, *, clean: bool) -> None:
-        """See Session."""
         self._upstream = None
-        if self._answer is _WAITING:
+        if self._response_state is _WAITING:
             self._answer_missing()
             return
-        body = self._answer_body
+        body = self._response_body
         if body is not None and clean and body.end():
             self._reusable = False
             self._end_response(poisoned=True)
@@ -417,8 +406,8 @@ class Http1Session:
             return
         self._retriable = False
         self._client.retried()
-        self._answer = _DIALLING
-        upstream = self._client.connect(fresh=True, careful=False)
+        self._response_state = _DIALLING
+        upstream = self._client.connect(fresh=True, validate=False)
         if upstream is not None:
             self._send(upstream)
 
@@ -449,17 +438,15 @@ class Http1Session:
         if self._eof:
             tunnel.client_eof()
 
-    # --- ends ---------------------------------------------------------------------------------------------------------
-
     def _end_response(self, *, poisoned: bool) -> None:
         """The response is complete. With the request complete, too, so is the exchange.
 
         `poisoned`: bytes that nobody asked for stand behind the response; they must not become the next one.
         """
-        if self._ask is _BODY:
-            self._ask_body = None
+        if self._request_state is _BODY:
+            self._request_body = None
             self._give_up(completed=True)
-            self._ask = _CLOSED
+            self._request_state = _CLOSED
             self._client.finish()
             return
         upstream = self._upstream
@@ -469,9 +456,9 @@ class Http1Session:
                 upstream.release()
             else:
                 upstream.discard()
-        self._answer = _NONE
-        self._answer_body = None
-        self._ask = _CLOSED if self._closing else _IDLE
+        self._response_state = _NONE
+        self._response_body = None
+        self._request_state = _CLOSED if self._closing else _IDLE
         self._client.end(self._status, completed=True)
         self._next()
 
@@ -487,9 +474,9 @@ class Http1Session:
         if self._pending:
             data, self._pending = self._pending, b""
             self._read_head(data)
-            if self._ask is not _SENT or len(self._pending) <= MAX_PENDING:
+            if self._request_state is not _SENT or len(self._pending) <= MAX_PENDING:
                 self._client.unhold(Hold.PIPELINE)
-        if self._eof and self._ask is not _SENT:
+        if self._eof and self._request_state is not _SENT:
             self.client_eof()
 
     def _give_up(self, *, completed: bool) -> None:
@@ -498,39 +485,39 @@ class Http1Session:
         self._upstream = None
         if upstream is not None:
             upstream.abort()
-        elif self._answer is _DIALLING:
+        elif self._response_state is _DIALLING:
             self._client.stop_connecting()
             self._client.unhold(Hold.DIALLING)
-        self._answer_body = None
+        self._response_body = None
         self._partial = b""
-        if self._answer is not _NONE:
-            self._answer = _NONE
+        if self._response_state is not _NONE:
+            self._response_state = _NONE
             self._client.end(self._status, completed=completed)
 
     def _answer_ourselves(self, reason: Reason, *, completed: bool = False) -> None:
-        """Answer in the app's place, end the exchange and the connection."""
+        """ResponseState in the app's place, end the exchange and the connection."""
         head_only = self._request is not None and self._request.method == b"HEAD"
         self._status = reason.status or 0
-        self._ask = _CLOSED
+        self._request_state = _CLOSED
         self._client.write(reply(reason, head_only=head_only))
         self._give_up(completed=completed)
         self._client.finish()
 
     def _reject(self, reason: Reason) -> None:
-        """Answer a request that is not let through."""
+        """ResponseState a request that is not let through."""
         self._client.rejected(reason)
         self._answer_ourselves(reason)
 
     def _refuse(self, reason: Reason) -> None:
-        """Answer what never became a request."""
+        """ResponseState what never became a request."""
         self._client.begin(b"", b"", is_work=False)
-        self._answer = _DIALLING
+        self._response_state = _DIALLING
         self._request = None
         self._reject(reason)
 
     def _break_off(self, reason: Reason) -> None:
         """The request turns out bad in its body: the app must not take what it got for the whole."""
-        if self._answer is _ANSWERING:
+        if self._response_state is _ANSWERING:
             self._client.rejected(reason)
             self._cut(None)
         else:
@@ -540,45 +527,41 @@ class Http1Session:
         """The response has begun and cannot be completed: end so that the client notices."""
         if upstream_error is not None:
             self._client.upstream_error(upstream_error)
-        ends_with_close = isinstance(self._answer_body, UntilClose) or (
-            isinstance(self._answer_body, Chunked) and self._answer_body.decoding
+        ends_with_close = isinstance(self._response_body, UntilClose) or (
+            isinstance(self._response_body, Chunked) and self._response_body.decoding
         )
-        self._ask = _CLOSED
+        self._request_state = _CLOSED
         self._give_up(completed=False)
         if ends_with_close:
             self._client.abort()
         else:
             self._client.close()
 
-    # --- time and drain -----------------------------------------------------------------------------------------------
-
     def timed_out(self, what: Wait) -> None:
-        """See Session."""
         if what is Wait.IDLE:
             self.wind_down()
-        elif what is Wait.HEADER and self._ask is _HEAD:
+        elif what is Wait.HEADER and self._request_state is _HEAD:
             self._refuse(Reason.HEADER_TIMEOUT)
-        elif self._answer is _ANSWERING:
+        elif self._response_state is _ANSWERING:
             self._cut(Reason.TIMEOUT)
-        elif self._answer is not _NONE and self._ask is _BODY:
+        elif self._response_state is not _NONE and self._request_state is _BODY:
             self._reject(Reason.BODY_TIMEOUT)
-        elif self._answer is not _NONE:
+        elif self._response_state is not _NONE:
             self._client.upstream_error(Reason.TIMEOUT)
             self._answer_ourselves(Reason.RESPONSE_TIMEOUT)
 
     def enter(self, phase: Phase) -> None:
-        """See Session."""
         self._phase = phase
         if phase is not _FORCING:
             return
-        if self._answer is _ANSWERING:
+        if self._response_state is _ANSWERING:
             self._cut(None)
-        elif self._answer is not _NONE:
+        elif self._response_state is not _NONE:
             self._reject(Reason.DRAINING)
-        elif self._ask is _HEAD:
+        elif self._request_state is _HEAD:
             self._refuse(Reason.DRAINING)
 
     def wind_down(self) -> None:
-        """See Session. An exchange that is open says `Connection: close` when it is answered."""
+        """An exchange that is open says `Connection: close` when it is answered."""
         if self.idle and self._client.close_if_silent():
-            self._ask = _CLOSED
+            self._request_state = _CLOSED

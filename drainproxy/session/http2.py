@@ -26,8 +26,8 @@ from drainproxy.protocol.http2 import (
     HEADER_SIZE,
     HEADERS,
     MAX_STREAM_ID,
-    Allowance,
-    Lane,
+    FrameReader,
+    TokenBucket,
     unpack_header,
 )
 from drainproxy.protocol.reasons import BadFrame, ErrorCode, Reason
@@ -57,7 +57,7 @@ class Departure(Enum):
     GONE = "ended"
 
 
-class Verdict(Enum):
+class FrameAction(Enum):
     """What becomes of a frame."""
 
     RELAY = "relayed"
@@ -65,7 +65,7 @@ class Verdict(Enum):
     DROP = "not relayed"
 
 
-_RELAY, _WAIT, _DROP = Verdict
+_RELAY, _WAIT, _DROP = FrameAction
 _STAYING, _DUE, _ASKED, _TOLD, _GONE = Departure
 
 
@@ -90,8 +90,8 @@ class Http2Session:
         self._phase = phase
         self._upstream: Upstream | None = None
         self._outgoing: list[bytes] | None = None  # what came while there is no connection to the app yet
-        self._up = Lane(config.max_header_size)  # from the client to the app
-        self._down = Lane(config.max_header_size)
+        self._up = FrameReader(config.max_header_size)  # from the client to the app
+        self._down = FrameReader(config.max_header_size)
         self._asking: dict[int, Work] = {}
         self._awaiting: dict[int, Work] = {}
         self._answered: dict[int, Work] = {}
@@ -103,7 +103,7 @@ class Http2Session:
         self._ends_at_goaway = False
         self._client_done = False
         self._ping = b""  # the eight bytes of our PING, until it is answered
-        self._resets = Allowance(*RESETS)
+        self._resets = TokenBucket(*RESETS)
 
     def __repr__(self) -> str:
         return f"<Http2Session {self._departure.name} {self._phase.name} open={self._open}>"
@@ -114,45 +114,40 @@ class Http2Session:
 
     @property
     def idle(self) -> bool:
-        """See Session."""
         return not (self._awaiting or self._asking or self._answered)
 
     def start(self) -> None:
         """The client's preface has come: get a connection to the app."""
         self._client.wait(Wait.IDLE)
         self._outgoing = [http2.PREFACE]
-        upstream = self._client.connect(fresh=True, careful=False)
+        upstream = self._client.connect(fresh=True, validate=False)
         if upstream is not None:
             self.upstream_ready(upstream)
         else:
             self._client.hold(Hold.DIALLING)
 
-    # --- from the client ----------------------------------------------------------------------------------------------
-
-    # The two loops are long and alike: a call more a frame would cost a tenth of what a whole request costs here.
-
+    # This loop and that of `_relay_down` are long and alike: a call more a frame is a tenth of what a request costs.
     def client_bytes(self, data: bytes) -> None:  # noqa: C901, PLR0912, PLR0915 - see above
-        """See Session."""
-        lane = self._up
-        if lane.held:
-            data = lane.held + data
-            lane.held = b""
+        frames = self._up
+        if frames.held:
+            data = frames.held + data
+            frames.held = b""
         begin, end = 0, len(data)  # of what is to be relayed
-        position = lane.skip
-        if position and lane.ending and position <= end and not lane.block:
-            self._client_ended(lane.take_ending())
+        position = frames.skip
+        if position and frames.ending and position <= end and not frames.block:
+            self._client_ended(frames.take_ending())
         last = end - HEADER_SIZE
         try:
             while position <= last:
                 word, flags, stream = unpack_header(data, position)
                 kind = word & 0xFF
                 stop = position + HEADER_SIZE + (word >> 8)
-                if kind > HEADERS or word > lane.usual or stream <= 0 or lane.block:
-                    lane.check(kind, flags, stream, word >> 8)
-                    verdict = self._client_control(kind, flags, stream, data, position, stop)
-                    if verdict is _WAIT:
+                if kind > HEADERS or word > frames.usual or stream <= 0 or frames.block:
+                    frames.check(kind, flags, stream, word >> 8)
+                    action = self._client_control(kind, flags, stream, data, position, stop)
+                    if action is _WAIT:
                         break
-                    if verdict is _DROP:
+                    if action is _DROP:
                         self._relay_up(data[begin:position])
                         begin = stop
                 if kind == HEADERS:
@@ -160,31 +155,31 @@ class Http2Session:
                         self._begin(stream, flags)
                     elif flags & END_STREAM:
                         if stop > end or not flags & END_HEADERS:
-                            lane.ending = stream
+                            frames.ending = stream
                         else:
                             self._client_ended(stream)
                     if not flags & END_HEADERS:
-                        lane.open_block(stream, word >> 8)
+                        frames.open_block(stream, word >> 8)
                         self._client.wait(Wait.HEADER)
                 elif kind == DATA:
                     if flags & END_STREAM:
                         if stop > end:
-                            lane.ending = stream
+                            frames.ending = stream
                         else:
                             self._client_ended(stream)
                     elif not word:
-                        self._count_trifle(lane)
+                        self._count_empty(frames)
                 position = stop
         except BadFrame as bad:
             self._relay_up(data[begin:position])
-            lane.skip = 0
+            frames.skip = 0
             self._misbehaved(bad, by_client=True)
             return
         if position < end:
-            lane.held = data[position:]
+            frames.held = data[position:]
             end = position
-        lane.skip = position - end
-        if begin or lane.held:
+        frames.skip = position - end
+        if begin or frames.held:
             data = data[begin:end]
         if self._outgoing is None:
             if data and self._upstream is not None:
@@ -224,7 +219,7 @@ class Http2Session:
         if work is not None:
             self._client.stream_ended(work, completed=True)
 
-    def _client_control(self, kind: int, flags: int, stream: int, data: bytes, start: int, stop: int) -> Verdict:
+    def _client_control(self, kind: int, flags: int, stream: int, data: bytes, start: int, stop: int) -> FrameAction:
         """A frame from the client that is not usual."""
         if kind == http2.CONTINUATION:
             if flags & END_HEADERS:
@@ -232,7 +227,7 @@ class Http2Session:
                 if self._up.ending and stop <= len(data):
                     self._client_ended(self._up.take_ending())
         elif kind == http2.RST_STREAM:
-            if self._reset(stream) and not self._resets.spend(self._client.now()):
+            if self._reset(stream) and not self._resets.take(self._client.now()):
                 raise BadFrame(Reason.RAPID_RESET)
         elif kind == http2.SETTINGS:
             return self._settings(self._up, self._down, flags, data, start, stop)
@@ -246,26 +241,22 @@ class Http2Session:
         elif kind == http2.PUSH_PROMISE:
             raise BadFrame(Reason.PUSH_BY_CLIENT)
         elif kind not in (HEADERS, DATA, http2.WINDOW_UPDATE):
-            self._count_trifle(self._up)
+            self._count_empty(self._up)
         return _RELAY
 
     def client_eof(self) -> None:
-        """See Session. What is open may still be answered."""
+        """What is open may still be answered."""
         self._client_done = True
         if self._upstream is not None and not self.idle:
             self._upstream.write_eof()
         self._settle()
 
     def client_gone(self) -> None:
-        """See Session."""
         self._depart(_GONE)
         self._drop_upstream(politely=self.idle)
         self._end_streams(self._client_streams())
 
-    # --- from the app -------------------------------------------------------------------------------------------------
-
     def upstream_ready(self, upstream: Upstream) -> None:
-        """See Session."""
         self._upstream = upstream
         self._client.unhold(Hold.DIALLING)
         if self._outgoing is not None:
@@ -276,70 +267,69 @@ class Http2Session:
                 upstream.write_eof()
 
     def upstream_refused(self, reason: Reason) -> None:
-        """See Session. No stream was seen by an app: a client may send each again, elsewhere."""
+        """No stream was seen by an app: a client may send each again, elsewhere."""
         self._client.upstream_error(reason)
         self._client.unhold(Hold.DIALLING)
         self._leave(Reason.APP_UNAVAILABLE)
 
     def upstream_bytes(self, data: bytes) -> None:
-        """See Session."""
-        lane = self._down
-        if self._departure is not _STAYING and 0 < lane.skip < len(data):
-            rest = data[lane.skip :]
-            self._relay_down(data[: lane.skip])  # up to a boundary: something may have to stand there
+        frames = self._down
+        if self._departure is not _STAYING and 0 < frames.skip < len(data):
+            rest = data[frames.skip :]
+            self._relay_down(data[: frames.skip])  # up to a boundary: something may have to stand there
             if self._departure is _GONE:
                 return
             data = rest
         self._relay_down(data)
 
-    def _relay_down(self, data: bytes) -> None:  # noqa: C901, PLR0912 - see above
-        lane = self._down
-        if lane.held:
-            data = lane.held + data
-            lane.held = b""
+    def _relay_down(self, data: bytes) -> None:  # noqa: C901, PLR0912 - as client_bytes
+        frames = self._down
+        if frames.held:
+            data = frames.held + data
+            frames.held = b""
         end = len(data)
-        position = lane.skip
-        if position and lane.ending and position <= end and not lane.block:
-            self._app_ended(lane.take_ending())
+        position = frames.skip
+        if position and frames.ending and position <= end and not frames.block:
+            self._app_ended(frames.take_ending())
         last = end - HEADER_SIZE
         try:
             while position <= last:
                 word, flags, stream = unpack_header(data, position)
                 kind = word & 0xFF
                 stop = position + HEADER_SIZE + (word >> 8)
-                if kind > HEADERS or word > lane.usual or stream <= 0 or lane.block:
-                    lane.check(kind, flags, stream, word >> 8)
+                if kind > HEADERS or word > frames.usual or stream <= 0 or frames.block:
+                    frames.check(kind, flags, stream, word >> 8)
                     if self._app_control(kind, flags, stream, data, position, stop) is _WAIT:
                         break
                 if kind == HEADERS:
                     if not flags & END_HEADERS:
-                        lane.open_block(stream, word >> 8)
+                        frames.open_block(stream, word >> 8)
                     if not stream & 1 and stream > self._last_pushed:
                         self._pushed(stream)
                     if flags & END_STREAM:
                         if stop > end or not flags & END_HEADERS:
-                            lane.ending = stream
+                            frames.ending = stream
                         else:
                             self._app_ended(stream)
                 elif kind == DATA:
                     if flags & END_STREAM:
                         if stop > end:
-                            lane.ending = stream
+                            frames.ending = stream
                         else:
                             self._app_ended(stream)
                     elif not word:
-                        self._count_trifle(lane)
+                        self._count_empty(frames)
                 position = stop
         except BadFrame as bad:
             self._client.write(data[:position])
-            lane.skip = 0
+            frames.skip = 0
             self._misbehaved(bad, by_client=False)
             return
         if position < end:
-            lane.held = data[position:]
+            frames.held = data[position:]
             data = data[:position]
             end = position
-        lane.skip = position - end
+        frames.skip = position - end
         if data:
             self._client.write(data)
         if self._departure is not _STAYING or self._client_done:
@@ -359,7 +349,7 @@ class Http2Session:
         self._last_pushed = stream
         self._awaiting[stream] = self._client.stream_begun()
 
-    def _app_control(self, kind: int, flags: int, stream: int, data: bytes, start: int, stop: int) -> Verdict:
+    def _app_control(self, kind: int, flags: int, stream: int, data: bytes, start: int, stop: int) -> FrameAction:
         """A frame from the app that is not usual."""
         if kind == http2.RST_STREAM:
             self._reset(stream)
@@ -376,7 +366,7 @@ class Http2Session:
             if flags & END_HEADERS and self._down.ending and stop <= len(data):
                 self._app_ended(self._down.take_ending())
         elif kind not in (HEADERS, DATA, http2.WINDOW_UPDATE):
-            self._count_trifle(self._down)
+            self._count_empty(self._down)
         return _RELAY
 
     def _app_goes(self, accepted: int) -> None:
@@ -385,7 +375,6 @@ class Http2Session:
         self._end_streams([stream for stream in self._client_streams() if stream > self._accepted])
 
     def upstream_closed(self, *, clean: bool) -> None:
-        """See Session."""
         self._upstream = None
         if self._departure is _GONE:
             return
@@ -395,19 +384,19 @@ class Http2Session:
             self._client.upstream_error(Reason.CLOSED_EARLY)
             self._leave(Reason.UPSTREAM_BROKE)
 
-    # --- both ways ----------------------------------------------------------------------------------------------------
-
-    def _settings(self, lane: Lane, other: Lane, flags: int, data: bytes, start: int, stop: int) -> Verdict:
-        """What an end says of the frames that it accepts holds for the other lane."""
+    def _settings(
+        self, frames: FrameReader, other: FrameReader, flags: int, data: bytes, start: int, stop: int
+    ) -> FrameAction:
+        """What an end says of the frames that it accepts holds for the other frames."""
         if not flags & ACK:
             if stop > len(data):
                 return _WAIT
-            if not lane.begun:
-                lane.begin()
-                if lane is self._up:
+            if not frames.begun:
+                frames.begin()
+                if frames is self._up:
                     self._ends_at_goaway = http2.ends_at_goaway(data[start + HEADER_SIZE : stop])
             other.allow(http2.max_frame_size(data[start + HEADER_SIZE : stop]) or DEFAULT_FRAME_SIZE)
-        self._count_trifle(lane)
+        self._count_empty(frames)
         return _RELAY
 
     def _reset(self, stream: int) -> bool:
@@ -420,8 +409,8 @@ class Http2Session:
                 return not answered
         return False
 
-    def _count_trifle(self, lane: Lane) -> None:
-        if not lane.trifles.spend(self._client.now()):
+    def _count_empty(self, frames: FrameReader) -> None:
+        if not frames.empty_frames.take(self._client.now()):
             raise BadFrame(Reason.FRAME_FLOOD)
 
     def _misbehaved(self, bad: BadFrame, *, by_client: bool) -> None:
@@ -434,8 +423,6 @@ class Http2Session:
         if self._upstream is not None and self._up.at_boundary:
             self._upstream.write(http2.goaway(self._last_pushed, bad.reason))
         self._leave(Reason.UPSTREAM_BAD_RESPONSE)
-
-    # --- the end ------------------------------------------------------------------------------------------------------
 
     def _settle(self) -> None:
         """Take the steps of the departure that can be taken now."""
@@ -501,10 +488,8 @@ class Http2Session:
         else:
             upstream.abort()
 
-    # --- time and drain -----------------------------------------------------------------------------------------------
-
     def timed_out(self, what: Wait) -> None:
-        """See Session. Twice idle: even our PING was not answered."""
+        """Twice idle: even our PING was not answered."""
         if what is Wait.HEADER:
             self._client.rejected(Reason.HEADER_TIMEOUT)
             self._leave(Reason.HEADER_TIMEOUT)
@@ -517,7 +502,6 @@ class Http2Session:
             self._leave(Reason.IDLE)
 
     def enter(self, phase: Phase) -> None:
-        """See Session."""
         self._phase = phase
         if phase is Phase.FORCING and not self.idle:
             self._leave(Reason.DRAIN_DEADLINE)
@@ -527,7 +511,6 @@ class Http2Session:
                 self._departure = _STAYING
 
     def wind_down(self) -> None:
-        """See Session."""
         if self._departure is _STAYING:
             self._departure = _DUE
             self._settle()

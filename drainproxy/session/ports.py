@@ -104,10 +104,10 @@ class Client(Protocol):
     def pass_down(self, size: int, passed: Passed) -> None:
         """The app's next `size` bytes are for the client as they are. They may pass unread: see Passed."""
 
-    def connect(self, *, fresh: bool, careful: bool) -> Upstream | None:
+    def connect(self, *, fresh: bool, validate: bool) -> Upstream | None:
         """A connection to the app at once, or None: then `upstream_ready` or `upstream_refused` follows.
 
-        `fresh`: not from the pool. `careful`: if from the pool, look first whether the app has closed it.
+        `fresh`: not from the pool. `validate`: if from the pool, look first whether the app has closed it.
         """
 
     def stop_connecting(self) -> None:

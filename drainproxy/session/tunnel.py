@@ -44,7 +44,6 @@ class TunnelSession:
 
     @property
     def idle(self) -> bool:
-        """See Session."""
         return not self._open
 
     @property
@@ -53,7 +52,6 @@ class TunnelSession:
         return self._open and not self._upstream_done
 
     def start(self) -> None:
-        """See Session."""
         client = self._client
         self._status = UNREAD
         client.begin(b"", b"", is_work=True)
@@ -61,23 +59,19 @@ class TunnelSession:
         client.wait(Wait.STREAM)
         if self._upstream is not None:
             return
-        upstream = client.connect(fresh=True, careful=False)
+        upstream = client.connect(fresh=True, validate=False)
         if upstream is not None:
             self._upstream = upstream
         else:
             client.hold(Hold.DIALLING)
 
-    # --- from the client ----------------------------------------------------------------------------------------------
-
     def client_bytes(self, data: bytes) -> None:
-        """See Session."""
         if self._upstream is not None:
             self._upstream.write(data)
         elif self._open:
             self._outgoing += data
 
     def client_eof(self) -> None:
-        """See Session."""
         if not self._open:
             return
         self._client_done = True
@@ -88,17 +82,13 @@ class TunnelSession:
             self._upstream.write_eof()
 
     def client_gone(self) -> None:
-        """See Session."""
         self._end(completed=self._client_done or self._upstream_done)
 
     def leave(self) -> None:
         """The client is gone, as it was asked to."""
         self._end(completed=True)
 
-    # --- from the app -------------------------------------------------------------------------------------------------
-
     def upstream_ready(self, upstream: Upstream) -> None:
-        """See Session."""
         self._upstream = upstream
         self._client.unhold(Hold.DIALLING)
         if self._outgoing:
@@ -108,19 +98,17 @@ class TunnelSession:
             upstream.write_eof()
 
     def upstream_refused(self, reason: Reason) -> None:
-        """See Session. The client sees what it would see without us: a connection that is refused or reset."""
+        """The client sees what it would see without us: a connection that is refused or reset."""
         self._client.upstream_error(reason)
         self._client.unhold(Hold.DIALLING)
         self._end(completed=False)
         self._client.abort()
 
     def upstream_bytes(self, data: bytes) -> None:
-        """See Session."""
         if self._open:
             self._client.write(data)
 
     def upstream_closed(self, *, clean: bool) -> None:
-        """See Session."""
         if not self._open:
             return
         self._upstream_done = True
@@ -134,14 +122,10 @@ class TunnelSession:
         else:
             self._client.write_eof()
 
-    # --- time and drain -----------------------------------------------------------------------------------------------
-
     def timed_out(self, what: Wait) -> None:
-        """See Session."""
         self.cut()
 
     def enter(self, phase: Phase) -> None:
-        """See Session."""
         if phase is Phase.FORCING:
             self.cut()
 
@@ -156,7 +140,7 @@ class TunnelSession:
             self._client.abort()
 
     def wind_down(self) -> None:
-        """See Session. Nobody can be asked to go in a protocol that is not known."""
+        """Nobody can be asked to go in a protocol that is not known."""
 
     def _end(self, *, completed: bool) -> None:
         if not self._open:

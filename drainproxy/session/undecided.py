@@ -57,15 +57,12 @@ class UndecidedSession:
 
     @property
     def idle(self) -> bool:
-        """See Session."""
         return not self._seen
 
     def start(self) -> None:
-        """See Session."""
-        self._client.connect(fresh=True, careful=False)
+        self._client.connect(fresh=True, validate=False)
 
     def client_bytes(self, data: bytes) -> None:
-        """See Session."""
         seen = self._seen + data
         told = seen.lstrip(_EMPTY_LINES)  # a server ignores empty lines before a request (RFC 9112 §2.2)
         if _HTTP1.match(told):
@@ -86,46 +83,40 @@ class UndecidedSession:
             self._relay(seen)
 
     def client_eof(self) -> None:
-        """See Session. It may still want to hear what the app says first."""
+        """It may still want to hear what the app says first."""
         self._relay(self._seen).client_eof()
 
     def client_gone(self) -> None:
-        """See Session."""
         self._drop_upstream()
 
     def upstream_ready(self, upstream: Upstream) -> None:
-        """See Session."""
         self._upstream = upstream
         self._dialled_at = self._client.now()
 
     def upstream_refused(self, reason: Reason) -> None:
-        """See Session."""
         self._client.upstream_error(reason)
         self._client.abort()
 
     def upstream_bytes(self, data: bytes) -> None:
-        """See Session."""
         self._relay(self._seen).upstream_bytes(data)
 
     def upstream_closed(self, *, clean: bool) -> None:
-        """See Session. Without a word: the client sees that, too, unless it has just spoken."""
+        """Without a word: the client sees that, too, unless it has just spoken."""
         self._upstream = None
         if not self._seen:
             self._client.close_if_silent()
 
     def timed_out(self, what: Wait) -> None:
-        """See Session. What began like HTTP and stopped was none."""
+        """What began like HTTP and stopped was none."""
         if what is Wait.IDLE:
             self.wind_down()
         else:
             self._relay(self._seen)
 
     def enter(self, phase: Phase) -> None:
-        """See Session."""
         self._phase = phase
 
     def wind_down(self) -> None:
-        """See Session."""
         if self.idle and self._client.close_if_silent():
             self._drop_upstream()
 

@@ -49,37 +49,30 @@ class WebSocketSession:
 
     @property
     def idle(self) -> bool:
-        """See Session."""
         return self._tunnel.idle
 
     def start(self) -> None:
-        """See Session."""
+        """The upgrade was the start."""
 
     def client_bytes(self, data: bytes) -> None:
-        """See Session."""
         self._tunnel.client_bytes(data)
 
     def client_eof(self) -> None:
-        """See Session."""
         self._tunnel.client_eof()
 
     def client_gone(self) -> None:
-        """See Session."""
         if self._farewell is Farewell.SENT:
             self._tunnel.leave()
         else:
             self._tunnel.client_gone()
 
     def upstream_ready(self, upstream: Upstream) -> None:
-        """See Session."""
         raise AssertionError("an upgraded connection asks for no other")
 
     def upstream_refused(self, reason: Reason) -> None:
-        """See Session."""
         raise AssertionError("an upgraded connection asks for no other")
 
     def upstream_bytes(self, data: bytes) -> None:
-        """See Session."""
         if self._farewell is Farewell.NONE:
             self._frames.follow(data)
             self._tunnel.upstream_bytes(data)
@@ -89,20 +82,16 @@ class WebSocketSession:
             self._say_farewell()
 
     def upstream_closed(self, *, clean: bool) -> None:
-        """See Session."""
         self._tunnel.upstream_closed(clean=clean)
 
     def timed_out(self, what: Wait) -> None:
-        """See Session."""
         self._cut()
 
     def enter(self, phase: Phase) -> None:
-        """See Session."""
         if phase is Phase.FORCING:
             self._cut()
 
     def wind_down(self) -> None:
-        """See Session."""
         if self._farewell is Farewell.NONE and not self._patient and self._may_close:
             self._farewell = Farewell.DUE
             self._say_farewell()

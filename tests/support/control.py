@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy.drain.ledger import Kind, Ledger, Work
-from drainproxy.observe.status import ConnectionCounts, UpstreamView
+from drainproxy.observe.documents import ConnectionCounts, UpstreamView
 from drainproxy.view import ProcessView, RouteAtWork
 from tests.support.process import ScriptedProcess
 

@@ -201,12 +201,12 @@ class ScriptedClient:
             raise BrokenRuleError(f"a second body is offered {way}", self.transcript)
         self.passing[way] = size, passed
 
-    def connect(self, *, fresh: bool, careful: bool) -> Upstream | None:
+    def connect(self, *, fresh: bool, validate: bool) -> Upstream | None:
         """See Client."""
         self._says("wants a fresh connection" if fresh else "wants a connection")
         if self.wanted:
             raise BrokenRuleError("a second connection was asked for", self.transcript)
-        self.asked.append((fresh, careful))
+        self.asked.append((fresh, validate))
         if fresh or not self.idle:
             self.wanted = True
             return None

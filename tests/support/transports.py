@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from drainproxy.config.values import Protocol
+    from drainproxy.config.values import RouteProtocol
     from drainproxy.drain.ledger import Work
     from drainproxy.net.pool import ConnectionPool, Waiter
     from drainproxy.observe.observer import Side
@@ -248,7 +248,7 @@ class App:
 class RouteRig:
     """A route without a loop: also the owner of its clients' connections."""
 
-    def __init__(self, protocol: Protocol = "http1", *, tls: bool = False, **options: Any) -> None:
+    def __init__(self, protocol: RouteProtocol = "http1", *, tls: bool = False, **options: Any) -> None:
         self.loop = ManualLoop()
         self.noting = Noting()
         self.ledger = Ledger()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from drainproxy.config.loading import load
 from drainproxy.config.options import ENV_PREFIX, MARGIN_S, Config, env_of, flag_of, options
-from drainproxy.config.values import Address, Protocol, Route, show_duration
+from drainproxy.config.values import Address, Route, RouteProtocol, show_duration
 from drainproxy.errors import BudgetError, ConfigError
 from drainproxy.tools.manifest.edit import Default, Named, Own
 from drainproxy.tools.manifest.objects import Path, Resource, Workload, is_native_sidecar, mapping, mappings
@@ -236,7 +236,7 @@ class PlannedRoute:
     name: str
     listen: int
     upstream: int
-    protocol: Protocol
+    protocol: RouteProtocol
 
 
 def route_env(routes: tuple[PlannedRoute, ...], admin: int) -> dict[str, str]:

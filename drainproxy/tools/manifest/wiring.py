@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.config.options import Config
-from drainproxy.config.values import PROTOCOLS, Protocol
+from drainproxy.config.values import PROTOCOLS, RouteProtocol
 from drainproxy.errors import ManifestError
 from drainproxy.tools.manifest.edit import At, Named
 from drainproxy.tools.manifest.objects import (
@@ -47,10 +47,10 @@ class AppPort:
     number: int
     name: str
     index: int | None
-    protocol: Protocol
+    protocol: RouteProtocol
 
 
-def protocol_of(name: str) -> Protocol:
+def protocol_of(name: str) -> RouteProtocol:
     """What a port's name says of its protocol; `auto` tells HTTP/1 from HTTP/2 and is right for most."""
     if _HTTP_NAME.fullmatch(name):
         return "auto"

@@ -17,7 +17,7 @@ from drainproxy.cli import cli
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Trigger
 from drainproxy.errors import AdminError, ConfigError
-from drainproxy.observe.status import status
+from drainproxy.observe.documents import status
 from tests.support.control import ScriptedControl
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def test_on_a_terminal_watch_redraws_in_place_with_rates(monkeypatch: pytest.Mon
 
 def test_the_hook_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from drainproxy.cli import cli; import drainproxy.cli.drain, drainproxy.observe.status; "
+        "import sys; from drainproxy.cli import cli; import drainproxy.cli.drain, drainproxy.observe.documents; "
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

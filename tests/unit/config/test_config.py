@@ -14,7 +14,7 @@ from drainproxy.config.loading import effective, load
 from drainproxy.config.options import MARGIN_S, Config, env_of, flag_of, options
 from drainproxy.config.values import (
     HOLD,
-    AccessLog,
+    AccessLogFilter,
     Address,
     Route,
     parse_address,
@@ -520,8 +520,8 @@ def test_no_message_shows_the_token(flags: dict[str, Any], file: dict[str, objec
 
 
 def test_an_access_log_is_shown_as_it_is_written() -> None:
-    assert [str(AccessLog(mode)) for mode in ("off", "errors", "all")] == ["off", "errors", "all"]
-    assert str(AccessLog("slow", 0.25)) == "slow:250ms"
+    assert [str(AccessLogFilter(mode)) for mode in ("off", "errors", "all")] == ["off", "errors", "all"]
+    assert str(AccessLogFilter("slow", 0.25)) == "slow:250ms"
 
 
 @pytest.mark.parametrize(

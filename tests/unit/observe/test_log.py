@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drainproxy.config.options import Config
-from drainproxy.config.values import AccessLog as AccessLogOption
+from drainproxy.config.values import AccessLogFilter
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import Trigger
 from drainproxy.observe.log import (
@@ -315,12 +315,12 @@ EXCHANGES = [
 @pytest.mark.parametrize(
     ("option", "logged"),
     [
-        (AccessLogOption("all"), EXCHANGES),
-        (AccessLogOption("errors"), EXCHANGES[3:]),
-        (AccessLogOption("slow", 1.0), EXCHANGES[1:2]),
+        (AccessLogFilter("all"), EXCHANGES),
+        (AccessLogFilter("errors"), EXCHANGES[3:]),
+        (AccessLogFilter("slow", 1.0), EXCHANGES[1:2]),
     ],
 )
-def test_the_access_log_has_what_was_asked_for(option: AccessLogOption, logged: list[tuple[int, float, bool]]) -> None:
+def test_the_access_log_has_what_was_asked_for(option: AccessLogFilter, logged: list[tuple[int, float, bool]]) -> None:
     lines: list[dict[str, object]] = []
     access = AccessLog(option, lines.append)
     for status, duration_s, completed in EXCHANGES:
@@ -338,7 +338,7 @@ def test_without_an_access_log_nothing_more_is_called(pipe: tuple[int, int], mon
 def test_the_access_log_is_written_at_every_log_level_and_the_meter_counts_on(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, stream = configured(pipe[1], monkeypatch, log_level="error", access_log=AccessLogOption("all"))
+    log, stream = configured(pipe[1], monkeypatch, log_level="error", access_log=AccessLogFilter("all"))
     meter = Meter()
     observer = log.with_access_log(meter)
     observer.exchange(work(HOSTILE), 200, 0.0123456, completed=True)
@@ -362,7 +362,7 @@ def test_the_access_log_is_written_at_every_log_level_and_the_meter_counts_on(
 
 def test_a_tee_hands_everything_else_on() -> None:
     meter = Meter()
-    tee = Tee(meter, AccessLog(AccessLogOption("all"), lambda _: None))
+    tee = Tee(meter, AccessLog(AccessLogFilter("all"), lambda _: None))
     tee.opened(Side.CLIENT)
     tee.closed(Side.CLIENT)
     tee.transferred(1, 2)

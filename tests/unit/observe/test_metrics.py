@@ -16,9 +16,9 @@ import drainproxy
 from drainproxy.config.options import Config, flag_of, options
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import Trigger
+from drainproxy.observe.documents import ConnectionCounts
 from drainproxy.observe.metrics import METHODS, METRICS, OTHER, Exposition
 from drainproxy.observe.observer import Side
-from drainproxy.observe.status import ConnectionCounts
 from drainproxy.protocol.reasons import Counted, Reason, labels
 from drainproxy.session.ports import UNREAD
 from tests.support.control import ScriptedControl

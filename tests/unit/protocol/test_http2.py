@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from drainproxy.protocol import http2
-from drainproxy.protocol.http2 import Allowance, Lane
+from drainproxy.protocol.http2 import FrameReader, TokenBucket
 from drainproxy.protocol.reasons import BadFrame, ErrorCode, Reason
 
 
@@ -36,17 +36,17 @@ def test_the_frame_size_that_an_end_accepts() -> None:
 
 
 def test_an_allowance_has_a_burst_and_a_pace() -> None:
-    allowance = Allowance(3, 2.0)
-    assert [allowance.spend(100.0) for _ in range(4)] == [True, True, True, False]
-    assert allowance.spend(101.0)  # two more a second; one was overdrawn
-    assert not allowance.spend(101.0)
+    bucket = TokenBucket(3, 2.0)
+    assert [bucket.take(100.0) for _ in range(4)] == [True, True, True, False]
+    assert bucket.take(101.0)  # two more a second; one was overdrawn
+    assert not bucket.take(101.0)
 
 
 def test_a_receiver_never_takes_back_what_it_has_allowed() -> None:
-    lane = Lane(64 * 1024)
-    lane.begin()
-    lane.allow(1 << 20)
-    lane.allow(16_384)
-    lane.check(http2.DATA, 0, 1, 1 << 20)
+    frames = FrameReader(64 * 1024)
+    frames.begin()
+    frames.allow(1 << 20)
+    frames.allow(16_384)
+    frames.check(http2.DATA, 0, 1, 1 << 20)
     with pytest.raises(BadFrame):
-        lane.check(http2.DATA, 0, 1, (1 << 20) + 1)
+        frames.check(http2.DATA, 0, 1, (1 << 20) + 1)

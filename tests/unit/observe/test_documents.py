@@ -13,7 +13,7 @@ from drainproxy.config.options import Config
 from drainproxy.config.values import Route, parse_address
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Trigger
-from drainproxy.observe.status import MOST_SHOWN, brief, sentence, shown_target, status
+from drainproxy.observe.documents import MOST_SHOWN, brief, sentence, shown_target, status
 from tests.support.control import EPOCH, ScriptedControl, view
 
 FIELDS = ["version", "state", "phase", "since", "upstream", "in_flight", "connections", "oldest", "drain", "config"]

@@ -25,9 +25,6 @@ MOST_TARGET = 200
 """Characters of a request's target that it shows."""
 
 
-# --- what the process tells of itself ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class UpstreamView:
     """One route, and what the last look at its app saw. Addresses as a user writes them."""
@@ -71,9 +68,6 @@ class Process(Protocol):
 
     def connections(self) -> ConnectionCounts:
         """Open connections. Brings the byte counts of the meter up to date."""
-
-
-# --- documents --------------------------------------------------------------------------------------------------------
 
 
 class DrainBlock(TypedDict):
@@ -234,8 +228,6 @@ def shown_target(target: str) -> str:
     cut = path if len(path) <= MOST_TARGET else path[:MOST_TARGET] + "…"
     return cut + "?…" if query else cut
 
-
-# --- sentences --------------------------------------------------------------------------------------------------------
 
 _HOW = {
     Outcome.CLEAN.value: "drained cleanly",
