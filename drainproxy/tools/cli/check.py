@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drainproxy.tools.cli.inject import need_tools, read_files, read_text
+from drainproxy.tools.cli.scope import live_options, scope_of
 from drainproxy.tools.cli.terminal import wants_color
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from drainproxy.tools.live.scope import Scope
     from drainproxy.tools.manifest.rules import Finding, Report, Rule
+    from drainproxy.tools.manifest.source import File
     from drainproxy.tools.manifest.wanted import Wanted
 
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
@@ -35,6 +38,7 @@ _WIDTH = 100
     metavar="FILE|DIR|-",
     help="What to read: YAML or JSON, a directory (all its manifests), or - for stdin. Repeatable; all is one input.",
 )
+@live_options
 @click.option(
     "--format",
     "form",
@@ -73,6 +77,7 @@ def command(
     \b
       drainproxy check deploy/
       kubectl kustomize overlays/prod | drainproxy check --strict -
+      drainproxy check --live -n shop
       drainproxy check --min-severity warning --skip one-replica -f web.yaml
       drainproxy check --explain DP203
 
@@ -90,11 +95,13 @@ def command(
     if explain is not None:
         _explain(known_rule(explain), color)
         return
-    if not (*paths, *files):
-        raise click.UsageError("nothing to check: give a FILE, a DIRECTORY or - for standard input")
+    named = (*paths, *files)
+    scope = scope_of(asked, has_files=bool(named))
+    if scope is None and not named:
+        raise click.UsageError("nothing to check: give a FILE, a DIRECTORY, - for standard input, or --live")
     wanted = _wanted(**asked)
     with _no_collections():
-        report = check(read_files((*paths, *files)), wanted.rules, wanted.least)
+        report = check(read_files(named) if scope is None else _read_cluster(scope), wanted.rules, wanted.least)
     if form == "text":
         _print_report(report, color)
     else:
@@ -103,6 +110,15 @@ def command(
             click.echo(text)
     if _fails(report, wanted.strict):
         sys.exit(1)
+
+
+def _read_cluster(scope: Scope) -> list[File]:
+    from drainproxy.tools.live.kubectl import read_to_check  # noqa: PLC0415 - PyYAML is loaded only when it is needed
+
+    files, notes = read_to_check(scope)
+    for note in notes:
+        click.echo(f"drainproxy: {note}", err=True)
+    return files
 
 
 def _wanted(

@@ -13,11 +13,13 @@ import click
 
 from drainproxy.config.values import parse_duration
 from drainproxy.errors import ManifestError
+from drainproxy.tools.cli.scope import live_options, scope_of
 from drainproxy.tools.cli.terminal import wants_color
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from drainproxy.tools.live.scope import Scope
     from drainproxy.tools.manifest.inject import Outcome
     from drainproxy.tools.manifest.source import File
 
@@ -32,10 +34,10 @@ TOKEN_BYTES = 16
     "--filename",
     "paths",
     multiple=True,
-    required=True,
     metavar="FILE|DIR|-",
     help="What to read: YAML or JSON, a directory (all its manifests), or - for stdin. Repeatable.",
 )
+@live_options
 @click.option("-i", "--in-place", is_flag=True, help="Write the files themselves instead of printing.")
 @click.option("--diff", "as_diff", is_flag=True, help="Print what would change, as a diff; write nothing.")
 @click.option("--remove", "take_out", is_flag=True, help="Take drainproxy out again: gives back the input.")
@@ -111,6 +113,7 @@ def command(
       drainproxy inject -i -f manifests/
       kubectl get deploy web -o yaml | drainproxy inject -f - --diff
       drainproxy inject --remove -f web.yaml
+      drainproxy inject --live -n shop -l app=web | kubectl apply -f -
 
     Which port? The ones named http, h2c or grpc, or the only one; otherwise say --container or --port.
 
@@ -119,7 +122,12 @@ def command(
     need_tools()
     from drainproxy.tools.manifest.inject import inject, remove  # noqa: PLC0415 - ruamel.yaml is loaded only when it is needed
 
-    files = read_files(paths)
+    scope = scope_of(asked, has_files=bool(paths))
+    if scope is None and not paths:
+        raise click.UsageError("nothing to inject: give -f FILE, -f DIRECTORY, -f - or --live")
+    if scope is not None and in_place:
+        raise click.UsageError("--live writes no files: pipe the output to kubectl apply -f -")
+    files = read_files(paths) if scope is None else _read_cluster(scope)
     outcome = remove(files) if take_out else inject(files, _options(**asked))
     if take_out and not outcome.done:
         click.echo("drainproxy: nothing in the input was written by inject", err=True)
@@ -129,8 +137,20 @@ def command(
         _print_diff(files, outcome)
     elif in_place:
         _write_back(files, outcome)
+    elif scope is not None:
+        changed = [after for before, after in zip(files, outcome.files, strict=True) if before.text != after.text]
+        click.echo(joined(changed), nl=False)
     else:
         click.echo(joined(outcome.files), nl=False)
+
+
+def _read_cluster(scope: Scope) -> list[File]:
+    from drainproxy.tools.live.kubectl import read_to_inject  # noqa: PLC0415 - as above
+
+    files, notes = read_to_inject(scope)
+    for note in notes:
+        click.echo(f"drainproxy: {note}", err=True)
+    return files
 
 
 def _options(**asked: Any) -> Any:
@@ -231,7 +251,7 @@ def _decoded(name: str, raw: bytes) -> str:
 
 def joined(files: Sequence[File]) -> str:
     """Several files as one YAML stream; one file as it is."""
-    text = files[0].text
+    text = files[0].text if files else ""
     for each in files[1:]:
         text += "" if text.endswith("\n") or not text else "\n"
         text += each.text if each.text.startswith("---") else f"---\n{each.text}"

@@ -77,6 +77,11 @@ class Resource:
         return mapping(mapping(self.data.get("metadata")).get("annotations"))
 
     @property
+    def is_live(self) -> bool:
+        """Whether it was read from a cluster: its defaults are written out, and controllers set numbers in it."""
+        return "uid" in mapping(self.data.get("metadata"))
+
+    @property
     def spec(self) -> dict[str, Any]:
         return mapping(self.data.get("spec"))
 
@@ -231,12 +236,19 @@ def _same(node: Node) -> Node:
 
 
 def workloads(found: Iterable[Resource]) -> list[Workload]:
-    """Those that make Pods."""
+    """Those that make Pods; not what another of them, or a node, has made (as a cluster shows it)."""
     return [
         Workload(each, TEMPLATES[each.kind])
         for each in found
-        if each.kind in TEMPLATES and isinstance(at_path(each.data, (*TEMPLATES[each.kind], "spec")), dict)
+        if each.kind in TEMPLATES
+        and isinstance(at_path(each.data, (*TEMPLATES[each.kind], "spec")), dict)
+        and not _is_made(each)
     ]
+
+
+def _is_made(resource: Resource) -> bool:
+    owners = mappings(mapping(resource.data.get("metadata")).get("ownerReferences"))
+    return any(each.get("controller") is True and each.get("kind") in (*TEMPLATES, "Node") for each in owners)
 
 
 def same_namespace(one: Resource, other: Resource) -> bool:

@@ -26,6 +26,7 @@ GROUPS = {
     "DP6": "Jobs and init containers",
     "DP7": "API versions, and annotations of check",
     "DP8": "Service meshes",
+    "DP9": "What only a running cluster shows",
 }
 """What the first digit of a rule's number stands for."""
 
@@ -156,11 +157,12 @@ _INTRODUCTION = f"""\
 # drainproxy check
 
 `drainproxy check` reads Kubernetes manifests and finds what loses requests in a rollout: with drainproxy in them or
-without. It needs no cluster.
+without. It needs no cluster, and can read one.
 
 ```console
 $ drainproxy check -f deploy/                   # files, directories, or - for stdin; all of it is one input
 $ kubectl kustomize overlays/prod | drainproxy check -f -
+$ drainproxy check --live -n shop                # the cluster that kubectl's config names
 $ drainproxy check --explain DP203
 $ drainproxy check -f deploy/ --strict --format github
 ```
@@ -175,6 +177,11 @@ most. If nothing selects the Pods (a worker, a Job, `sleep infinity`) it is info
 
 Give it everything that is applied together: a Service in the input is looked at with the Pods it selects, a
 PodDisruptionBudget with the workload it covers. What is not in the input is not guessed.
+
+`--live` reads from a cluster with kubectl, its config and its rights (`-n`, `-A`, `-l`, `--context` as with kubectl):
+workloads, what is around them, Pods, endpoints and events; never Secrets. What a controller made is left to its maker.
+There, rules DP9xx tell of endpoints that are not ready, drains that cut requests, and hooks that failed.
+`drainproxy inject --live -n shop -l app=web | kubectl apply -f -` writes the changed objects only.
 
 Findings are sorted: the worst first, then by file and line. `--min-severity warning` hides what is milder, `--rule`
 asks one rule only, `--skip DP505` leaves one out; on one object the annotation `{IGNORE}: DP505, one-replica` does.

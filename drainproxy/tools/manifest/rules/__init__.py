@@ -1,7 +1,7 @@
 """Which mistakes lose requests? Every rule, and `check`, which asks them all.
 
-`budget`, `prestop`, `probes`, `traffic`, `references`, `rollout` and `mesh` declare the rules; importing this package
-registers them.
+`budget`, `prestop`, `probes`, `traffic`, `references`, `rollout`, `mesh` and `live` declare the rules; importing this
+package registers them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drainproxy.tools.manifest.objects import Resource, key_position
-from drainproxy.tools.manifest.rules import budget, mesh, prestop, probes, references, rollout, traffic
+from drainproxy.tools.manifest.rules import budget, live, mesh, prestop, probes, references, rollout, traffic
 from drainproxy.tools.manifest.rules.base import DECLARED, IGNORE, Hit, Rule, Severity, ignored_by
 from drainproxy.tools.manifest.rules.view import Manifests, Traffic
 from drainproxy.tools.manifest.source import File, Source, parse
@@ -27,6 +27,7 @@ __all__ = [
     "Severity",
     "budget",
     "check",
+    "live",
     "mesh",
     "prestop",
     "probes",

@@ -229,7 +229,7 @@ spec:
 )
 def replicas_beside_autoscaler(manifests: Manifests) -> Iterator[Hit]:
     for pods in manifests.pods:
-        if "replicas" in pods.resource.spec:
+        if "replicas" in pods.resource.spec and not pods.resource.is_live:
             for each in manifests.autoscalers(pods.resource):
                 yield Hit(pods.resource, ("spec", "replicas"), f"{each} sets them too")
 

@@ -211,6 +211,29 @@ LINKERD = PROXIED.replace(
 """,
 )
 
+RUNNING = (
+    PROXIED
+    + """\
+---
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+endpoints: [{addresses: [10.0.0.1], conditions: {ready: true}}]
+---
+kind: Pod
+metadata: {name: web-1, ownerReferences: [{kind: ReplicaSet, name: web-0, controller: true}]}
+spec: {initContainers: [{name: drainproxy, restartPolicy: Always}], containers: [{name: app}]}
+status:
+  initContainerStatuses:
+  - name: drainproxy
+    lastState: {terminated: {message: "drained cleanly after 6.9s (quiet): 7 completed, 0 cut, 0 late"}}
+---
+kind: Event
+metadata: {name: web-1.1}
+reason: Started
+involvedObject: {kind: Pod, name: web-1}
+"""
+)
+
 # rule: (the manifest in order, what is replaced, by what)
 BROKEN: dict[str, list[tuple[str, str, str]]] = {
     "DP101": [
@@ -421,6 +444,9 @@ spec: {selector: {app: bare}, ports: [{port: 80, targetPort: web}]}
         (MESH, '"EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true"', '"X": "y"'),
         (LINKERD, '-seconds: "20"', '-seconds: "2"'),
     ],
+    "DP901": [(RUNNING, "ready: true", "ready: false")],
+    "DP902": [(RUNNING, "7 completed, 0 cut", "5 completed, 2 cut")],
+    "DP903": [(RUNNING, "reason: Started", "reason: FailedPreStopHook")],
     "DP802": [
         (MESH, '"15020, 9081"', '"15020"'),
         (LINKERD, '"9000-9090"', '"9000-9080"'),
@@ -433,7 +459,9 @@ def findings(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "text", [PROXIED, BARE, JOB, INGRESS, MESH, LINKERD], ids=["proxied", "bare", "job", "ingress", "mesh", "linkerd"]
+    "text",
+    [PROXIED, BARE, JOB, INGRESS, MESH, LINKERD, RUNNING],
+    ids=["proxied", "bare", "job", "ingress", "mesh", "linkerd", "running"],
 )
 def test_a_manifest_in_order_has_no_finding(text: str) -> None:
     assert [f"{each.rule.id} {each.message}" for each in check([File("m.yaml", text)]).findings] == []

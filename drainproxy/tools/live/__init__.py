@@ -1,0 +1,1 @@
+"""What runs in a cluster, as the same input that files are."""

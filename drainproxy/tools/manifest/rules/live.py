@@ -1,0 +1,97 @@
+"""How does it go in the cluster? Rules on what only a running cluster shows: endpoints, ended containers, events."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from drainproxy.tools.manifest.objects import mapping, mappings, same_namespace
+from drainproxy.tools.manifest.rules.base import Hit, Severity, rule
+from drainproxy.tools.manifest.sidecar import is_drainproxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from drainproxy.tools.manifest.objects import Path, Resource
+    from drainproxy.tools.manifest.rules.view import Manifests
+
+_CUT = re.compile(r"\b([1-9]\d*) cut\b")
+"""In the sentence that a drain leaves as the container's termination message."""
+
+
+@rule(
+    "DP901",
+    "endpoints-not-ready",
+    Severity.ERROR,
+    "endpoints of a Service are not ready",
+    why="Requests go to ready endpoints only. With none of them every connection is refused; with some the others "
+    "carry the load, and a rollout that started now would make it worse.",
+    fix="`kubectl describe` the Pods: readiness probes that fail, images that do not start, nodes that are away.",
+    always=True,
+)
+def endpoints_not_ready(manifests: Manifests) -> Iterator[Hit]:
+    slices = manifests.of("EndpointSlice")
+    for service in manifests.of("Service") if slices else []:
+        own = [each for each in slices if _service_of(each) == service.name and same_namespace(each, service)]
+        endpoints = [each for one in own for each in mappings(one.data.get("endpoints")) if not _is_leaving(each)]
+        waiting = [each for each in endpoints if mapping(each.get("conditions")).get("ready") is False]
+        if waiting:
+            names = ", ".join(
+                str(mapping(each.get("targetRef")).get("name") or each.get("addresses")) for each in waiting
+            )
+            worst = Severity.ERROR if len(waiting) == len(endpoints) else Severity.WARNING
+            message = f"{len(waiting)} of {len(endpoints)} not ready: {names}"
+            yield Hit(service, ("metadata", "name"), message, worst)
+
+
+def _service_of(endpoint_slice: Resource) -> Any:
+    labels = mapping(mapping(endpoint_slice.data.get("metadata")).get("labels"))
+    return labels.get("kubernetes.io/service-name")
+
+
+def _is_leaving(endpoint: dict[str, Any]) -> bool:
+    """A Pod that terminates is not ready, as it should be."""
+    return mapping(endpoint.get("conditions")).get("terminating") is True
+
+
+@rule(
+    "DP902",
+    "drain-was-forced",
+    Severity.WARNING,
+    "a drain in this Pod cut requests",
+    why="The drain reached its deadline with requests in flight. The next rollout will do the same to requests that "
+    "take as long.",
+    fix="Raise terminationGracePeriodSeconds and --grace-period above the longest request plus the floor, or end long "
+    "requests earlier. drainproxy's log names the first that were cut.",
+    always=True,
+)
+def drain_was_forced(manifests: Manifests) -> Iterator[Hit]:
+    for pod in manifests.of("Pod"):
+        status = mapping(pod.data.get("status"))
+        for where, statuses in (("initContainers", "initContainerStatuses"), ("containers", "containerStatuses")):
+            ours = {each.get("name") for each in mappings(pod.spec.get(where)) if is_drainproxy(each)}
+            for index, each in enumerate(mappings(status.get(statuses))):
+                for state in ("lastState", "state"):
+                    text = str(mapping(mapping(each.get(state)).get("terminated")).get("message", ""))
+                    if each.get("name") in ours and _CUT.search(text):
+                        path: Path = ("status", statuses, index, state, "terminated", "message")
+                        yield Hit(pod, path, text.strip())
+
+
+@rule(
+    "DP903",
+    "hook-failed",
+    Severity.WARNING,
+    "the preStop hook of a Pod failed",
+    why="The kubelet could not make the call, or a forced drain ended it without an answer (event=1): SIGTERM came to "
+    "the app at once, or while requests were in flight.",
+    fix="See drainproxy's log and termination message for a forced drain (more grace period); else the hook's port, "
+    "path and token: `drainproxy check` judges them.",
+    always=True,
+)
+def hook_failed(manifests: Manifests) -> Iterator[Hit]:
+    for event in manifests.of("Event"):
+        if event.data.get("reason") == "FailedPreStopHook":
+            about = mapping(event.data.get("involvedObject"))
+            times = event.data.get("count") or 1
+            yield Hit(event, ("reason",), f"{about.get('kind')}/{about.get('name')}: {times} times, see its events")
