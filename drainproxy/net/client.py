@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, ParamSpec, Protocol, cast
 
 from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import LATE, Phase
 from drainproxy.drain.turns import ASK_AGAIN_S
+from drainproxy.net.closing import Closing
 from drainproxy.net.flow import ReadGate, readable, reset
 from drainproxy.net.pair import Pair
 from drainproxy.net.peer import forwarding, peer_address
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from drainproxy.net.upstream import UpstreamConnection
     from drainproxy.protocol.reasons import Reason
     from drainproxy.session.ports import Hold, Passed, Session
+
+P = ParamSpec("P")
 
 _IDLE, _STREAM, _SERVING = Wait.IDLE, Wait.STREAM, Phase.SERVING  # as globals: see net/pair.py
 
@@ -46,8 +49,8 @@ class ClientConnection(asyncio.Protocol):
     """A client socket, and the Client port of its session."""
 
     __slots__ = (
-        "__weakref__", "_is_work", "_lingering", "_owner", "_reported", "_route", "_streams", "_to_session", "full",
-        "gate", "pair", "received", "sent", "transport", "waits", "work",
+        "__weakref__", "_closing", "_is_work", "_owner", "_reported", "_route", "_said_all", "_streams", "_through",
+        "_to_session", "full", "gate", "pair", "received", "sent", "transport", "waits", "work",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -66,7 +69,9 @@ class ClientConnection(asyncio.Protocol):
         self._owner = owner
         self._reported = (0, 0)
         self._is_work = False
-        self._lingering = False
+        self._through = False  # the session has ended the connection, and wants to hear no more of it
+        self._said_all = False  # nothing may be written any more: we have half-closed
+        self._closing: Closing | None = None
         self._streams = 0
 
     @property
@@ -96,18 +101,22 @@ class ClientConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client sends no more. It may still read: the session decides when the connection ends."""
-        if self._lingering:
+        if self._through:
             return False
         self.pair.session.client_eof()
         return not self._route.tls  # TLS knows no half-closed connection in asyncio: there the connection ends
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.pair.stop_passing()
-        if not self._lingering:
-            self.pair.session.client_gone()
-        self.waits.stop()
-        self.report()
-        self._owner.closed(self)
+        try:
+            self.pair.stop_passing()
+            if not self._through:
+                self.pair.session.client_gone()
+        finally:  # whatever failed: nothing is kept of a connection that has ended, and no place
+            if self._closing is not None:
+                self._closing.stop()
+            self.waits.stop()
+            self.report()
+            self._owner.closed(self)
 
     def pause_writing(self) -> None:
         self.full = True
@@ -118,34 +127,37 @@ class ClientConnection(asyncio.Protocol):
         self.pair.client_drained()
 
     def write(self, data: bytes) -> None:
-        self.sent += len(data)
-        self.transport.write(data)
+        if not self._said_all:
+            self.sent += len(data)
+            self.transport.write(data)
 
     def write_eof(self) -> None:
-        if self.transport.is_closing():
+        if self._said_all or self.transport.is_closing():
             return
+        self._said_all = True
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:
-            self.transport.close()  # TLS: what comes from the client after our end has nowhere to go
+            self._end()  # TLS: what comes from the client after our end has nowhere to go
 
     def finish(self) -> None:
         if self.transport.is_closing() or not self.transport.can_write_eof():
-            self.transport.close()
+            self.close()
             return
+        self.write_eof()
+        self._through = True
         self._to_session = _drop
-        self._lingering = True
         self.gate.open()
-        self.transport.write_eof()
-        self._route.loop.call_later(LINGER_S, self._end_linger)
-
-    def _end_linger(self) -> None:
-        if not self.transport.is_closing():
-            self.transport.close()
+        self._end(linger_s=LINGER_S)
 
     def close(self) -> None:
-        self._lingering = True
-        self.transport.close()
+        self._through = True
+        self._end()
+
+    def _end(self, *, linger_s: float = 0.0) -> None:
+        if self._closing is not None:
+            self._closing.stop()
+        self._closing = Closing(self.transport, self._route.timers, self._route.loop.time(), linger_s=linger_s)
 
     def close_if_silent(self) -> bool:
         if self.transport.is_closing() or readable(self.transport):
@@ -154,7 +166,7 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def abort(self) -> None:
-        self._lingering = True
+        self._through = True
         reset(self.transport)
 
     def hold(self, why: Hold) -> None:
@@ -257,8 +269,22 @@ class ClientConnection(asyncio.Protocol):
         self.waits.begin(what, self._route.loop.time())
 
     def timed_out(self, what: Wait) -> None:
-        if not self._lingering:
-            self.pair.session.timed_out(what)
+        if not self._through:
+            self._guard(self.pair.session.timed_out, what)
+
+    def enter(self, phase: Phase) -> None:
+        """The drain has moved on."""
+        if not self._through:
+            self._guard(self.pair.session.enter, phase)
+
+    def _guard(self, step: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Whoever calls this has others to call, too: a session that fails ends its own connection, and no more."""
+        try:
+            step(*args, **kwargs)
+        except Exception as error:
+            context = {"message": "a session failed: its connection is cut", "exception": error}
+            self._route.loop.call_exception_handler(context)
+            reset(self.transport)
 
     def rejected(self, reason: Reason) -> None:
         self._route.observer.rejected(reason)
@@ -284,8 +310,8 @@ class ClientConnection(asyncio.Protocol):
         now = self._route.loop.time()
         if not self.received and now - self.waits.since < ASK_AGAIN_S:
             self._owner.turns.again(self, now)
-        else:
-            self.pair.session.wind_down()
+        elif not self._through:
+            self._guard(self.pair.session.wind_down)
 
 
 def _drop(data: bytes) -> None:

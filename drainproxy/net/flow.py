@@ -83,6 +83,20 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
+def taken(transport: asyncio.Transport) -> int:
+    """A number that changes whenever the peer takes some of what was written: by TCP's word, else by what is left."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0 and sock.family != socket.AF_UNIX and hasattr(socket, "TCP_INFO"):
+        with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
+            info = duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
+        if len(info) == _BYTES_ACKED.size:  # Linux since 4.1
+            (acknowledged,) = _BYTES_ACKED.unpack(info)
+            return int(acknowledged)
+    return transport.get_write_buffer_size()
+
+
+_BYTES_ACKED = struct.Struct("120xQ")
+"""tcpi_bytes_acked in struct tcp_info (linux/tcp.h)."""
 _LINGER_NOT = struct.pack("ii", 1, 0)
 
 

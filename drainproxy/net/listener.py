@@ -30,8 +30,8 @@ libuv takes one from each listening socket it has, so it gets this many; the sto
 turn for each client means more system calls, and answers that leave one by one, each waking somebody: under load 78 µs
 a connection instead of 54. When clients come one at a time, seven accepts find nobody: 30 µs, on a core with time.
 """
-GOODBYE_S = 2.0
-"""A TLS client that does not answer our goodbye is not waited for longer."""
+GOODBYE_S = 3600.0
+"""The loop's own limit for a closing TLS connection, which cuts slow readers, too: net/closing.py has a better one."""
 LAST_S = 0.3
 """At the very end, open exchanges and clients that have just connected get this long."""
 
@@ -102,7 +102,7 @@ class Listener:
         """Tell every session. FORCING: everything open is cut when this returns."""
         self.phase = self._context.dialler.phase = phase
         for connection in list(self.connections):
-            connection.session.enter(phase)
+            connection.enter(phase)
 
     # A TLS client counts from its first packet on. The loop says when a handshake is over, but not when it has failed:
     # then uvloop lets the object go that waited for it, and the stock loop will when garbage is collected.

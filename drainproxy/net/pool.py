@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from drainproxy.net.closing import Closing
 from drainproxy.net.flow import readable
 from drainproxy.observe.observer import Side
 
@@ -135,6 +136,10 @@ class ConnectionPool:
         elif connection in self._idle:
             self._idle.remove(connection)
             connection.transport.close()
+
+    def retire(self, connection: UpstreamConnection) -> Closing:
+        """Close a connection that no exchange will have any more."""
+        return Closing(connection.transport, self._timers, self._clock())
 
     def gone(self, connection: UpstreamConnection) -> None:
         """A connection has ended."""

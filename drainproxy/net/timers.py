@@ -52,7 +52,9 @@ class Timers:
     def forget(self, item: Timed) -> None:
         """The thing is gone."""
         if item.bucket is not None:
-            self._buckets[item.bucket].discard(item)
+            members = self._buckets.get(item.bucket)
+            if members is not None:
+                members.discard(item)
             item.bucket = None
 
     def close(self) -> None:
@@ -68,8 +70,17 @@ class Timers:
     def _fire(self) -> None:
         now = self._loop.time()
         while self._due and self._due[0] * RESOLUTION_S <= now:
-            for item in self._buckets.pop(heappop(self._due)):
-                item.bucket = None
-                item.alarm(now)
+            bucket = heappop(self._due)
+            for item in self._buckets.pop(bucket):
+                if item.bucket == bucket:  # else another alarm has ended it meanwhile
+                    item.bucket = None
+                    self._alarm(item, now)
         if self._due:
             self._arm()
+
+    def _alarm(self, item: Timed, now: float) -> None:
+        """One that fails is reported; the others have their alarms all the same."""
+        try:
+            item.alarm(now)
+        except Exception as error:
+            self._loop.call_exception_handler({"message": f"an alarm failed: {item!r}", "exception": error})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from drainproxy.net.flow import ReadGate, last_words, readable, reset
 
 if TYPE_CHECKING:
+    from drainproxy.net.closing import Closing
     from drainproxy.net.pair import Pair
 
 
@@ -23,6 +24,9 @@ class Keeper(Protocol):
     def expire(self, connection: UpstreamConnection, now: float) -> None:
         """Its time as an idle connection may be over."""
 
+    def retire(self, connection: UpstreamConnection) -> Closing:
+        """Close it once the app has taken what was written, unless it takes nothing more."""
+
     def gone(self, connection: UpstreamConnection) -> None:
         """It has ended."""
 
@@ -31,7 +35,8 @@ class UpstreamConnection(asyncio.Protocol):
     """An upstream socket, and the Upstream port of a session. Idle, anything that comes ends it."""
 
     __slots__ = (
-        "_attempt", "_ended", "_keeper", "_pair", "bucket", "full", "gate", "idle_since", "reused", "transport",
+        "_attempt", "_closing", "_ended", "_keeper", "_pair", "_said_all", "bucket", "full", "gate", "idle_since",
+        "reused", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -45,7 +50,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._keeper = keeper
         self._attempt: asyncio.Timeout | None = attempt
         self._pair: Pair | None = None
+        self._closing: Closing | None = None
         self._ended = False
+        self._said_all = False  # nothing may be written any more: we have half-closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -86,6 +93,8 @@ class UpstreamConnection(asyncio.Protocol):
         if exc is not None and self._pair is not None:
             for data in last_words(self.transport):
                 self.data_received(data)
+        if self._closing is not None:
+            self._closing.stop()
         self._keeper.gone(self)
         if self._pair is not None:
             session = self._pair.session
@@ -122,10 +131,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._pair = None
 
     def write(self, data: bytes) -> None:
-        self.transport.write(data)
+        if not self._said_all:
+            self.transport.write(data)
 
     def write_eof(self) -> None:
-        if self.transport.can_write_eof() and not self.transport.is_closing():
+        if not self._said_all and not self.transport.is_closing():
+            self._said_all = True
             self.transport.write_eof()
 
     def is_silent(self) -> bool:
@@ -137,7 +148,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def discard(self) -> None:
         self._part()
-        self.transport.close()
+        if self._closing is None:
+            self._closing = self._keeper.retire(self)
 
     def abort(self) -> None:
         self._part()

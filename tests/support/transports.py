@@ -50,6 +50,8 @@ class ManualLoop:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.failures: list[dict[str, Any]] = []
+        """What was reported as a bug."""
         self._numbers = count()
         self._timers: list[tuple[float, int, Handle]] = []
 
@@ -63,6 +65,9 @@ class ManualLoop:
 
     def call_later(self, delay: float, callback: Callable[..., None], *args: Any) -> Handle:
         return self.call_at(self.now + delay, callback, *args)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.failures.append(context)
 
     def advance(self, seconds: float) -> None:
         """Let time pass: every timer fires at its own time."""
@@ -92,6 +97,8 @@ class ScriptedTransport(asyncio.Transport):
         self._tls = tls
 
     def write(self, data: Any) -> None:
+        if self.got_eof:
+            raise RuntimeError("Cannot call write() after write_eof()")  # as the loops' transports do
         self.got += bytes(data)
 
     def can_write_eof(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 import weakref
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +14,9 @@ from drainproxy.drain.phase import Phase
 from drainproxy.drain.turns import ASK_AGAIN_S
 from drainproxy.net.client import LINGER_S, ClientConnection
 from drainproxy.net.peer import forwarding, peer_address
+from drainproxy.net.timers import RESOLUTION_S
 from drainproxy.protocol.reasons import Reason
+from drainproxy.session.ports import Wait
 from tests.support.transports import RouteRig
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -166,7 +169,7 @@ def test_after_the_last_answer_the_client_is_read_for_a_moment_and_then_closed()
     assert client.transport.is_reading()
     client.sends(GET)
     assert rig.pool.waiting == 0, "what comes behind the last answer is dropped"
-    rig.loop.advance(LINGER_S)
+    rig.loop.advance(LINGER_S + 2 * RESOLUTION_S)
     assert client.transport.end == "closed"
 
 
@@ -278,3 +281,52 @@ def test_an_address_is_shown_as_people_write_it(peername: object, address: str) 
 )
 def test_what_a_client_says_of_its_own_request_is_kept_only_from_within_the_cluster(address: str, near: bool) -> None:
     assert forwarding(address, b"http").trusted is near
+
+
+class FailingSession:
+    """One that has a bug in each of its methods but the last."""
+
+    half_closes = False
+    idle = True
+
+    def fail(self, *_: object, **__: object) -> None:
+        raise LookupError("a bug")
+
+    client_bytes = client_eof = upstream_bytes = upstream_closed = timed_out = enter = wind_down = client_gone = fail
+
+
+@pytest.mark.parametrize("step", ["enter", "wind_down", "timed_out"])
+def test_a_session_that_fails_ends_its_own_connection_and_no_other(step: str) -> None:
+    rig = RouteRig()
+    client = rig.client()
+    client.connection.received = 1
+    client.connection.switch(cast("Any", FailingSession()))
+    args = {"enter": (Phase.FORCING,), "wind_down": (), "timed_out": (Wait.IDLE,)}[step]
+    getattr(client.connection, step)(*args)
+    assert client.transport.end == "aborted"
+    assert [type(failure["exception"]) for failure in rig.loop.failures] == [LookupError]
+
+
+def test_a_session_that_fails_at_its_end_leaves_nothing_behind() -> None:
+    rig = RouteRig()
+    client = rig.client()
+    client.sends(GET[:5])
+    client.connection.switch(cast("Any", FailingSession()))
+    with pytest.raises(LookupError):
+        client.leaves()
+    assert not rig.connections
+    assert rig.ledger.arriving == 0
+    assert client.connection.waits.bucket is None
+
+
+def test_what_is_written_after_our_own_end_is_dropped_on_both_sides() -> None:
+    rig = RouteRig()
+    client = rig.client()
+    client.sends(GET)
+    app = rig.app()
+    for end in (client, app):
+        end.take()
+        end.connection.write_eof()
+        end.connection.write_eof()
+        end.connection.write(b"late")
+        assert end.take() == b""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from drainproxy.net.timers import RESOLUTION_S, Timers
 from tests.support.transports import ManualLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Item:
@@ -86,3 +91,41 @@ def test_an_alarm_may_watch_again() -> None:
     timers.watch(item, loop.now)
     loop.advance(5)
     assert len(item.struck) == 3
+
+
+class Failing(Item):
+    def alarm(self, now: float) -> None:
+        super().alarm(now)
+        raise LookupError("a bug")
+
+
+def test_an_alarm_that_fails_stops_no_other_neither_now_nor_later() -> None:
+    loop = ManualLoop()
+    timers = Timers(loop.as_loop())
+    items = [Failing(loop), Item(loop), Failing(loop), Item(loop)]
+    for item in items:
+        timers.watch(item, loop.now + 1)
+    later = Item(loop)
+    timers.watch(later, loop.now + 2)
+    loop.advance(3)
+    assert [len(item.struck) for item in (*items, later)] == [1] * 5
+    assert [type(failure["exception"]) for failure in loop.failures] == [LookupError] * 2
+
+
+def test_an_alarm_may_end_what_has_its_alarm_at_the_same_time() -> None:
+    loop = ManualLoop()
+    timers = Timers(loop.as_loop())
+    pair = [Item(loop), Item(loop)]
+
+    def end_the_other(which: int) -> Callable[[float], None]:
+        def alarm(now: float) -> None:
+            pair[which].struck.append(now)
+            timers.forget(pair[1 - which])
+
+        return alarm
+
+    for which, item in enumerate(pair):
+        item.alarm = end_the_other(which)  # type: ignore[method-assign, assignment]  # the item's part is played here
+        timers.watch(item, loop.now + 1)
+    loop.advance(3)
+    assert sorted(len(item.struck) for item in pair) == [0, 1]

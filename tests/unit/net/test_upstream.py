@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 from typing import Any, cast
 
+from drainproxy.net.closing import Closing
 from drainproxy.net.pair import Pair
+from drainproxy.net.timers import Timers
 from drainproxy.net.upstream import UpstreamConnection
-from tests.support.transports import ScriptedEnd, ScriptedTransport, attempt
+from tests.support.transports import ManualLoop, ScriptedEnd, ScriptedTransport, attempt
 
 
 class Session:
@@ -40,6 +42,10 @@ class Keeper:
 
     def expire(self, connection: UpstreamConnection, now: float) -> None:
         self.told.append(f"expire {now}")
+
+    def retire(self, connection: UpstreamConnection) -> Closing:
+        self.told.append("retire")
+        return Closing(connection.transport, Timers(ManualLoop().as_loop()), 0.0)
 
     def gone(self, connection: UpstreamConnection) -> None:
         self.told.append("gone, lent" if connection.lent else "gone")
