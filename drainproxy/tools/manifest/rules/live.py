@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from drainproxy.tools.manifest.rules.view import Manifests
 
 _CUT = re.compile(r"\b([1-9]\d*) cut\b")
-"""In the sentence that a drain leaves as the container's termination message."""
+"""In the termination message that a drain leaves: a sentence, advice if there is any, and the facts as JSON."""
 
 
 @rule(
@@ -75,7 +75,7 @@ def drain_was_forced(manifests: Manifests) -> Iterator[Hit]:
                     text = str(mapping(mapping(each.get(state)).get("terminated")).get("message", ""))
                     if each.get("name") in ours and _CUT.search(text):
                         path: Path = ("status", statuses, index, state, "terminated", "message")
-                        yield Hit(pod, path, text.strip())
+                        yield Hit(pod, path, "; ".join(each for each in text.splitlines() if not each.startswith("{")))
 
 
 @rule(

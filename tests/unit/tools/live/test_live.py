@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from drainproxy.drain.phase import Outcome
-from drainproxy.observe.status import Summary, sentence
+from drainproxy.observe.log import termination_message
 from drainproxy.tools.cli import check, inject
 from drainproxy.tools.live.objects import as_files
 from drainproxy.tools.manifest.objects import resources
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
+
+    from drainproxy.observe.documents import Summary
 
 KUBECTL = """\
 #!{python}
@@ -48,6 +50,7 @@ NOTED = {"uid": "1", "resourceVersion": "7", "managedFields": [{"manager": "kube
 FORCED: Summary = {
     "trigger": "http", "started_at": 0.0, "elapsed_s": 39.0, "deadline_in_s": 0.0, "floor_in_s": 0.0, "arrivals": 9,
     "late": 0, "last_arrival_s": 1.0, "completed": 7, "aborted": 2, "outcome": Outcome.FORCED.value, "why": "deadline",
+    "times": {}, "advice": "raise the grace period",
 }  # fmt: skip
 
 
@@ -80,7 +83,7 @@ WEB_POD = owned(
     spec={"containers": [], "initContainers": [{"name": "drainproxy", "image": "drainproxy:1"}]},
     status={
         "initContainerStatuses": [
-            {"name": "drainproxy", "lastState": {"terminated": {"message": sentence(FORCED), "exitCode": 0}}}
+            {"name": "drainproxy", "lastState": {"terminated": {"message": termination_message(FORCED), "exitCode": 0}}}
         ]
     },
 )
@@ -173,7 +176,9 @@ def test_endpoints_forced_drains_and_failed_hooks_are_seen(cluster: Cluster) -> 
     cluster.objects["pods"].append(WEB_POD)
     found = findings(cluster.run(check, "--format", "json"))
     assert found["DP901"] == ["warning shop/Service/bare 1 of 2 not ready: bare-1"]
-    assert found["DP902"][0].startswith("warning Pod/web-1 drain forced at the deadline after 39.0s")
+    (told,) = found["DP902"]
+    assert told.startswith("warning Pod/web-1 drain forced at the deadline after 39.0s")
+    assert told.endswith("; advice: raise the grace period")
     assert found["DP903"] == ["warning shop/Event/bare-1.17 Pod/bare-1: 3 times, see its events"]
 
 
@@ -183,8 +188,9 @@ def test_a_service_without_any_ready_endpoint_is_an_error(cluster: Cluster) -> N
 
 
 def test_a_clean_drain_is_no_finding(cluster: Cluster) -> None:
-    clean = sentence({**FORCED, "aborted": 0, "outcome": Outcome.CLEAN.value})
-    text = json.dumps(WEB_POD).replace(sentence(FORCED), clean)
+    clean = termination_message({**FORCED, "aborted": 0, "outcome": Outcome.CLEAN.value})
+    text = json.dumps(WEB_POD).replace(json.dumps(termination_message(FORCED)), json.dumps(clean))
+    assert text != json.dumps(WEB_POD)
     cluster.objects["pods"] = [json.loads(text)]
     assert "DP902" not in findings(cluster.run(check, "--format", "json"))
 
