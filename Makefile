@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
+# Tests mostly wait, so there are more of them at a time than cores; groups of one machine-wide thing stay together.
+PARALLEL ?= -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 ))) --dist loadgroup
 SHORT ?=
 ARGS ?=
 
@@ -13,7 +15,7 @@ DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server red
 	iproute2 nftables conntrack procps chromium prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test lint types contracts demo search oncall cluster bench profile docs clean
+.PHONY: help setup debian test quick lint types contracts demo search oncall cluster bench profile docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,7 +50,10 @@ debian: ## install the programs that tests use as peers (as root, or with sudo t
 	|| { echo "not installed: tests that need$$missing will be skipped"; [ -z "$$CI" ]; }
 
 test: $(STAMP) debian ## set up and run all tests; ARGS="-k drain" for some
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest $(PARALLEL) $(ARGS)
+
+quick: $(STAMP) ## the tests without the slow third
+	$(BIN)/pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 lint: $(STAMP) ## ruff: errors and format
 	$(BIN)/ruff check .
