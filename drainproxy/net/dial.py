@@ -44,8 +44,7 @@ class Dialler:
 
         `fresh`: not one that was used before. `validate`: one that was used only if the app has not closed it.
         """
-        hold_s = 0.0 if self.phase is Phase.DRAINED else self._config.connect_wait_s
-        self._pool.wait(waiter, Terms(self._loop.time() + hold_s, fresh, validate))
+        self._pool.wait(waiter, Terms(self._loop.time() + self._config.connect_wait_s, fresh, validate))
         self._dial_for_all()
 
     def _dial_for_all(self) -> None:

@@ -27,8 +27,8 @@ ACCEPTS = 8
 """So many clients are accepted in one turn of the loop, at most: the limit of connections is looked at in between.
 
 libuv takes one from each listening socket it has, so it gets this many; the stock loop takes as many as it is told. A
-turn for each client means more system calls, and answers that leave one by one, each waking somebody: under load 78 µs
-a connection instead of 54. When clients come one at a time, seven accepts find nobody: 30 µs, on a core with time.
+turn for each client means more system calls, and answers that leave one by one, each waking somebody: measured to cost
+half as much again under load. When clients come one at a time, the other accepts find nobody, on a core with time.
 """
 GOODBYE_S = 3600.0
 """The loop's own limit for a closing TLS connection, which cuts slow readers, too: net/closing.py has a better one."""

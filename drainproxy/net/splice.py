@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 AVAILABLE = hasattr(os, "splice") and hasattr(select, "epoll") and hasattr(fcntl, "F_SETPIPE_SZ")
 PIPE = 1 << 20
-"""Bytes that a pipe takes at most. CPU for a MiB of a 100 MiB body down and up, in µs: with 256 KiB 510 and 290, with
-1 MiB 390 and 210, and 740 and 520 read and written by the loop: each move wakes both ends, larger moves fewer times."""
+"""Bytes that a pipe takes at most. Each move wakes both ends, larger moves fewer times: smaller pipes were measured to
+cost more CPU. What bodies cost that pass so: docs/benchmarks.md."""
 MOST = 16
 """Bodies of one route that pass so at a time; further ones are read. All pipes together take a quarter of what the
 kernel lets a user have (fs.pipe-user-pages-soft, 64 MiB): beyond that it makes the pipes of others small."""
@@ -132,7 +132,7 @@ class Watch:
 
 
 class Splice:
-    """One body on its way. See Splices.begin."""
+    """One body on its way from a source to a target, from its first byte to whatever ends it."""
 
     __slots__ = (
         "_count", "_ended", "_inside", "_into", "_left", "_out_of", "_passed", "_size", "_source", "_source_fd",

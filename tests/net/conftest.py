@@ -12,5 +12,5 @@ if TYPE_CHECKING:
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """See pytest-asyncio."""
+    """The hook of pytest-asyncio that names the loops."""
     return {"stock": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

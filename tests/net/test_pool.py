@@ -14,16 +14,17 @@ import uvloop
 
 from drainproxy.config.loading import load
 from drainproxy.config.values import Address
+from drainproxy.drain.phase import Phase
 from drainproxy.net.dial import MAX_DIALS, Dialler
 from drainproxy.net.pool import ConnectionPool
 from drainproxy.net.timers import Timers
+from drainproxy.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from drainproxy.net.upstream import UpstreamConnection
     from drainproxy.observe.observer import Observer, Side
-    from drainproxy.protocol.reasons import Reason
 
 
 class Counting:
@@ -42,6 +43,7 @@ class Wanting:
     def __init__(self, on_connected: Callable[[], None] = lambda: None) -> None:
         self.got = asyncio.Event()
         self.on_connected = on_connected
+        self.reason: Reason | None = None
         self.upstream: UpstreamConnection | None = None
 
     def connected(self, upstream: UpstreamConnection) -> None:
@@ -50,7 +52,8 @@ class Wanting:
         self.on_connected()
 
     def refused(self, reason: Reason) -> None:
-        raise AssertionError(f"refused: {reason}")
+        self.reason = reason
+        self.got.set()
 
     def let_go(self) -> None:
         if self.upstream is not None:
@@ -58,11 +61,13 @@ class Wanting:
 
 
 @asynccontextmanager
-async def pool_to(app: socket.socket, connect_timeout: str = "1s") -> AsyncIterator[tuple[ConnectionPool, Dialler]]:
+async def pool_to(
+    app: socket.socket, connect_timeout: str = "1s", connect_wait: str = "5s"
+) -> AsyncIterator[tuple[ConnectionPool, Dialler]]:
     """A pool of connections to a listening socket: the kernel accepts in the app's place."""
     loop = asyncio.get_running_loop()
     address = Address("127.0.0.1", app.getsockname()[1])
-    config = load({"connect-timeout": connect_timeout}, {}, {})
+    config = load({"connect-timeout": connect_timeout, "connect-wait": connect_wait}, {}, {})
     pool = ConnectionPool(loop.time, config.upstream_idle_s, Timers(loop), cast("Observer", Counting()))
     dialler = Dialler(loop, address, config, pool)
     try:
@@ -146,6 +151,48 @@ async def test_a_connection_that_the_app_is_closing_is_not_handed_to_a_request_t
         assert upload.upstream is not first.upstream
         first.let_go()
         upload.let_go()
+
+
+def refusing() -> socket.socket:
+    """An app that is gone: its port is kept, so that nobody else gets it, and refuses."""
+    app = socket.socket()
+    app.bind(("127.0.0.1", 0))
+    return app
+
+
+async def test_while_the_app_refuses_a_request_is_held_until_it_is_there() -> None:
+    app = refusing()
+    async with pool_to(app) as (_, dialler):
+        held = Wanting()
+        dialler.want(held, fresh=True, validate=False)
+        await asyncio.sleep(0.01)
+        app.listen()
+        await held.got.wait()
+        assert held.reason is None
+        held.let_go()
+
+
+@pytest.mark.parametrize("drained_before", [True, False])
+async def test_once_drained_nobody_is_held_for_an_app_that_refuses(drained_before: bool) -> None:
+    async with pool_to(refusing(), connect_wait="1h") as (pool, dialler):
+        wanting = Wanting()
+        if drained_before:
+            dialler.phase = Phase.DRAINED
+        dialler.want(wanting, fresh=True, validate=False)
+        await asyncio.sleep(0)
+        dialler.phase = Phase.DRAINED
+        await wanting.got.wait()
+        assert wanting.reason is Reason.CONNECT_REFUSED
+        assert pool.waiting == 0
+
+
+async def test_whoever_was_held_as_long_as_it_may_is_refused() -> None:
+    async with pool_to(refusing(), connect_wait="100ms") as (pool, dialler):
+        wanting = Wanting()
+        dialler.want(wanting, fresh=True, validate=False)
+        await wanting.got.wait()
+        assert wanting.reason is Reason.CONNECT_REFUSED
+        assert pool.waiting == 0
 
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

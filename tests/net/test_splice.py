@@ -263,9 +263,6 @@ def nearly_all(spliced: Spliced) -> bool:
     return 2 * (SIZE - (1 << 19)) < spliced.moved <= 2 * SIZE
 
 
-# --- whole ------------------------------------------------------------------------------------------------------------
-
-
 async def test_a_download_passes_unread_and_both_connections_serve_the_next_request(
     path: str, spliced: Spliced
 ) -> None:
@@ -367,9 +364,6 @@ async def test_a_drain_waits_for_a_body_that_passes_unread() -> None:
         await route.all_ended((200, True))
 
 
-# --- where it does not work -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.EPERM])
 @pytest.mark.parametrize("at", [1, 2, 5, 6])
 async def test_where_splice_fails_bytes_are_read_and_none_is_lost(spliced: Spliced, code: int, at: int) -> None:
@@ -423,9 +417,6 @@ async def test_small_bodies_are_read(spliced: Spliced) -> None:
         assert await client.read(WORTH_PASSING_DOWN - 1) == BODY[: WORTH_PASSING_DOWN - 1]
         await route.all_ended((200, True))
         assert spliced.moved == 0
-
-
-# --- ends -------------------------------------------------------------------------------------------------------------
 
 
 async def half_down(route: Rig) -> tuple[Line, Line]:
