@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -23,7 +26,7 @@ from tests.support.apps import free_port
 from tests.support.proxy import Proxy, serve, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 LATE_S = 0.2
 """The balancer learns this late that a replica ends: less than the floor, as it should be."""
@@ -111,8 +114,9 @@ def test_at_the_deadline_a_call_fails_with_a_status_that_says_so() -> None:
 class Replicas:
     """Two replicas behind a balancer: an app and a drainproxy each, replaced one after the other."""
 
-    def __init__(self, balancer: Balancer) -> None:
+    def __init__(self, balancer: Balancer, **options: Any) -> None:
         self._learn = balancer.learner("node")
+        self._options: dict[str, Any] = {"grace_period": "40s", "propagation_delay": "1s"} | options
         self._running: list[tuple[ExitStack, ExitStack, Proxy]] = []
 
     async def add(self) -> None:
@@ -121,7 +125,7 @@ class Replicas:
         def start() -> tuple[ExitStack, ExitStack, Proxy]:
             app, sidecar = ExitStack(), ExitStack()
             address = app.enter_context(grpc_app())
-            proxy = sidecar.enter_context(serve(address, grace_period="40s", propagation_delay="1s"))
+            proxy = sidecar.enter_context(serve(address, **self._options))
             return app, sidecar, proxy.await_ready()
 
         self._running.append(await asyncio.to_thread(start))
@@ -153,17 +157,22 @@ class Replicas:
             await asyncio.to_thread(app.close)
 
 
-async def roll(drive: Callable[[str, threading.Event, Tally], Coroutine[Any, Any, None]], channels: int = 2) -> Tally:
-    """Replace both replicas while `drive` calls; what became of the calls."""
+async def roll(
+    drive: Callable[[str, threading.Event, Tally], Coroutine[Any, Any, None]],
+    channels: int = 2,
+    kinds: tuple[str, ...] = KINDS,
+    **options: Any,
+) -> Tally:
+    """Replace both replicas while `drive` makes calls of these kinds; what became of the calls."""
     balancer = Balancer(random.Random(7))
     port = await balancer.start("127.0.0.1")
-    replicas = Replicas(balancer)
+    replicas = Replicas(balancer, **options)
     stop, tally = threading.Event(), Tally()
     try:
         await replicas.add()
         await replicas.add()
         load_ = [asyncio.create_task(drive(f"127.0.0.1:{port}", stop, tally)) for _ in range(channels)]
-        while not all(tally.done[kind] > 20 for kind in KINDS):  # noqa: ASYNC110 - the calls are counted in threads
+        while not all(tally.done[kind] > 20 for kind in kinds):  # noqa: ASYNC110 - the calls are counted in threads
             await asyncio.sleep(0.01)
         await replicas.replace_oldest()
         await replicas.replace_oldest()
@@ -197,6 +206,31 @@ async def test_a_rolling_stop_of_each_replica_fails_no_call_with_asyncio() -> No
     tally = await roll(drive)
     assert tally.failed == []
     assert min(tally.done[kind] for kind in KINDS) > 100
+
+
+@contextmanager
+def busy_processors() -> Iterator[None]:
+    """Somebody else needs every processor."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+@pytest.mark.slow
+async def test_streams_back_to_back_survive_the_end_of_a_drain_on_busy_processors() -> None:
+    """Each begins the moment the one before has ended: some cross the GOAWAY of the last call."""
+
+    async def drive(address: str, stop: threading.Event, tally: Tally) -> None:
+        async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            await load_aio(channel, "server stream", stop, tally)
+
+    with busy_processors():
+        tally = await roll(drive, 4, ("server stream",), close_spread="20s", quiet_limit="100ms")
+    assert tally.failed == []
 
 
 async def stream_through_a_stop(count: int, pause_s: float) -> list[Any]:
