@@ -156,7 +156,7 @@ class DrainMachine:
 
     def scraped(self) -> None:
         """`/metrics` was read."""
-        self._scraped = self.phase is Phase.DRAINED
+        self._scraped = True  # one before the end of the drain is forgotten there
 
     @property
     def state(self) -> State:

@@ -88,7 +88,6 @@ class Listener:
         """A client's connection has ended."""
         self.connections.discard(connection)
         self.turns.forget(connection)
-        self._context.observer.closed(Side.CLIENT)
         if not self.connections and self._empty is not None:
             self._empty.set()
         self._accept_if_room()

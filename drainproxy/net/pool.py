@@ -145,7 +145,6 @@ class ConnectionPool:
         """A connection has ended."""
         self._open -= 1
         self._timers.forget(connection)
-        self._observer.closed(Side.UPSTREAM)
         if not connection.lent and connection in self._idle:
             self._idle.remove(connection)
 

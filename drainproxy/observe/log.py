@@ -271,9 +271,6 @@ class Tee:
     def opened(self, side: Side) -> None:
         self._first.opened(side)
 
-    def closed(self, side: Side) -> None:
-        self._first.closed(side)
-
     def transferred(self, received: int, sent: int) -> None:
         self._first.transferred(received, sent)
 

@@ -76,9 +76,6 @@ class Meter:
     def opened(self, side: Side) -> None:
         self.connections[side] += 1
 
-    def closed(self, side: Side) -> None:
-        """Open connections are counted where they are kept."""
-
     def transferred(self, received: int, sent: int) -> None:
         self.received += received
         self.sent += sent

@@ -26,10 +26,7 @@ class Observer(Protocol):
         """A request was answered with `status` (0: not at all; or session.ports.UNREAD)."""
 
     def opened(self, side: Side) -> None:
-        """A connection."""
-
-    def closed(self, side: Side) -> None:
-        """A connection."""
+        """A connection. How many are open is counted where they are kept."""
 
     def transferred(self, received: int, sent: int) -> None:
         """Bytes from and to a client, since the last report on its connection."""

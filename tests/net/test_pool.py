@@ -33,9 +33,6 @@ class Counting:
     def opened(self, side: Side) -> None:
         """Not counted here."""
 
-    def closed(self, side: Side) -> None:
-        """Not counted here."""
-
 
 class Wanting:
     """The part of a client that a pool hands a connection to."""

@@ -61,9 +61,6 @@ class Noting:
     def opened(self, side: Side) -> None:
         """Not asked about."""
 
-    def closed(self, side: Side) -> None:
-        """Not asked about."""
-
     def transferred(self, received: int, sent: int) -> None:
         self.received += received
         self.sent += sent

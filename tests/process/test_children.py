@@ -123,7 +123,7 @@ def test_one_that_ignores_sigterm_is_killed_when_its_time_is_over_and_not_twice_
         with output() as lines:
             child = children.start((sys.executable, "-c", DEAF))
             read = b""
-            while b"set" not in read:
+            while not read.endswith(b"set\n"):
                 read += await asyncio.to_thread(os.read, lines, 100)
         begun_at = loop.time()
         child.stop(0.4)

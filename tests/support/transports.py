@@ -149,7 +149,6 @@ class Noting:
     def __init__(self) -> None:
         self.exchanges: list[tuple[int, bool]] = []
         self.opened_sides: list[Side] = []
-        self.closed_sides: list[Side] = []
         self.received = 0
         self.sent = 0
         self.rejections: list[Reason] = []
@@ -161,9 +160,6 @@ class Noting:
 
     def opened(self, side: Side) -> None:
         self.opened_sides.append(side)
-
-    def closed(self, side: Side) -> None:
-        self.closed_sides.append(side)
 
     def transferred(self, received: int, sent: int) -> None:
         self.received += received

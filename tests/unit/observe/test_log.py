@@ -364,7 +364,6 @@ def test_a_tee_hands_everything_else_on() -> None:
     meter = Meter()
     tee = Tee(meter, AccessLog(AccessLogFilter("all"), lambda _: None))
     tee.opened(Side.CLIENT)
-    tee.closed(Side.CLIENT)
     tee.transferred(1, 2)
     tee.rejected(Reason.AUTH)
     tee.upstream_error(Reason.TIMEOUT)

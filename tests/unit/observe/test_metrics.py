@@ -136,7 +136,6 @@ def test_connections_bytes_retries_and_faults_are_counted() -> None:
     meter = control.meter
     for side in (Side.CLIENT, Side.CLIENT, Side.UPSTREAM):
         meter.opened(side)
-    meter.closed(Side.CLIENT)
     meter.transferred(10, 100)
     meter.transferred(1, 2)
     meter.retried()
