@@ -1,7 +1,9 @@
 """How does an HTTP/1 conversation go? One exchange after the other, streamed both ways, on two connections.
 
     request side   IDLE ─▶ HEAD ─▶ BODY ─▶ SENT ─▶ IDLE …           (or CLOSED: nothing more is read)
-    response side  NONE ─▶ DIALLING ─▶ WAITING ─▶ ANSWERING ─▶ NONE …
+    response side  NONE ─▶ DIALLING ─▶ WAITING ─▶ ANSWERING ─▶ NONE …   (DIALLING again: sent once more)
+
+`NEXT_REQUEST_STATES` and `NEXT_RESPONSE_STATES` have every step.
 
 An exchange is open from the complete head on: exactly while the response side is not NONE. Requests that come while one
 is being answered wait in `_pending`; answers keep the order of the requests. Any doubt about where a message ends
@@ -57,6 +59,25 @@ class ResponseState(Enum):
     WAITING = "the app has the request"
     ANSWERING = "the response is on its way"
 
+
+NEXT_REQUEST_STATES: dict[RequestState, frozenset[RequestState]] = {
+    RequestState.IDLE: frozenset(
+        {RequestState.HEAD, RequestState.BODY, RequestState.SENT, RequestState.CLOSED},
+    ),
+    RequestState.HEAD: frozenset(
+        {RequestState.IDLE, RequestState.BODY, RequestState.SENT, RequestState.CLOSED},  # IDLE: it was empty lines
+    ),
+    RequestState.BODY: frozenset({RequestState.SENT, RequestState.CLOSED}),
+    RequestState.SENT: frozenset({RequestState.IDLE, RequestState.CLOSED}),
+    RequestState.CLOSED: frozenset(),
+}
+NEXT_RESPONSE_STATES: dict[ResponseState, frozenset[ResponseState]] = {
+    ResponseState.NONE: frozenset({ResponseState.DIALLING}),
+    ResponseState.DIALLING: frozenset({ResponseState.WAITING, ResponseState.NONE}),
+    ResponseState.WAITING: frozenset({ResponseState.ANSWERING, ResponseState.DIALLING, ResponseState.NONE}),
+    ResponseState.ANSWERING: frozenset({ResponseState.NONE}),
+}
+"""Which state may follow which. The tests of every session watch each step (tests/support/transitions.py)."""
 
 # Members as globals: looking one up through its class costs 0.13 µs on CPython 3.11, some twenty times a request.
 _IDLE, _HEAD, _BODY, _SENT, _CLOSED = RequestState
@@ -400,7 +421,7 @@ class Http1Session:
 
     def _answer_missing(self) -> None:
         """The app has closed before it answered: once more if that is safe (RFC 9110 §9.2.2), else 502."""
-        if not self._retriable or self._partial:
+        if not self._retriable:
             self._client.upstream_error(Reason.CLOSED_EARLY)
             self._answer_ourselves(Reason.UPSTREAM_BROKE)
             return

@@ -57,6 +57,16 @@ class Departure(Enum):
     GONE = "ended"
 
 
+NEXT_DEPARTURE: dict[Departure, frozenset[Departure]] = {
+    Departure.STAYING: frozenset({Departure.DUE, Departure.GONE}),
+    Departure.DUE: frozenset({Departure.ASKED, Departure.TOLD, Departure.STAYING, Departure.GONE}),
+    Departure.ASKED: frozenset({Departure.TOLD, Departure.GONE}),
+    Departure.TOLD: frozenset({Departure.GONE}),
+    Departure.GONE: frozenset(),
+}
+"""Which step may follow which. DUE may be TOLD at once (the app's GOAWAY has passed), or STAYING again (resume)."""
+
+
 class FrameAction(Enum):
     """What becomes of a frame."""
 
@@ -208,7 +218,7 @@ class Http2Session:
         table[stream] = self._client.stream_begun()
         if self._on_arrival:
             self._on_arrival = False
-            self._departure = _DUE
+            self._depart(_DUE)
 
     def _client_ended(self, stream: int) -> None:
         work = self._asking.pop(stream, None)
@@ -436,7 +446,7 @@ class Http2Session:
                 if self.idle and self._last:
                     self._leave(Reason.DRAINING)
             elif self._accepted < MAX_STREAM_ID:  # the app's own GOAWAY is on its way: ours must not take it back
-                self._departure = _TOLD
+                self._depart(_TOLD)
             else:
                 self._depart(_ASKED)
                 self._ping = self._new_id()[:8]
@@ -508,9 +518,9 @@ class Http2Session:
         elif phase is Phase.SERVING:  # the drain was called off: who has not been told need not go
             self._on_arrival = False
             if self._departure is _DUE:
-                self._departure = _STAYING
+                self._depart(_STAYING)
 
     def wind_down(self) -> None:
         if self._departure is _STAYING:
-            self._departure = _DUE
+            self._depart(_DUE)
             self._settle()

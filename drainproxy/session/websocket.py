@@ -30,6 +30,14 @@ class Farewell(Enum):
     SENT = "sent: the client's answer is awaited"
 
 
+NEXT_FAREWELL: dict[Farewell, frozenset[Farewell]] = {
+    Farewell.NONE: frozenset({Farewell.DUE}),
+    Farewell.DUE: frozenset({Farewell.SENT}),
+    Farewell.SENT: frozenset(),
+}
+"""Which step may follow which."""
+
+
 class WebSocketSession:
     """A tunnel whose frames from the app are followed. See Session for the contract."""
 

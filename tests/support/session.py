@@ -15,8 +15,12 @@ from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.http1 import Forwarding
 from drainproxy.protocol.reasons import Counted, Reason
+from drainproxy.session import http1, http2, websocket
 from drainproxy.session.http1 import Http1Session
+from drainproxy.session.http2 import Http2Session
 from drainproxy.session.ports import Hold, Wait
+from drainproxy.session.websocket import WebSocketSession
+from tests.support.transitions import watch
 
 if TYPE_CHECKING:
     from drainproxy.session.ports import Passed, Session, Upstream
@@ -42,6 +46,14 @@ def as_forwarded(request: bytes, host: bytes = b"app") -> bytes:
         b"X-Request-Id: " + REQUEST_ID,
     )
     return b"\r\n".join((head, *added)) + end + body
+
+
+watch(
+    Http1Session,
+    {"_request_state": http1.NEXT_REQUEST_STATES, "_response_state": http1.NEXT_RESPONSE_STATES},
+)
+watch(Http2Session, {"_departure": http2.NEXT_DEPARTURE})
+watch(WebSocketSession, {"_farewell": websocket.NEXT_FAREWELL})
 
 
 class Transcript:

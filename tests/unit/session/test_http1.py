@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -12,13 +12,23 @@ from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.http1 import RequestHead, parse_request
-from drainproxy.session.http1 import MAX_PENDING, WORTH_PASSING_DOWN
+from drainproxy.session.http1 import (
+    MAX_PENDING,
+    NEXT_REQUEST_STATES,
+    NEXT_RESPONSE_STATES,
+    WORTH_PASSING_DOWN,
+    RequestState,
+    ResponseState,
+)
+from drainproxy.session.http2 import NEXT_DEPARTURE
 from drainproxy.session.ports import Hold, Wait
 from drainproxy.session.tunnel import TunnelSession
+from drainproxy.session.websocket import NEXT_FAREWELL
 from tests.support.session import Dialogue, as_forwarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from enum import Enum
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
 GET_SENT = as_forwarded(GET)
@@ -399,6 +409,7 @@ def test_a_fresh_connection_that_dies_unanswered_may_have_done_the_work() -> Non
     talk = Dialogue(pooled=0).send(GET).connects().app_closes().client_got_reply(502, "upstream-broke")
     talk.ended((502, False))
     assert talk.client.retries == 0
+    assert talk.client.upstream_errors == ["closed-early"]
 
 
 @pytest.mark.parametrize(
@@ -418,6 +429,7 @@ def test_what_is_not_safe_to_repeat_is_never_repeated(request_: bytes, clean: bo
     talk = Dialogue().send(request_).app_closes(clean=clean).client_got_reply(502, "upstream-broke").ended((502, False))
     assert talk.client.asked == [(False, True)]  # and the pool looks twice before it lends
     assert talk.client.retries == 0
+    assert talk.client.upstream_errors == ["closed-early"]
 
 
 @pytest.mark.parametrize("sent", [b"H", OK[:-4], b"HTTP/1.1 103 Hints\r\n\r\n", b"HTTP/1.1 100 C\r\n\r\nHTTP"])
@@ -960,3 +972,18 @@ def test_small_bodies_and_those_of_unknown_length_are_read(answer: bytes) -> Non
 def test_the_body_of_a_request_to_upgrade_is_read() -> None:
     talk = Dialogue().send(UPGRADE[:-2] + b"Content-Length: %d\r\n\r\n" % LARGE)
     assert not talk.client.passing
+
+
+def test_every_session_test_fails_on_a_step_that_the_tables_do_not_have() -> None:
+    talk = Dialogue(pooled=0).send(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+    with pytest.raises(AssertionError, match=r"DIALLING -> \S+ANSWERING"):
+        talk.http1._response_state = ResponseState.ANSWERING
+    with pytest.raises(AssertionError, match=r"SENT -> \S+BODY"):
+        talk.http1._request_state = RequestState.BODY
+
+
+@pytest.mark.parametrize("table", [NEXT_REQUEST_STATES, NEXT_RESPONSE_STATES, NEXT_DEPARTURE, NEXT_FAREWELL])
+def test_each_table_has_every_state_and_leads_to_each(table: dict[Any, frozenset[Any]]) -> None:
+    first, *others = cast("type[Enum]", type(next(iter(table))))
+    assert set(table) == {first, *others}
+    assert set().union(*table.values()) | {first} == {first, *others}

@@ -285,6 +285,7 @@ def test_an_app_that_goes_by_itself_is_not_contradicted() -> None:
     theirs = goaway(1, ErrorCode.NO_ERROR)
     dialogue = connected().send(request(1) + request(3)).answer(theirs).client_got(theirs)
     still_open(dialogue, 1)  # the app will not answer stream 3
+    still_open(dialogue.send(request(5)), 1)  # nor what the client sent before it read the GOAWAY
     dialogue.wind_down().client_got(b"")
     dialogue.answer(response(1)).client_got(response(1) + goaway(1, ErrorCode.NO_ERROR, "draining"))
     dialogue.client_is("finished")
