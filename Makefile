@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
-# Tests mostly wait, so there are more of them at a time than cores; groups of one machine-wide thing stay together.
-PARALLEL ?= -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 ))) --dist loadgroup
+# A file's tests stay together and share what they start. Files mostly wait: there are more at a time than cores.
+PARALLEL ?= -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 ))) --dist loadfile --no-loadscope-reorder
 SHORT ?=
 ARGS ?=
 

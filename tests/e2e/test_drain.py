@@ -387,6 +387,7 @@ def test_the_listener_never_closes_before_the_process(proxy: Proxy) -> None:
     assert proxy.process.returncode == 0
 
 
+@pytest.mark.slow
 def test_slow_readers_get_their_last_bytes_after_the_app_is_gone() -> None:
     port = free_port()
     with serve(f"127.0.0.1:{port}") as proxy:

@@ -211,6 +211,7 @@ def test_gunicorn_behind_it(shared: Proxy) -> None:
     del shared
 
 
+@pytest.mark.slow
 def test_gunicorns_two_second_keep_alive_loses_no_request() -> None:
     """The sync worker closes after each response, the threaded one after two idle seconds: neither costs a 502."""
     with gunicorn("--threads", "4", "--keep-alive", "1") as address, serve(address, upstream_idle="10s") as proxy:

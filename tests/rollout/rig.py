@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from drainproxy.tools.cluster.cluster import Cluster
 from drainproxy.tools.cluster.controller import Strategy
 from drainproxy.tools.cluster.endpoints import Lag
+from drainproxy.tools.cluster.variants import Times
 from drainproxy.tools.probe.http_client import HttpClient
 from drainproxy.tools.probe.load import Load, Traffic
 from drainproxy.tools.probe.verdict import Verdict, judge
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from drainproxy.tools.cluster.kubelet import Event, EventReason
     from drainproxy.tools.cluster.pod import PodSpec
     from drainproxy.tools.probe.load import Client
     from drainproxy.tools.probe.verdict import Sample
 
 NODES = ("node-1", "node-2")
 URL = f"http://{SERVICE_IP}:{SERVICE_PORT}"
+TIMES = Times(grace_s=12.0, floor_s=1.0, quiet_s=0.3, spread_s=0.5, app_stop_s=1.0, probe_period_s=0.2)
 LAG = Lag(0.1, 0.8)
 """Endpoint changes reach each node late, by a random time of its own."""
 THREE = Strategy(replicas=3, max_surge=1, max_unavailable=0)
@@ -127,3 +130,13 @@ def nothing_lost(load: Load, at_least: int) -> None:
     ]
     assert verdict.failed == 0, examples
     assert verdict.sent >= at_least, f"only {verdict.sent} requests were sent"
+
+
+async def rolled(cluster: Cluster, times: int = 1) -> None:
+    for _ in range(times):
+        cluster.roll_out()
+        await cluster.rolled_out()
+
+
+def events(cluster: Cluster, reason: EventReason) -> list[Event]:
+    return [event for event in cluster.events if event.reason is reason]

@@ -11,7 +11,7 @@ from drainproxy.tools.cluster.endpoints import Lag
 from drainproxy.tools.cluster.variants import App, Times, bare, sleeping
 from tests.rollout.rig import MIXED, THREE, Rig, enough, said
 
-pytestmark = [pytest.mark.root, pytest.mark.debian]
+pytestmark = [pytest.mark.root, pytest.mark.debian, pytest.mark.slow]
 
 TIMES = Times(grace_s=10.0, sleep_s=1.5, probe_period_s=0.2)
 

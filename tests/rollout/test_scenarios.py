@@ -17,36 +17,23 @@ from drainproxy.tools.cluster.controller import Strategy
 from drainproxy.tools.cluster.endpoints import Lag
 from drainproxy.tools.cluster.kubelet import EventReason
 from drainproxy.tools.cluster.pod import HttpGet, Probe
-from drainproxy.tools.cluster.variants import ADMIN_PORT, APP_PORT, App, Times, drained
+from drainproxy.tools.cluster.variants import ADMIN_PORT, APP_PORT, App, drained
 from drainproxy.tools.probe.load import Traffic
 from drainproxy.tools.probe.ws_client import WebSocketClient
 from tests.rollout.netns import SERVICE_IP, SERVICE_PORT
-from tests.rollout.rig import MIXED, NODES, THREE, Rig, enough, nothing_lost, said
+from tests.rollout.rig import MIXED, NODES, THREE, TIMES, Rig, enough, events, nothing_lost, rolled, said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from drainproxy.tools.cluster.cluster import Cluster
-    from drainproxy.tools.cluster.kubelet import Event
 
-pytestmark = [pytest.mark.root, pytest.mark.debian]
+pytestmark = [pytest.mark.root, pytest.mark.debian, pytest.mark.slow]
 
 APPS = Path(__file__).parent / "apps"
-TIMES = Times(grace_s=12.0, floor_s=1.0, quiet_s=0.3, spread_s=0.5, app_stop_s=1.0, probe_period_s=0.2)
 
 
 def app(file: str, *arguments: str) -> App:
     return App((sys.executable, str(APPS / file), "$(APP_PORT)", *arguments))
-
-
-async def rolled(cluster: Cluster, times: int = 1) -> None:
-    for _ in range(times):
-        cluster.roll_out()
-        await cluster.rolled_out()
-
-
-def events(cluster: Cluster, reason: EventReason) -> list[Event]:
-    return [event for event in cluster.events if event.reason is reason]
 
 
 # --- rolling updates --------------------------------------------------------------------------------------------------
@@ -131,16 +118,6 @@ async def test_grpc_calls_move_to_other_pods_without_an_error(rig: Rig) -> None:
         (result,) = json.loads(out)["targets"]
         assert result["failures"] == []
         assert result["sent"] >= 150
-
-
-async def test_twenty_rollouts_in_a_row_lose_nothing(rig: Rig) -> None:
-    quick = replace(TIMES, floor_s=0.5, quiet_s=0.2, spread_s=0.2)
-    paths = ("/", "/", "/slow?s=0.5", "/", "/", "/drip?s=0.5", "/")
-    async with rig.cluster(drained(App(), quick), Strategy(2, max_surge=2), Lag(0.0, 0.4)) as cluster:
-        async with rig.traffic(rig.http(*paths), rate=50) as load:
-            await rolled(cluster, times=20)
-        nothing_lost(load, at_least=600)
-        assert len(events(cluster, EventReason.GONE)) == 40
 
 
 # --- other ends -------------------------------------------------------------------------------------------------------

@@ -254,6 +254,7 @@ async def stream_through_a_stop(count: int, pause_s: float) -> list[Any]:
     return got
 
 
+@pytest.mark.slow
 async def test_a_stream_in_flight_completes_before_its_replica_stops() -> None:
     assert await stream_through_a_stop(12, 0.25) == [b"%d" % number for number in range(12)]
 

@@ -109,6 +109,7 @@ def test_an_app_that_half_closes_still_gets_the_rest() -> None:
         wait_for(lambda: got == [b"the rest"], "the rest at the app")
 
 
+@pytest.mark.slow
 def test_both_ways_at_once_and_slowly() -> None:
     """64 MiB each way, the reader on either side slower than its peer: all of it arrives, in order."""
     size = 64 << 20

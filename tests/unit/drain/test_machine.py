@@ -728,6 +728,7 @@ class AnyLife(RuleBasedStateMachine):
             self.hurried_at = self.life.now
 
 
+@pytest.mark.slow
 def test_no_order_of_facts_breaks_a_rule_and_after_sigterm_it_always_ends_in_the_budget() -> None:
     run_state_machine_as_test(
         AnyLife, settings=settings(max_examples=120, stateful_step_count=25, deadline=None, derandomize=True)

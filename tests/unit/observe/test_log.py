@@ -103,6 +103,7 @@ def test_text_is_for_people() -> None:
     assert line == '2027-01-15T08:00:00.250Z WARNING drain began trigger=http why="two words" empty=""'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("render", [as_json, as_text])
 @given(event=st.text(), name=st.text(), number=st.floats())
 def test_whatever_is_logged_stays_one_printable_line(render: Any, event: str, name: str, number: float) -> None:

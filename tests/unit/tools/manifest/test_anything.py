@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +83,7 @@ def test_check_judges_whatever_it_reads(text: str) -> None:
         assert 1 <= each.line <= text.count("\n") + 1
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150,
     derandomize=True,
