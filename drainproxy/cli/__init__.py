@@ -69,10 +69,16 @@ def cli() -> None:
     """
 
 
+def _program(path: str) -> str | None:
+    """What help calls this command; None leaves it to click. kubectl runs a program `kubectl-X` as `kubectl X`."""
+    name = path.rpartition("/")[2]
+    return name.replace("-", " ", 1) if name.startswith("kubectl-") else None
+
+
 def main() -> NoReturn:
     """The console script: expected failures are one line on stderr and an exit code of their own."""
     try:
-        result = cli(standalone_mode=False)
+        result = cli(standalone_mode=False, prog_name=_program(sys.argv[0]))
     except click.ClickException as error:
         error.show()
         sys.exit(2)

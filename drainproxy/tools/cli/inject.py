@@ -13,8 +13,9 @@ import click
 
 from drainproxy.config.values import parse_duration
 from drainproxy.errors import ManifestError
-from drainproxy.tools.cli.scope import live_options, scope_of
-from drainproxy.tools.cli.terminal import wants_color
+from drainproxy.tools.cli._packages import MissingPackageError
+from drainproxy.tools.cli._scope import live_options, scope_of
+from drainproxy.tools.cli._terminal import wants_color
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -203,9 +204,10 @@ def _seconds(text: str | None) -> float | None:
 
 
 def need_tools() -> None:
-    """Raises ManifestError where the YAML reader is missing: the sidecar's image goes without it."""
-    if find_spec("ruamel") is None or find_spec("ruamel.yaml") is None:
-        raise ManifestError("this command needs the package ruamel.yaml: pip install ruamel.yaml")
+    """Raises MissingPackageError where a YAML reader is missing: the sidecar's image goes without them."""
+    for module, package in (("yaml", "pyyaml"), ("ruamel", "ruamel.yaml"), ("ruamel.yaml", "ruamel.yaml")):
+        if find_spec(module) is None:
+            raise MissingPackageError(package)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

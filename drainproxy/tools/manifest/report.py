@@ -202,7 +202,7 @@ strict = true
 workflow commands, `--format sarif` SARIF 2.1.0 for code scanning. Colours go to terminals only, and not with `NO_COLOR`
 or `TERM=dumb`.
 
-This page is made from the rules themselves.
+In CI, and as `kubectl drainproxy`: [ci](ci.md). This page is made from the rules themselves.
 
 {_table()}
 """
