@@ -38,7 +38,7 @@ class RouteContext:
     config: Config
     tls: bool
     scheme: bytes
-    limits: tuple[float, float, float, float]
+    limits: tuple[float, float, float, float, float]
     pool: ConnectionPool
     dialler: Dialler
     splices: Splices
@@ -89,11 +89,12 @@ def context_for(
     )
 
 
-def time_limits(config: Config) -> tuple[float, float, float, float]:
+def time_limits(config: Config) -> tuple[float, float, float, float, float]:
     """Seconds, in the order of Wait.
 
-    While a response is awaited no byte comes either: the shorter of both limits that are set.
+    While a response is awaited no byte comes either: the shorter of both limits that are set. A client that has left
+    is not waited for longer than an idle one, while nothing moves: the app may never learn that it need not answer.
     """
     silence_s = config.stream_idle_timeout_s
     response_s = min(filter(None, (config.response_timeout_s, silence_s)), default=0.0)
-    return (config.idle_timeout_s, config.header_timeout_s, response_s, silence_s)
+    return (config.idle_timeout_s, config.header_timeout_s, response_s, silence_s, silence_s or config.idle_timeout_s)

@@ -13,7 +13,7 @@ from drainproxy.session.ports import Wait
 if TYPE_CHECKING:
     from drainproxy.net.route import RouteContext
 
-_IDLE, _HEADER, _STREAM = Wait.IDLE, Wait.HEADER, Wait.STREAM  # as globals: see net/pair.py
+_IDLE, _HEADER, _STREAM, _LEFT = Wait.IDLE, Wait.HEADER, Wait.STREAM, Wait.LEFT  # as globals: see net/pair.py
 
 LOOKS = 4
 """Bytes of a body set no timer. The connection is looked at so many times in a limit, to see whether any have moved."""
@@ -58,7 +58,7 @@ class Waits:
         self.since = now
         limit_s = route.limits[what]
         if limit_s:
-            self._watch(now + limit_s if what is not _STREAM else now + limit_s / LOOKS)
+            self._watch(now + limit_s / LOOKS if what is _STREAM or what is _LEFT else now + limit_s)
 
     def stop(self) -> None:
         """The connection has ended."""
@@ -80,12 +80,13 @@ class Waits:
         limit_s = self._route.limits[what]
         if not limit_s:
             return
+        by_bytes = what is _STREAM or what is _LEFT
         moved = self._watched.received + self._watched.sent
-        if what is _STREAM and moved != self._moved:
+        if by_bytes and moved != self._moved:
             self._moved = moved
             self.since = now
         ends_at = self.since + limit_s
         if now >= ends_at:
             self._watched.timed_out(what)
         else:
-            self._watch(min(ends_at, now + limit_s / LOOKS) if what is _STREAM else ends_at)
+            self._watch(min(ends_at, now + limit_s / LOOKS) if by_bytes else ends_at)

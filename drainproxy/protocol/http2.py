@@ -19,6 +19,8 @@ MAX_CONTINUATIONS = 64
 """CONTINUATION frames of one header block (CVE-2024-27316: a block that never ends)."""
 EMPTY_FRAMES = (10_000, 1_000.0)
 """Frames of one end that carry nothing: at once, and a second (CVE-2019-9512, -9515, -9518)."""
+WINDOW_UPDATES = (50_000, 20_000.0)
+"""As EMPTY_FRAMES. Some receivers send two for each small frame that they read, so there are more of them."""
 
 unpack_header = struct.Struct(">IBi").unpack_from
 """(length << 8 | type, flags, stream) of the frame header at an offset. A negative stream: the reserved bit is set."""
@@ -44,6 +46,7 @@ _OF_A_STREAM = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CON
 _OF_THE_CONNECTION = frozenset({SETTINGS, PING, GOAWAY})
 _EXACT_SIZE = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _SETTING = struct.Struct(">HI")
+_GOAWAY = struct.Struct(">II")
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -95,6 +98,12 @@ def ends_at_goaway(payload: bytes) -> bool:
     )
 
 
+def read_goaway(data: bytes, at: int) -> tuple[int, int]:
+    """The last stream that its sender serves, and the error code, of the whole GOAWAY frame at this index."""
+    last, code = _GOAWAY.unpack_from(data, at + HEADER_SIZE)
+    return last & MAX_STREAM_ID, code
+
+
 class TokenBucket:
     """How often may something happen? `burst` times at once, `per_s` times a second in the long run."""
 
@@ -123,7 +132,7 @@ class FrameReader:
 
     __slots__ = (
         "_block_size", "_continuations", "_frame_size", "_max_block", "begun", "block", "empty_frames", "ending",
-        "held", "skip", "usual",
+        "held", "skip", "usual", "window_updates",
     )  # fmt: skip
 
     def __init__(self, max_block: int) -> None:
@@ -137,6 +146,7 @@ class FrameReader:
         self.ending = 0
         self.begun = False  # SETTINGS, which is the first frame of either end, has passed
         self.empty_frames = TokenBucket(*EMPTY_FRAMES)
+        self.window_updates = TokenBucket(*WINDOW_UPDATES)
         self.usual = -1  # frames with a larger first word, (length << 8 | type), need a closer look
 
     @property
@@ -165,7 +175,7 @@ class FrameReader:
             self._check_continuation(kind, flags, stream, length)
         elif kind == CONTINUATION:
             raise BadFrame(Reason.STRAY_CONTINUATION)
-        if stream < 0 or (stream == 0 and kind in _OF_A_STREAM) or (stream > 0 and kind in _OF_THE_CONNECTION):
+        if (stream == 0 and kind in _OF_A_STREAM) or (stream > 0 and kind in _OF_THE_CONNECTION):
             raise BadFrame(Reason.BAD_STREAM_ID)
         if _EXACT_SIZE.get(kind, length) != length:
             raise BadFrame(Reason.BAD_FRAME_SIZE)

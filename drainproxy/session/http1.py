@@ -491,7 +491,10 @@ class Http1Session:
                 self._client.close()  # it asked for it, and sends nothing more
             else:
                 self._client.finish()
+            self._request = None
             return
+        self._request = None  # nothing of an exchange is kept for an idle connection: it may have been large
+        self._outgoing = b""
         if self._pending:
             data, self._pending = self._pending, b""
             self._read_head(data)
@@ -501,7 +504,7 @@ class Http1Session:
             self.client_eof()
 
     def _give_up(self, *, completed: bool) -> None:
-        """End the exchange as it stands. Whatever the app still does for it is cut."""
+        """End the exchange, the connection's last, as it stands. Whatever the app still does for it is cut."""
         upstream = self._upstream
         self._upstream = None
         if upstream is not None:
@@ -509,14 +512,15 @@ class Http1Session:
         elif self._response_state is _DIALLING:
             self._client.stop_connecting()
             self._client.unhold(Hold.DIALLING)
+        self._request = None
         self._response_body = None
-        self._partial = b""
+        self._partial = self._outgoing = self._pending = b""
         if self._response_state is not _NONE:
             self._response_state = _NONE
             self._client.end(self._status, completed=completed)
 
     def _answer_ourselves(self, reason: Reason, *, completed: bool = False) -> None:
-        """ResponseState in the app's place, end the exchange and the connection."""
+        """Answer in the app's place, end the exchange and the connection."""
         head_only = self._request is not None and self._request.method == b"HEAD"
         self._status = reason.status or 0
         self._request_state = _CLOSED
@@ -525,12 +529,12 @@ class Http1Session:
         self._client.finish()
 
     def _reject(self, reason: Reason) -> None:
-        """ResponseState a request that is not let through."""
+        """Answer a request that is not let through."""
         self._client.rejected(reason)
         self._answer_ourselves(reason)
 
     def _refuse(self, reason: Reason) -> None:
-        """ResponseState what never became a request."""
+        """Answer what never became a request."""
         self._client.begin(b"", b"", is_work=False)
         self._response_state = _DIALLING
         self._request = None

@@ -153,6 +153,7 @@ class Http2Session:
                 kind = word & 0xFF
                 stop = position + HEADER_SIZE + (word >> 8)
                 if kind > HEADERS or word > frames.usual or stream <= 0 or frames.block:
+                    stream &= MAX_STREAM_ID  # the bit before it is reserved, and ignored (RFC 9113 §4.1)
                     frames.check(kind, flags, stream, word >> 8)
                     action = self._client_control(kind, flags, stream, data, position, stop)
                     if action is _WAIT:
@@ -178,7 +179,7 @@ class Http2Session:
                         else:
                             self._client_ended(stream)
                     elif not word:
-                        self._count_empty(frames)
+                        self._count_empty(frames, DATA)
                 position = stop
         except BadFrame as bad:
             self._relay_up(data[begin:position])
@@ -250,21 +251,24 @@ class Http2Session:
                 return _DROP
         elif kind == http2.PUSH_PROMISE:
             raise BadFrame(Reason.PUSH_BY_CLIENT)
-        elif kind not in (HEADERS, DATA, http2.WINDOW_UPDATE):
-            self._count_empty(self._up)
+        elif kind not in (HEADERS, DATA):
+            self._count_empty(self._up, kind)
         return _RELAY
 
     def client_eof(self) -> None:
-        """What is open may still be answered."""
+        """What is open may still be answered, as long as the app does not fall silent."""
         self._client_done = True
-        if self._upstream is not None and not self.idle:
-            self._upstream.write_eof()
+        if not self.idle:
+            self._client.wait(Wait.LEFT)
+            if self._upstream is not None:
+                self._upstream.write_eof()
         self._settle()
 
     def client_gone(self) -> None:
         self._depart(_GONE)
-        self._drop_upstream(politely=self.idle)
+        politely = self.idle
         self._end_streams(self._client_streams())
+        self._drop_upstream(politely=politely)
 
     def upstream_ready(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -308,6 +312,7 @@ class Http2Session:
                 kind = word & 0xFF
                 stop = position + HEADER_SIZE + (word >> 8)
                 if kind > HEADERS or word > frames.usual or stream <= 0 or frames.block:
+                    stream &= MAX_STREAM_ID  # the bit before it is reserved, and ignored (RFC 9113 §4.1)
                     frames.check(kind, flags, stream, word >> 8)
                     if self._app_control(kind, flags, stream, data, position, stop) is _WAIT:
                         break
@@ -328,7 +333,7 @@ class Http2Session:
                         else:
                             self._app_ended(stream)
                     elif not word:
-                        self._count_empty(frames)
+                        self._count_empty(frames, DATA)
                 position = stop
         except BadFrame as bad:
             self._client.write(data[:position])
@@ -368,21 +373,25 @@ class Http2Session:
         elif kind == http2.GOAWAY:
             if stop > len(data):
                 return _WAIT
-            self._app_goes(int.from_bytes(data[start + HEADER_SIZE : start + HEADER_SIZE + 4]) & MAX_STREAM_ID)
+            self._app_goes(*http2.read_goaway(data, start))
         elif kind == http2.PUSH_PROMISE:
             if not flags & END_HEADERS:
                 self._down.open_block(stream, stop - start - HEADER_SIZE)
         elif kind == http2.CONTINUATION:
             if flags & END_HEADERS and self._down.ending and stop <= len(data):
                 self._app_ended(self._down.take_ending())
-        elif kind not in (HEADERS, DATA, http2.WINDOW_UPDATE):
-            self._count_empty(self._down)
+        elif kind not in (HEADERS, DATA):
+            self._count_empty(self._down, kind)
         return _RELAY
 
-    def _app_goes(self, accepted: int) -> None:
-        """The app's GOAWAY: streams above are not served, so they are no work, either."""
-        self._accepted = min(self._accepted, accepted)
-        self._end_streams([stream for stream in self._client_streams() if stream > self._accepted])
+    def _app_goes(self, accepted: int, code: int) -> None:
+        """The app's GOAWAY: streams above are not served, so they are no work, either. After an error, none is."""
+        if code == ErrorCode.NO_ERROR:
+            self._accepted = min(self._accepted, accepted)
+            self._end_streams([stream for stream in self._client_streams() if stream > self._accepted])
+        else:
+            self._accepted = min(self._accepted, accepted, self._last)
+            self._end_streams(self._client_streams())
 
     def upstream_closed(self, *, clean: bool) -> None:
         self._upstream = None
@@ -406,7 +415,7 @@ class Http2Session:
                 if frames is self._up:
                     self._ends_at_goaway = http2.ends_at_goaway(data[start + HEADER_SIZE : stop])
             other.allow(http2.max_frame_size(data[start + HEADER_SIZE : stop]) or DEFAULT_FRAME_SIZE)
-        self._count_empty(frames)
+        self._count_empty(frames, http2.SETTINGS)
         return _RELAY
 
     def _reset(self, stream: int) -> bool:
@@ -419,8 +428,10 @@ class Http2Session:
                 return not answered
         return False
 
-    def _count_empty(self, frames: FrameReader) -> None:
-        if not frames.empty_frames.take(self._client.now()):
+    def _count_empty(self, frames: FrameReader, kind: int) -> None:
+        """A frame that carries nothing for the other end's application."""
+        bucket = frames.window_updates if kind == http2.WINDOW_UPDATE else frames.empty_frames
+        if not bucket.take(self._client.now()):
             raise BadFrame(Reason.FRAME_FLOOD)
 
     def _misbehaved(self, bad: BadFrame, *, by_client: bool) -> None:
@@ -473,9 +484,10 @@ class Http2Session:
             greeting = b"" if self._down.begun else EMPTY_SETTINGS
             resets = [http2.rst_stream(stream, ErrorCode.INTERNAL_ERROR) for stream in streams if stream <= last]
             self._client.write(b"".join([greeting, *resets, http2.goaway(last, reason)]))
-        if self._upstream is not None and streams and self._up.at_boundary:
+        unheard = bool(streams) and self._client_done  # the app was told that nothing more comes: only a reset says it
+        if self._upstream is not None and streams and self._up.at_boundary and not unheard:
             self._upstream.write(b"".join(http2.rst_stream(stream, ErrorCode.CANCEL) for stream in streams))
-        self._drop_upstream(politely=True)
+        self._drop_upstream(politely=not unheard)
         self._end_streams(streams)
         self._client.finish()
 

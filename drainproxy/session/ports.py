@@ -27,6 +27,8 @@ class Wait(IntEnum):
     HEADER = 1
     RESPONSE = 2
     STREAM = 3
+    LEFT = 4
+    """The client has said all that it will, and what is open may still be answered."""
 
 
 class Hold(IntEnum):
@@ -56,7 +58,7 @@ class Upstream(Protocol):
         """Send."""
 
     def write_eof(self) -> None:
-        """Send nothing more (half-close)."""
+        """Send nothing more (half-close): what is written afterwards is dropped."""
 
     def is_silent(self) -> bool:
         """Neither bytes nor an end wait in its socket."""
@@ -78,7 +80,7 @@ class Client(Protocol):
         """Send."""
 
     def write_eof(self) -> None:
-        """Send nothing more (half-close)."""
+        """Send nothing more (half-close): what is written afterwards is dropped."""
 
     def finish(self) -> None:
         """Send what was written, half-close, drop what still comes for a moment, close (RFC 9112 §9.6)."""

@@ -22,7 +22,7 @@ LIMITS: dict[str, Any] = {
     "response_timeout_s": 600.0,
     "stream_idle_timeout_s": 1000.0,
 }
-LIMIT_S = {Wait.IDLE: 75.0, Wait.HEADER: 10.0, Wait.RESPONSE: 600.0, Wait.STREAM: 1000.0}
+LIMIT_S = {Wait.IDLE: 75.0, Wait.HEADER: 10.0, Wait.RESPONSE: 600.0, Wait.STREAM: 1000.0, Wait.LEFT: 1000.0}
 LATE_S = 2 * RESOLUTION_S + 1e-6
 
 

@@ -406,6 +406,40 @@ def test_a_client_that_half_closes_is_answered_first() -> None:
     )
 
 
+def test_a_client_that_has_half_closed_is_cut_if_the_app_falls_silent() -> None:
+    dialogue = connected().send(request(1)).half_close().waits(Wait.LEFT).time_out()
+    dialogue.client_got(rst_stream(1, ErrorCode.INTERNAL_ERROR) + goaway(1, ErrorCode.NO_ERROR, "timeout"))
+    still_open(dialogue.client_is("finished").app_is("aborted"), 0)
+
+
+@pytest.mark.parametrize("end", [Dialogue.half_close, Dialogue.vanish])
+def test_after_an_error_of_the_app_nothing_is_in_flight_whatever_the_client_does(
+    end: Callable[[Dialogue], Dialogue],
+) -> None:
+    """Node answers a header block that it cannot read with GOAWAY and COMPRESSION_ERROR, and waits."""
+    theirs = goaway(3, 0x9)
+    dialogue = connected().send(request(1) + request(3, end=False)).answer(theirs).client_got(theirs)
+    still_open(dialogue, 0)
+    still_open(dialogue.send(request(5)), 0)
+    still_open(end(dialogue), 0)
+
+
+def test_the_reserved_bit_of_a_stream_is_ignored() -> None:
+    head = struct.pack(">IBI", len(BLOCK) << 8 | HEADERS, END_HEADERS | END_STREAM, 1 << 31 | 1) + BLOCK
+    dialogue = still_open(connected().send(head).app_got(head), 1)
+    tail = struct.pack(">IBI", 2 << 8 | DATA, END_STREAM, 1 << 31 | 1) + b"ok"
+    still_open(dialogue.answer(tail).client_got(tail), 0)
+
+
+def test_two_window_updates_for_each_small_frame_that_is_read_go_on_for_ever() -> None:
+    dialogue = connected().send(request(1))
+    update = frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1") + frame(WINDOW_UPDATE, 0, 1, b"\0\0\0\1")
+    for _ in range(100):
+        dialogue.send(update * 1_000)
+        dialogue.client.time += 0.1
+    still_open(dialogue, 1)
+
+
 def test_an_idle_client_that_half_closes_is_let_go() -> None:
     connected().half_close().client_is("finished").app_is("discarded")
 
@@ -444,7 +478,6 @@ FAULTS = {
         frame(HEADERS, 0, 1, BLOCK) + frame(CONTINUATION, END_HEADERS, 3, b"x"),
         ErrorCode.PROTOCOL_ERROR,
     ),
-    "the reserved bit": (struct.pack(">IBI", DATA, END_STREAM, 1 << 31 | 1), ErrorCode.PROTOCOL_ERROR),
     "a block of too many frames": (
         frame(HEADERS, 0, 1, BLOCK) + frame(CONTINUATION, 0, 1, b"") * (http2.MAX_CONTINUATIONS + 1),
         ErrorCode.ENHANCE_YOUR_CALM,
@@ -457,6 +490,10 @@ FAULTS = {
     "a flood of settings": (EMPTY_SETTINGS * 10_001, ErrorCode.ENHANCE_YOUR_CALM),
     "a flood of acknowledgements": (SETTINGS_ACK * 10_001, ErrorCode.ENHANCE_YOUR_CALM),
     "a flood of empty data": (request(1, end=False) + frame(DATA, 0, 1, b"") * 10_001, ErrorCode.ENHANCE_YOUR_CALM),
+    "a flood of window updates": (
+        frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1") * 50_001,
+        ErrorCode.ENHANCE_YOUR_CALM,
+    ),
     "a flood of unknown frames": (frame(0x2A, 0, 0, b"") * 10_001, ErrorCode.ENHANCE_YOUR_CALM),
 }
 OF_CLIENTS = {
