@@ -62,6 +62,8 @@ class Because(Enum):
     """Nothing was lost, but the setting was passed, or nearly."""
     WASTE = "waste"
     """Nothing is at risk; every rollout takes longer than it must."""
+    ADVISED = "advised"
+    """What is set is not known; this would be right."""
     FITS = "fits"
     """The present value is right."""
     UNKNOWN = "unknown"
@@ -146,10 +148,11 @@ class Advice:
         return self.best_s is not None and self.best_s != self.now_s
 
 
-def advise(drains: Sequence[Drain]) -> list[Advice]:
-    """What to set for a workload, a line for each setting. `drains`: at least one, the latest last."""
-    floor = _floor(drains)
-    return [floor, _quiet(drains), _grace(drains, floor), _min_ready(drains)]
+def advise(drains: Sequence[Drain], now: Times | None = None) -> list[Advice]:
+    """What to set for a workload, a line for each setting. `now`: what is set, if not what the last drain had."""
+    times = now or drains[-1].times
+    floor = _floor(drains, times)
+    return [floor, _quiet(drains, times), _grace(drains, times, floor), _min_ready(drains)]
 
 
 def hint(drain: Drain) -> str | None:
@@ -162,7 +165,7 @@ def notes(drains: Sequence[Drain]) -> Iterator[str]:
     """What no setting of ours mends."""
     broken = sum(each.broken for each in drains)
     if broken:
-        yield f"the app broke off {_many(broken, 'request')} before it was told to stop: look at its log"
+        yield f"the app broke off {many(broken, 'request')} before it was told to stop: look at its log"
     if any(each.outcome == STILL_ARRIVING for each in drains):
         yield (
             "somebody still sends when the drain ends: a client with a fixed address, or a load balancer that learns "
@@ -188,8 +191,8 @@ def show(seconds: float | None) -> str:
     return "-" if seconds is None else show_duration(round(seconds, 1))
 
 
-def _floor(drains: Sequence[Drain]) -> Advice:
-    now_s = drains[-1].times.floor_s
+def _floor(drains: Sequence[Drain], times: Times) -> Advice:
+    now_s = times.floor_s
     lasts = [each.last_arrival_s for each in drains if each.last_arrival_s is not None]
     if not lasts:
         return Advice(Setting.FLOOR, now_s, None, Because.UNKNOWN, "nothing arrived in any drain")
@@ -214,12 +217,12 @@ def _past_the_floor(drains: Sequence[Drain], lasts: Sequence[float], floor_s: fl
         return f"arrivals went on for {show(lasts[0])}, past the floor of {show(floor_s)}"
     arrivals = sum(each.arrivals or 0 for each in drains)
     late = sum(each.late for each in drains)
-    share = f"{100 * late / arrivals:.2g} % of arrivals were" if arrivals else f"{_many(late, 'arrival')} came"
+    share = f"{100 * late / arrivals:.2g} % of arrivals were" if arrivals else f"{many(late, 'arrival')} came"
     return f"last arrival: {_tail(lasts)}; {share} later than the floor of {show(floor_s)}"
 
 
-def _quiet(drains: Sequence[Drain]) -> Advice:
-    now_s = drains[-1].times.quiet_s
+def _quiet(drains: Sequence[Drain], times: Times) -> Advice:
+    now_s = times.quiet_s
     missed = [each for each in drains if each.after_end and each.outcome == Outcome.CLEAN.value]
     if missed:
         why = f"requests came after the end of {_of(missed, drains)}, behind a pause longer than {show(now_s)}"
@@ -227,15 +230,14 @@ def _quiet(drains: Sequence[Drain]) -> Advice:
     return Advice(Setting.QUIET, now_s, now_s, Because.FITS, "nothing came after the end of a clean drain")
 
 
-def _grace(drains: Sequence[Drain], floor: Advice) -> Advice:
+def _grace(drains: Sequence[Drain], times: Times, floor: Advice) -> Advice:
     """The grace period that gives the drain the budget it needs, with the recommended floor."""
-    times = drains[-1].times
     longer_s = max(0.0, (floor.best_s or 0.0) - times.floor_s)
     took_s = quantile((each.elapsed_s for each in drains), TAIL)
-    forced = [each for each in drains if each.outcome == Outcome.FORCED.value]
+    forced = [each for each in drains if each.outcome == Outcome.FORCED.value and each.times.budget_s >= times.budget_s]
     if forced:
         cut = sum(each.cut for each in forced)
-        why = f"the deadline cut {_many(cut, 'request')} in {_of(forced, drains)}, at {show(times.budget_s)}"
+        why = f"the deadline cut {many(cut, 'request')} in {_of(forced, drains)}, at {show(times.budget_s)}"
         budget_s, because = times.budget_s * MORE + longer_s, Because.LOST
     elif took_s > times.budget_s * NEAR:
         why = f"drains took up to {show(took_s)} of {show(times.budget_s)}"
@@ -254,7 +256,7 @@ def _min_ready(drains: Sequence[Drain]) -> Advice:
     if len(telling) < ENOUGH:
         return Advice(Setting.MIN_READY, None, None, Because.UNKNOWN, _too_few(telling))
     why = f"a new Pod is known as late as an old one is forgotten: {_tail(telling)}"
-    return Advice(Setting.MIN_READY, None, max(1.0, float(ceil(quantile(telling, TAIL)))), Because.TIGHT, why)
+    return Advice(Setting.MIN_READY, None, max(1.0, float(ceil(quantile(telling, TAIL)))), Because.ADVISED, why)
 
 
 def _telling(drains: Sequence[Drain]) -> list[Drain]:
@@ -271,12 +273,13 @@ def _too_few(telling: Sequence[object]) -> str:
 
 
 def _tail(lasts: Sequence[float]) -> str:
-    return f"p{100 * TAIL:g} of {_many(len(lasts), 'drain')} is {show(quantile(lasts, TAIL))}"
+    return f"p{100 * TAIL:g} of {many(len(lasts), 'drain')} is {show(quantile(lasts, TAIL))}"
 
 
 def _of(some: Sequence[Drain], drains: Sequence[Drain]) -> str:
     return f"{len(some)} of {len(drains)} drains" if len(drains) > 1 else "the drain"
 
 
-def _many(count: int, noun: str) -> str:
+def many(count: int, noun: str) -> str:
+    """`1 drain`, `2 drains`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from drainproxy.drain.advice import ENOUGH, MARGIN, TAIL, TRAFFIC
 from drainproxy.tools.monitoring.boards import BOARDS
 from drainproxy.tools.monitoring.rules import ALERTS, RECORDINGS
 
@@ -46,6 +47,37 @@ They are built on recording rules, a series for each workload:
 | series | what it is |
 |---|---|
 {recordings}
+## Advice
+
+`drainproxy advise` says which `propagation-delay`, `quiet-period`, grace period and `minReadySeconds` each workload needs, and
+why. It reads Prometheus, the termination messages of Pods, or log files:
+
+```sh
+drainproxy advise --prometheus http://prometheus:9090 --since 30d --html advice.html
+kubectl get pods -A -o json | drainproxy advise -
+drainproxy advise --live -n shop            # while a rollout runs: each Pod as it ends
+kubectl logs -l app=web -c drainproxy --prefix --tail=-1 | drainproxy advise -
+```
+
+```
+shop/short: 250 drains (250 clean)
+  last arrival  p50 5.8s, p99 10.2s, p99.9 11s, longest 11s
+  drain         p50 6.8s, p99 11.2s, p99.9 12s, longest 12s
+  arrivals      50000, 176 late; 0 cut, 0 broken off by the app
+  !   propagation-delay     5s  -> 15s  last arrival: p99.9 of 250 drains is 11s; 0.35 % of arrivals were later than the floor of 5s
+      quiet-period          1s          nothing came after the end of a clean drain
+      grace-period       1m30s          drains took up to 12s of 1m24s; what is not used costs nothing
+  +   minReadySeconds        -  -> 11s  a new Pod is known as late as an old one is forgotten: p99.9 of 250 drains is 11s
+```
+
+One drain can show that something is too short. To recommend a shorter floor it takes {enough} drains with at least {traffic}
+arrivals each, and {margin:g} times what the slowest {tail:g} % needed; with less it says that there is too little data. `-o json` is for
+scripts, `-o patch` writes patches with annotations for `drainproxy inject`. The same rules give the advice in each drain's
+summary.
+
+A Prometheus sees the end of a drain only if it scrapes the Pod behind it: drains whose end it did not see are left out, and
+counted on standard error.
+
 ## Boards
 
 For Grafana 10.1 and later: [provisioning.yml](../deploy/monitoring/grafana/provisioning.yml), or a ConfigMap with the label
@@ -57,6 +89,10 @@ For Grafana 10.1 and later: [provisioning.yml](../deploy/monitoring/grafana/prov
 def page() -> str:
     """docs/monitoring.md."""
     return TEMPLATE.format(
+        enough=ENOUGH,
+        traffic=TRAFFIC,
+        margin=MARGIN,
+        tail=round(100 * (1 - TAIL), 3),
         alerts="".join(map(_alert, ALERTS)),
         recordings="".join(f"| `{each.name}` | {each.help} |\n" for each in RECORDINGS),
         boards="\n".join(map(_board, BOARDS)),

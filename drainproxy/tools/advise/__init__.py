@@ -1,0 +1,1 @@
+"""Which settings does each workload need? Drains that were measured; the rules are `drain/advice.py`."""

@@ -1,0 +1,176 @@
+"""`drainproxy advise`: which floor, quiet period and grace period does each workload need?"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from drainproxy.drain.advice import show
+from drainproxy.errors import ConfigError, DrainproxyError
+from drainproxy.tools.cli.scope import live_options, scope_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from drainproxy.drain.advice import Times
+    from drainproxy.tools.advise.observed import Observed, Workload
+    from drainproxy.tools.live.scope import Scope
+
+TIMEOUT_S = 60
+STDIN = "-"
+
+
+class SourceError(DrainproxyError):
+    """Prometheus or kubectl did not give what was asked for."""
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("files", nargs=-1, metavar="[FILE|-]…")
+@click.option("--prometheus", "url", metavar="URL", help="Ask a Prometheus that scrapes drainproxy.")
+@click.option(
+    "--since", default="30d", show_default=True, metavar="TIME", help="With --prometheus: how far back, as 12h or 30d."
+)
+@click.option("--select", default="", metavar="LABELS", help="With --prometheus: such as 'namespace=\"shop\"'.")
+@click.option(
+    "--token-file", metavar="FILE", type=click.Path(dir_okay=False), help="With --prometheus: a bearer token to send."
+)
+@click.option("--ca-file", metavar="FILE", type=click.Path(dir_okay=False), help="With --prometheus: whom to trust.")
+@live_options
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["text", "json", "patch"]),
+    default="text",
+    show_default=True,
+    help="For people, for scripts, or a patch for `inject`.",
+)
+@click.option("--html", "html_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write the distributions.")
+def command(files: tuple[str, ...], url: str | None, form: str, html_file: str | None, **asked: Any) -> None:
+    """Say which propagation-delay, quiet-period, grace period and minReadySeconds each workload needs, and why.
+
+    From what its drains have shown: how long traffic went on, how long they took, what came late, what was cut. One of:
+
+    \b
+      drainproxy advise --prometheus http://prometheus:9090 --since 30d
+      kubectl get pods -A -o json | drainproxy advise -          # termination messages
+      drainproxy advise --live -n shop                           # the same, while Pods go
+      kubectl logs -l app=web -c drainproxy --prefix --tail=-1 | drainproxy advise -
+      drainproxy advise web.log api.log
+
+    One drain can show that something is too short; to recommend less it takes twenty with traffic. -o patch writes
+    annotations that `drainproxy inject` turns into settings.
+
+    Exit code: 0; 1 when the source could not be read, or has no drain; 2 for bad usage.
+    """
+    from drainproxy.tools.advise.report import reports  # noqa: PLC0415 - `--help` need not wait for it
+
+    observed, now = _observed(files, url, asked)
+    if not observed:
+        raise SourceError("no drain that has ended: drains are seen in final scrapes, termination messages and logs")
+    found = reports(observed, now)
+    if html_file:
+        from drainproxy.tools.advise.picture import page  # noqa: PLC0415 - as above
+
+        _write(html_file, page(found))
+    _print(found, form)
+
+
+def _print(found: list[Any], form: str) -> None:
+    from drainproxy.tools.advise.patch import patches  # noqa: PLC0415 - as above
+    from drainproxy.tools.advise.report import LEGEND, as_data, as_text  # noqa: PLC0415 - as above
+
+    if form == "json":
+        print(json.dumps({"workloads": [as_data(each) for each in found]}, indent=2))
+    elif form == "patch":
+        print(patches(found), end="")
+    else:
+        for each in found:
+            print("\n".join(as_text(each)) + "\n")
+        print(LEGEND)
+
+
+def _observed(
+    files: tuple[str, ...], url: str | None, asked: dict[str, Any]
+) -> tuple[list[Observed], dict[Workload, Times]]:
+    """The drains of the one source that was named, and present settings if it knows them."""
+    scope = scope_of(asked, bool(files))
+    if sum((bool(files), bool(url), scope is not None)) != 1:
+        raise click.UsageError("one source: FILE or -, --prometheus URL, or --live")
+    if url:
+        return _from_prometheus(url, asked)
+    if scope is not None:
+        return list(_from_cluster(scope)), {}
+    from drainproxy.tools.advise.texts import read_text  # noqa: PLC0415 - as above
+
+    return [each for name in files for each in read_text(_read(name), Path(name).stem)], {}
+
+
+def _read(name: str) -> str:
+    try:
+        return sys.stdin.read() if name == STDIN else Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("FILE", name, f"a text file that can be read ({error})") from error
+
+
+def _write(name: str, text: str) -> None:
+    try:
+        Path(name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError("--html", name, f"a file that can be written ({error.strerror})") from error
+
+
+def _from_prometheus(url: str, asked: dict[str, Any]) -> tuple[list[Observed], dict[Workload, Times]]:
+    from drainproxy.tools.advise.prometheus import look  # noqa: PLC0415 - as above
+
+    headers = {"Authorization": f"Bearer {_read(asked['token_file']).strip()}"} if asked["token_file"] else {}
+    trust = ssl.create_default_context(cafile=asked["ca_file"]) if url.startswith("https:") else None
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError("--prometheus", url, "http://… or https://…")
+
+    def ask(query: str) -> list[dict[str, Any]]:
+        body = urllib.parse.urlencode({"query": query}).encode()
+        request = urllib.request.Request(f"{url.rstrip('/')}/api/v1/query", body, headers)  # noqa: S310 - checked above
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=trust) as answer:  # noqa: S310 - as above
+                rows: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+                return rows
+        except urllib.error.HTTPError as error:
+            with error:
+                raise SourceError(f"{url} answers {error.code}: {error.read(300).decode(errors='replace')}") from error
+        except (OSError, ValueError, KeyError) as error:
+            raise SourceError(f"{url} gives no answer of a Prometheus: {error}") from error
+
+    seen = look(ask, asked["since"], asked["select"])
+    if seen.unfinished:
+        click.echo(
+            f"drainproxy: {seen.unfinished} Pods were last scraped before their drain had ended, and are left out: "
+            "scrape more often, or raise final-scrape-wait",
+            err=True,
+        )
+    return seen.drains, seen.times
+
+
+def _from_cluster(scope: Scope) -> Iterator[Observed]:
+    """The drains of Pods that end from now on, each told as it comes."""
+    from drainproxy.tools.advise.texts import read_pods  # noqa: PLC0415 - as above
+    from drainproxy.tools.live.watch import watch_pods  # noqa: PLC0415 - as above
+
+    told = set()
+    try:
+        for pod in watch_pods(scope):
+            for each in read_pods(pod):
+                if (each.workload, each.at) not in told:
+                    told.add((each.workload, each.at))
+                    click.echo(f"{each.workload}: {each.drain.outcome} after {show(each.drain.elapsed_s)}", err=True)
+                    yield each
+    except KeyboardInterrupt:
+        pass
