@@ -15,7 +15,7 @@ import click
 
 from drainproxy.drain.advice import show
 from drainproxy.errors import ConfigError, DrainproxyError
-from drainproxy.tools.cli.scope import live_options, scope_of
+from drainproxy.tools.cli._scope import live_options, scope_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
