@@ -15,7 +15,7 @@ DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server red
 	iproute2 nftables conntrack procps chromium prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test quick lint types contracts demo search oncall cluster bench profile docs clean
+.PHONY: help setup debian test quick lint types contracts demo search oncall cluster bench profile docs site clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml
 	@[ -e $@ ] || $(PYTHON) -m venv --clear --without-pip $(VENV)
 	@if $(PYTHON) -m pip --version >/dev/null 2>&1; then pip="$(PYTHON) -m pip"; else pip="python3 -m pip"; fi; \
 	$$pip --python $(BIN)/python install --quiet --disable-pip-version-check 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[tools]' --group dev
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[tools]' --group dev
 	@touch $@
 
 # What only one target needs comes when it is first asked for.
@@ -86,5 +86,11 @@ profile: $(STAMP)-bench debian ## where the microseconds go: a flame graph and a
 docs: $(STAMP) ## write the pages that are made from the code
 	$(BIN)/python -m drainproxy.tools.docs
 
+# The pages link to files beside docs/, so the site is built from a copy of all that they may link to.
+site: $(STAMP)-site ## build the documentation site into site/; a broken link is an error
+	rm -rf .site && mkdir .site
+	cp -R README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE Dockerfile docs deploy .site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean: ## remove what was made here
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site .site *.egg-info
