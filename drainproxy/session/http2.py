@@ -296,7 +296,7 @@ class Http2Session:
             data = rest
         self._relay_down(data)
 
-    def _relay_down(self, data: bytes) -> None:  # noqa: C901, PLR0912 - as client_bytes
+    def _relay_down(self, data: bytes) -> None:  # noqa: C901, PLR0912, PLR0915 - as client_bytes
         frames = self._down
         if frames.held:
             data = frames.held + data
