@@ -28,6 +28,7 @@ VERBS = {
     "run": (SIDECAR, "start the app, proxy to it, drain before it is stopped"),
     "probe": (TOOLS, "send steady traffic during a rollout and report what failed"),
     "advise": (TOOLS, "say which floor and grace period each workload needs, and why"),
+    "top": (TOOLS, "show what all Pods of a rollout do, live"),
     "demo": (TOOLS, "a rolling update on this machine, without and with drainproxy"),
 }
 """Each verb's package, in which `<verb>.py` holds one click command named `command`, and its line of help."""

@@ -78,6 +78,18 @@ summary.
 A Prometheus sees the end of a drain only if it scrapes the Pod behind it: drains whose end it did not see are left out, and
 counted on standard error.
 
+## A rollout, live
+
+`drainproxy top` shows all Pods of a selector while they go: state, phase, what is in flight, the oldest of it, the time to the
+deadline. Keys sort; Pods that have gone stay for a minute, with what they said last. It asks through `kubectl proxy` on a
+socket of its own (the right to `get pods/proxy` is needed), at the API server (`--api`), or at admin ports that can be reached.
+
+```sh
+drainproxy top -n shop -l app=web
+drainproxy top -A --once --sort oldest
+drainproxy top 10.0.0.5:9081 10.0.0.6:9081 --json
+```
+
 ## Boards
 
 For Grafana 10.1 and later: [provisioning.yml](../deploy/monitoring/grafana/provisioning.yml), or a ConfigMap with the label

@@ -1,0 +1,1 @@
+"""What do all Pods of a rollout do right now? Their `/status`, side by side."""
