@@ -6,6 +6,7 @@ Workloads and their Pod templates, Services that select them, policies that let 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -264,8 +265,19 @@ def service_selects(service: Resource, workload: Workload) -> bool:
     return (
         bool(selector)
         and same_namespace(service, workload.resource)
-        and all(workload.labels.get(key) == value for key, value in selector.items())
+        and all(_has_label(workload, key, value) for key, value in selector.items())
     )
+
+
+GIVEN_LABELS = ("statefulset.kubernetes.io/pod-name", "apps.kubernetes.io/pod-index")
+"""Labels that the StatefulSet controller gives to each Pod: a Service of one replica selects by them."""
+
+
+def _has_label(workload: Workload, key: str, value: Any) -> bool:
+    """Whether some Pod of the workload has this label."""
+    if key not in GIVEN_LABELS or workload.resource.kind != "StatefulSet":
+        return bool(workload.labels.get(key) == value)
+    return key == GIVEN_LABELS[1] or re.fullmatch(re.escape(workload.resource.name) + r"-\d+", str(value)) is not None
 
 
 def selector_labels(resource: Resource) -> dict[str, Any]:

@@ -93,7 +93,7 @@ livenessProbe: {httpGet: {path: /alive, port: 8080}, failureThreshold: 6}
 )
 def liveness_is_readiness(manifests: Manifests) -> Iterator[Hit]:
     for pods in manifests.served():
-        for index, app in pods.apps:
+        for index, app in pods.traffic:
             liveness, readiness = mapping(app.get("livenessProbe")), mapping(app.get("readinessProbe"))
             for how in ("httpGet", "exec", "grpc"):
                 if liveness.get(how) and liveness.get(how) == readiness.get(how):

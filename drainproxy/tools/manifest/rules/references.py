@@ -6,6 +6,7 @@ the input that was most likely meant. What is found and does not fit is an error
 
 from __future__ import annotations
 
+import re
 from difflib import SequenceMatcher, get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -67,8 +68,14 @@ def _is_nearly(labels: dict[str, Any], pods: Pods, selecting: Resource) -> bool:
     wrong = [key for key, value in labels.items() if own.get(key) != value]
     if len(wrong) != 1:
         return False
-    asked, has = str(labels[wrong[0]]), str(own.get(wrong[0], ""))
-    return SequenceMatcher(None, asked, has).ratio() >= _ALIKE or pods.resource.name == selecting.name
+    return _is_typo(str(labels[wrong[0]]), str(own.get(wrong[0], ""))) or pods.resource.name == selecting.name
+
+
+def _is_typo(one: str, other: str) -> bool:
+    """Whether two texts are one, mistyped. Names that differ by their number, or by a part, are two."""
+    if abs(len(one) - len(other)) > 1 or re.sub(r"\d", "", one) == re.sub(r"\d", "", other):
+        return False
+    return SequenceMatcher(None, one, other).ratio() >= _ALIKE
 
 
 @rule(
@@ -101,12 +108,16 @@ def _missing(source: Resource, path: Path, kind: str, name: Any, found: list[Res
     near = [each for each in found if same_namespace(each, source)]
     if not near or not isinstance(name, str) or any(each.kind == kind and each.name == name for each in near):
         return
-    other = next((each for each in near if each.name == name), None)
-    alike = get_close_matches(name, [each.name for each in near if each.kind == kind], 1, _ALIKE)
-    if other is not None or alike:
-        yield Hit(source, path, f"there is no {kind}/{name}; there is {other or f'{kind}/{alike[0]}'}")
+    meant = next((each for each in near if _is_meant(each, kind, name, source)), None)
+    if meant is not None:
+        yield Hit(source, path, f"there is no {kind}/{name}; there is {meant}")
     else:
         yield Hit(source, path, f"no {kind}/{name} in the input", Severity.INFO)
+
+
+def _is_meant(each: Resource, kind: str, name: str, source: Resource) -> bool:
+    """The same name in another kind, a name mistyped, or what has the name of whoever aims."""
+    return each.name == name or (each.kind == kind and (_is_typo(each.name, name) or each.name == source.name))
 
 
 @rule(

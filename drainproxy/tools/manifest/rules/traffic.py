@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy.config.options import Config
-from drainproxy.tools.manifest.objects import is_native_sidecar, mapping, mappings, port_by_name, tcp_ports
+from drainproxy.tools.manifest.objects import (
+    GIVEN_LABELS,
+    is_native_sidecar,
+    mapping,
+    mappings,
+    port_by_name,
+    selector_labels,
+    tcp_ports,
+)
 from drainproxy.tools.manifest.rules.base import Hit, Severity, rule
 from drainproxy.tools.manifest.sidecar import PlannedRoute, is_drainproxy
 from drainproxy.tools.manifest.wiring import is_headless, policy_overlay
@@ -127,8 +135,10 @@ spec:
 def publish_not_ready(manifests: Manifests) -> Iterator[Hit]:
     for service in manifests.of("Service"):
         if service.spec.get("publishNotReadyAddresses") is True:
+            labels = selector_labels(service)
             path = ("spec", "publishNotReadyAddresses")
-            yield Hit(service, path, "Pods that start or stop get requests")
+            milder = Severity.INFO if is_headless(service) or any(key in labels for key in GIVEN_LABELS) else None
+            yield Hit(service, path, "Pods that start or stop get requests", milder)
 
 
 @rule(

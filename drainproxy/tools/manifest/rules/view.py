@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from drainproxy.tools.manifest.hooks import Hook, read_hook
 from drainproxy.tools.manifest.objects import (
     DEFAULT_GRACE_S,
+    GIVEN_LABELS,
     Path,
     Resource,
     Workload,
@@ -84,9 +85,13 @@ class Pods:
     @property
     def served(self) -> bool:
         """Whether requests come in: a Service selects it, or a container says it listens. A Job's do not."""
-        if self.workload.runs_to_completion:
+        if self.workload.runs_to_completion or self._only_sleep:
             return False
         return bool(self.services) or any(tcp_ports(each) for _, each in self.apps)
+
+    @cached_property
+    def _only_sleep(self) -> bool:
+        return all(_only_sleeps(app) for _, app in self.apps)
 
     @cached_property
     def apps(self) -> list[tuple[int, dict[str, Any]]]:
@@ -146,15 +151,17 @@ class Pods:
         """Whether requests come in: what loses them is no error where there are none.
 
         A Service with ports for monitoring only brings none. Without any Service in the input a declared port may have
-        one elsewhere. What is not rolled out (a bare Pod) loses nothing at every rollout.
+        one elsewhere; not that of a bare Pod. What is not rolled out loses nothing at every rollout.
         """
         if self.sidecar is not None:
             return Traffic.YES
-        if self.workload.runs_to_completion or all(_only_sleeps(app) for _, app in self.apps):
+        if self.workload.runs_to_completion or self._only_sleep:
             return Traffic.NO
         ports = [port for _, app in self.apps for _, port in tcp_ports(app)]
         if any(brings_requests(each) for each in self.services) or any(port.get("hostPort") for port in ports):
             return Traffic.PERHAPS if self.resource.kind in _NOT_ROLLED_OUT else Traffic.YES
+        if self.resource.kind in _NOT_ROLLED_OUT:
+            return Traffic.NO
         declared = any(not _MONITORING.fullmatch(str(port.get("name") or "")) for port in ports)
         return Traffic.PERHAPS if declared and not self.manifests.has_services_near(self.resource) else Traffic.NO
 
@@ -216,7 +223,8 @@ class Manifests:
         found: defaultdict[tuple[str, Hashable], list[Resource]] = defaultdict(list)
         for kind in SELECTORS:
             for each in self.of(kind):
-                label = next(iter(selector_labels(each).items()), None)
+                asked = (item for item in selector_labels(each).items() if item[0] not in GIVEN_LABELS)
+                label = next(asked, None)
                 found[kind, _hashable(label)].append(each)
         return dict(found)
 

@@ -378,12 +378,12 @@ spec: {selector: {app: bare}, ports: [{port: 80, targetPort: web}]}
             "Unavailable: 1\n  selector: {matchLabels: {app: bare}}",
             "Unavailable: 1\n  selector: {matchLabels: {app: baer}}",
         ),
-        (PROXIED, "podSelector: {matchLabels: {app: web}}", "podSelector: {matchLabels: {app: website}}"),
+        (PROXIED, "podSelector: {matchLabels: {app: web}}", "podSelector: {matchLabels: {app: wep}}"),
     ],
     "DP412": [
         (PROXIED, "kind: Deployment, name: web", "kind: Deployment, name: wep"),
         (PROXIED, "kind: Deployment, name: web", "kind: StatefulSet, name: web"),
-        (INGRESS, "service: {name: web,", "service: {name: wwb,"),
+        (INGRESS, "service: {name: web,", "service: {name: webb,"),
         (INGRESS, "backendRefs: [{name: web,", "backendRefs: [{name: webs,"),
     ],
     "DP413": [
@@ -588,12 +588,13 @@ def severity(rule: str, text: str) -> str | None:
         (UNREADY + SERVICE.replace("PORT", "http").replace("app: bare", "app: other"), "info"),
         (UNREADY + SERVICE.replace("PORT", "http-metrics"), "info"),
         (UNREADY.replace("name: http,", "name: metrics,"), "info"),
-        (UNREADY.replace("image: reg", "command: [/bin/sleep, 1d]\n        image: reg") + SERVICE, "info"),
+        (UNREADY.replace("image: reg", "command: [/bin/sleep, 1d]\n        image: reg") + SERVICE, None),
         (UNREADY + SERVICE.replace("metadata: {name: bare}", "metadata: {name: bare-exporter}"), "info"),
         (UNREADY.replace("kind: Deployment", "kind: ReplicaSet") + SERVICE.replace("PORT", "http"), "warning"),
+        (UNREADY.replace("kind: Deployment", "kind: ReplicaSet"), "info"),
     ],
 )
-def test_a_fault_is_as_bad_as_the_traffic_it_meets(text: str, worst: str) -> None:
+def test_a_fault_is_as_bad_as_the_traffic_it_meets(text: str, worst: str | None) -> None:
     assert severity("DP301", text) == worst
 
 
@@ -679,6 +680,45 @@ def test_a_selector_without_anything_near_is_only_advice() -> None:
     text = PROXIED.replace("  selector: {app: web}\n  ports", "  selector: {app: database}\n  ports")
     assert severity("DP411", text) == "info"
     assert severity("DP411", text.split("---\n", 1)[1].replace("kind: Deployment", "kind: X")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "worst"),
+    [("webb", "warning"), ("wbe", "info"), ("web-v2", "info"), ("website", "info"), ("shop", "info")],
+)
+def test_a_name_is_taken_for_another_only_if_it_is_nearly_that(name: str, worst: str) -> None:
+    text = INGRESS.replace("backendRefs: [{name: web,", f"backendRefs: [{{name: {name},").replace(
+        "kind: HTTPRoute\nmetadata: {name: web}", "kind: HTTPRoute\nmetadata: {name: route}"
+    )
+    assert severity("DP412", text) == worst
+
+
+def test_names_that_differ_by_a_number_are_two() -> None:
+    text = PROXIED.replace("name: web", "name: cache-1").replace(
+        "Deployment, name: cache-1", "Deployment, name: cache-2"
+    )
+    scaler = text.replace("scaler\nmetadata: {name: cache-1}", "scaler\nmetadata: {name: s}")
+    assert severity("DP412", scaler) == "info"
+
+
+def test_a_service_of_one_replica_selects_its_stateful_set() -> None:
+    text = UNREADY.replace("kind: Deployment", "kind: StatefulSet") + SERVICE.replace("PORT", "http")
+    one = text.replace(
+        "selector: {app: bare}, ports", "selector: {statefulset.kubernetes.io/pod-name: NAME, app: bare}, ports"
+    )
+    assert severity("DP301", one.replace("NAME", "bare-0")) == "error"
+    assert severity("DP301", one.replace("NAME", "other-0")) == "info"
+    open_early = one.replace("NAME", "bare-0").replace(
+        "selector: {stateful", "publishNotReadyAddresses: true, selector: {stateful"
+    )
+    assert severity("DP404", open_early) == "info"
+
+
+def test_a_helper_with_one_answer_for_both_probes_is_no_fault() -> None:
+    probes = "readinessProbe: {exec: {command: ['true']}}, livenessProbe: {exec: {command: ['true']}}"
+    assert "DP303" not in findings(
+        BARE.replace("      containers:\n", f"      containers:\n      - {{name: d, {probes}}}\n")
+    )
 
 
 def test_one_of_several_workloads_without_the_port_is_only_advice() -> None:
