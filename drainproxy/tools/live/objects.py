@@ -79,7 +79,16 @@ def _without_notes(data: dict[str, Any], to_apply: bool) -> dict[str, Any]:
     kept = {key: value for key, value in data.items() if key != "status"}
     if not to_apply and data.get("kind") in _HAS_STATUS and "status" in data:
         kept["status"] = data["status"]
-    return {**kept, "metadata": metadata}
+    result: dict[str, Any] = _without_schemes({**kept, "metadata": metadata})
+    return result
+
+
+def _without_schemes(value: Any, key: str = "") -> Any:
+    """Without `scheme: HTTP` in probes and hooks, which the API server adds to what inject wrote."""
+    if isinstance(value, dict):
+        given = {each: inner for each, inner in value.items() if (key, each, inner) != ("httpGet", "scheme", "HTTP")}
+        return {each: _without_schemes(inner, each) for each, inner in given.items()}
+    return [_without_schemes(each) for each in value] if isinstance(value, list) else value
 
 
 def maker_of(data: dict[str, Any]) -> str:

@@ -244,6 +244,17 @@ def test_inject_writes_what_kubectl_applies(cluster: Cluster) -> None:
     assert "uid" not in written[0].data["metadata"]
 
 
+def test_a_second_inject_changes_nothing(cluster: Cluster) -> None:
+    app = BARE.replace("        lifecycle: {preStop: {exec: {command: [/app, quiesce]}}}\n", "")
+    cluster.objects["deployments.apps"] = [live(app)]
+    first = cluster.run(inject).stdout
+    injected = live(first)
+    app_container = injected["spec"]["template"]["spec"]["containers"][0]
+    app_container["lifecycle"]["preStop"]["httpGet"]["scheme"] = "HTTP"
+    cluster.objects["deployments.apps"] = [injected]
+    assert cluster.run(inject).stdout == ""
+
+
 def test_inject_leaves_what_a_controller_would_change_back(cluster: Cluster) -> None:
     maker = {"kind": "Prometheus", "name": "k8s", "controller": True}
     made = live(BARE.replace("{name: bare}", "{name: made}", 1))
