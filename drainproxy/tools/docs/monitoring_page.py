@@ -18,7 +18,7 @@ TEMPLATE = """<!-- Made by `make docs` from drainproxy/tools/docs/monitoring_pag
 
 One Pod tells its own drain: the log line `drain finished`, the termination message, `/status`. This page is about the sum of
 many: which rollouts lost work, which floors are too short, what to change. All files are in
-[deploy/monitoring](../deploy/monitoring/); all metrics are in [metrics](metrics.md).
+[deploy/monitoring](../deploy/monitoring/kustomization.yaml); all metrics are in [metrics](metrics.md).
 
 ## Scrape
 
