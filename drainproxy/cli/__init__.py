@@ -5,6 +5,7 @@ The image leaves `drainproxy.tools` out, and so does the help there.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,6 +31,8 @@ VERBS = {
     "advise": (TOOLS, "say which floor and grace period each workload needs, and why"),
     "top": (TOOLS, "show what all Pods of a rollout do, live"),
     "demo": (TOOLS, "a rolling update on this machine, without and with drainproxy"),
+    "completion": (TOOLS, "print the script that completes commands in bash, zsh or fish"),
+    "version": (SIDECAR, "show the versions of drainproxy and of what it runs on"),
 }
 """Each verb's package, in which `<verb>.py` holds one click command named `command`, and its line of help."""
 
@@ -56,6 +59,18 @@ class _Verbs(click.Group):
         assert isinstance(command, click.Command), f"{package}.{cmd_name} has no click command"
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A command that is not there: say which one may be meant. Raises UsageError."""
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415 - only for this message
+
+            close = get_close_matches(args[0], verbs(), 1)
+            hint = f": did you mean {close[0]}?" if close else ""
+            raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Written from VERBS: help of the whole must not import every verb."""
         with formatter.section("Commands"):
@@ -68,6 +83,9 @@ def cli() -> None:
     """Graceful shutdown for apps you cannot change: a sidecar reverse proxy that drains.
 
     Point the app container's preStop at drainproxy's /drain; it answers when the app may be stopped.
+
+    Exit code: 2 for an option or command that cannot be used; --help of each command says the others. With NO_COLOR
+    set, nothing is coloured.
     """
 
 
@@ -80,9 +98,12 @@ def _program(path: str) -> str | None:
 def main() -> NoReturn:
     """The console script: expected failures are one line on stderr and an exit code of their own."""
     try:
-        result = cli(standalone_mode=False, prog_name=_program(sys.argv[0]))
+        plain = False if os.environ.get("NO_COLOR") else None  # no-color.org: set, and not empty
+        result = cli(standalone_mode=False, prog_name=_program(sys.argv[0]), color=plain)
     except click.ClickException as error:
         error.show()
+        if hint := _hint(error, sys.argv[1:]):
+            print(hint, file=sys.stderr)
         sys.exit(2)
     except click.Abort:
         sys.exit(130)
@@ -90,3 +111,13 @@ def main() -> NoReturn:
         print(f"drainproxy: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     sys.exit(result if isinstance(result, int) else 0)  # an int: what a verb gave to ctx.exit
+
+
+def _hint(error: click.ClickException, words: list[str]) -> str:
+    """What a user of kubectl may have meant: there files follow -f, and so they do here."""
+    command = error.ctx.command if isinstance(error, click.UsageError) and error.ctx is not None else None
+    takes_files = command is not None and any("-f" in param.opts for param in command.params)
+    files = [word for word in words if word.endswith((".yaml", ".yml", ".json"))]
+    if not takes_files or not files or "-f" in words:
+        return ""
+    return f"Files follow -f: drainproxy {words[0]} -f {files[0]}"

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from drainproxy.cli._admin import admin_of, admin_options
+from drainproxy.cli._output import output_option
 from drainproxy.errors import AdminError
 
 CLEAN, ACCEPTED, FORCED, RESUMED = 200, 202, 504, 409
@@ -33,14 +34,14 @@ CLEAN, ACCEPTED, FORCED, RESUMED = 200, 202, 504, 409
     """,
 )
 @click.option("--no-wait", is_flag=True, help="return as soon as the drain has begun; exit code 0")
-@click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
+@output_option
 @admin_options(timeout=None)
-def command(*, no_wait: bool, as_json: bool, **flags: Any) -> None:
+def command(*, no_wait: bool, output: str, **flags: Any) -> None:
     answer = admin_of(flags, timeout=None).ask("POST", f"/drain?trigger=cli{'&wait=0' if no_wait else ''}")
     if answer.status not in (CLEAN, ACCEPTED, FORCED, RESUMED):
         raise AdminError(f"unexpected answer {answer.status}: {answer.text[:200]}")
     summary = answer.document()
-    if as_json:
+    if output == "json":
         print(json.dumps(summary))
     elif answer.status == ACCEPTED:
         print(f"draining: at most {summary.get('deadline_in_s', 0):.1f}s; drainproxy status --watch shows it")

@@ -29,8 +29,11 @@ command = ServeCommand(
         drainproxy run --listen :9080 --upstream 127.0.0.1:8080 -- python -m http.server 8080
 
     For one container without a sidecar, or a host without Kubernetes. SIGTERM drains first; then the app gets SIGTERM,
-    and SIGKILL if it still runs an app-stop-time later. If the app ends by itself, so does drainproxy, with its exit
-    code (128 + n after signal n). What the app leaves behind is reaped, and killed when the app has ended. Options and
-    signals are those of serve; a signal that has no meaning there is passed on to the app.
+    and SIGKILL if it still runs an app-stop-time later. If the app ends by itself, so does drainproxy. What the app
+    leaves behind is reaped, and killed when the app has ended. Options and signals are those of serve; a signal that
+    has no meaning there is passed on to the app.
+
+    Exit code: the app's (128 + n after signal n) if it ended by itself, else 0; 1 when an address cannot be bound; 2
+    when an option cannot be used; 126 or 127 when CMD cannot be run or is not found.
     """,
 )

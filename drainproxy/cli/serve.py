@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import tomllib
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from drainproxy.config.loading import load
+from drainproxy.config.loading import NAMES, load
 from drainproxy.config.options import ENV_PREFIX, Config, env_of, flag_of, options
 from drainproxy.errors import ConfigError
 
@@ -58,11 +59,24 @@ def load_from(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
 
 def _read(path: str) -> dict[str, object]:
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        found = tomllib.loads(text)
     except OSError as error:
         raise ConfigError("--config", path, f"a file that can be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("--config", path, f"a TOML file ({error})") from error
+    for key in found:
+        if key not in NAMES:
+            close = difflib.get_close_matches(key, NAMES, 1)
+            hint = f": did you mean {close[0]}?" if close else ", see --help"
+            raise ConfigError(f"{path}:{_line_of(key, text)}", key, f"the name of an option{hint}")
+    return found
+
+
+def _line_of(key: str, text: str) -> int:
+    """The line that sets a key of the file's top level, or opens a table of that name."""
+    pattern = re.compile(rf"""\s*\[*\s*["']?{re.escape(key)}["']?\s*[]=.]""")
+    return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 1)
 
 
 def misspelt(environ: Mapping[str, str]) -> list[str]:
@@ -96,5 +110,7 @@ command = ServeCommand(
     Signals: SIGTERM drains and exits; a second one skips the waiting and gives what is in flight 5 s; Ctrl-C does the
     same; a second Ctrl-C or SIGQUIT exits at once. SIGHUP reads the certificates, the drain token and the log level
     again. Every other signal is ignored: none ends the process without a drain.
+
+    Exit code: 0 when the shutdown ran its course; 1 when an address cannot be bound; 2 when an option cannot be used.
     """,
 )

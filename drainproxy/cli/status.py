@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drainproxy.cli._admin import admin_of, admin_options
+from drainproxy.cli._output import output_option
 from drainproxy.errors import AdminError
 from drainproxy.observe.documents import brief
 
@@ -32,14 +33,17 @@ COLORS = {"ready": "green", "draining": "blue", "drained": "green", "starting": 
     "status",
     help="""Show what a running drainproxy does: state, drain, budget, work in flight, the app.
 
+    -o json prints the /status document; with --watch one a line.
+
     Exit code: 0 when it answered, whatever its state; 1 when it did not; 2 when an option cannot be used.
     """,
 )
 @click.option("--watch", is_flag=True, help="show it again every second until Ctrl-C")
-@click.option("--json", "as_json", is_flag=True, help="print the /status document; with --watch one a line")
+@output_option
 @admin_options(timeout="5s", token=False)
-def command(*, watch: bool, as_json: bool, **flags: Any) -> None:
+def command(*, watch: bool, output: str, **flags: Any) -> None:
     admin = admin_of(flags, timeout="5s")
+    as_json = output == "json"
     if as_json:
         show: Callable[[Look], None] = _show_json if watch else _show_json_indented
     else:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dataclasses import Field
 
 _MIN_HEADER_SIZE = 1024
+NAMES = frozenset(flag_of(each) for each, _ in options())
+"""The options, as flags and the config file name them."""
 
 
 def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str, object]) -> Config:
@@ -24,9 +26,8 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str
     `flags` and `file` are keyed by option name (`grace-period`); absent, None and empty mean unset. Raises ConfigError
     for a value that cannot be read, BudgetError for durations that do not fit together.
     """
-    known = {flag_of(each) for each, _ in options()}
     for key in file:
-        if key not in known:
+        if key not in NAMES:
             raise ConfigError("config file", key, "the name of an option, see --help")
     values: dict[str, Any] = {}
     for each, opt in options():

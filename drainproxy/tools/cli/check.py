@@ -72,7 +72,7 @@ def command(
     """Find the mistakes in Kubernetes manifests that lose requests.
 
     Works on any manifests, with drainproxy in them or without. Give it everything that is applied together: Services
-    are looked at with the Pods they select. Exit 1 on errors, with --strict on warnings too.
+    are looked at with the Pods they select.
 
     \b
       drainproxy check deploy/
@@ -82,6 +82,9 @@ def command(
       drainproxy check --explain DP203
 
     An object's annotation drainproxy.io/ignore lists rules that do not apply to it.
+
+    Exit code: 0 nothing to find fault with, or warnings only; 1 errors, with --strict warnings too; 2 bad usage, or
+    input that cannot be read.
     """
     need_tools()
     from drainproxy.tools.manifest import report as write  # noqa: PLC0415 - PyYAML is loaded only when it is needed

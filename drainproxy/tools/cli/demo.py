@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from drainproxy.cli._output import output_option
 from drainproxy.errors import ConfigError
+from drainproxy.tools.cli._files import opened
 from drainproxy.tools.cli._kinds import Rate
-from drainproxy.tools.cli._output import opened, output_option
 from drainproxy.tools.cli._packages import missing
 
 if TYPE_CHECKING:

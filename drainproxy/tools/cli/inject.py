@@ -119,6 +119,9 @@ def command(
     Which port? The ones named http, h2c or grpc, or the only one; otherwise say --container or --port.
 
     In a pipeline that injects anew at each run pass --drain-token: a token made anew each time is a rollout each time.
+
+    Exit code: 0 written, or nothing to do; 2 bad usage, input that cannot be read, or a workload that cannot be changed
+    safely: then nothing is written.
     """
     need_tools()
     from drainproxy.tools.manifest.inject import inject, remove  # noqa: PLC0415 - ruamel.yaml is loaded only when it is needed

@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 import click
 
+from drainproxy.cli._output import output_option
 from drainproxy.errors import ConfigError
+from drainproxy.tools.cli._files import opened
 from drainproxy.tools.cli._kinds import Duration, Failures, Rate, Share, Statuses
-from drainproxy.tools.cli._output import opened, output_option
 from drainproxy.tools.cli._packages import missing
 from drainproxy.tools.probe.outcome import Limits, outcome_of
 from drainproxy.tools.probe.tls import Tls

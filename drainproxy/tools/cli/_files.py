@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
-
-import click
+from typing import TYPE_CHECKING
 
 from drainproxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from typing import TextIO
-
-
-def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`-o text|json`, and `--json` for short; the command gets `output`."""
-    short = click.option("--json", "output", flag_value="json", hidden=True)
-    whole = click.option(
-        "-o",
-        "--output",
-        type=click.Choice(["text", "json"]),
-        default="text",
-        show_default=True,
-        help="What goes to stdout; with json, progress goes to stderr.",
-    )
-    return whole(short(function))
 
 
 @contextlib.contextmanager
