@@ -29,3 +29,13 @@ def test_the_hook_command_loads_next_to_nothing() -> None:
     assert [
         name for name in loaded if name.startswith((*HEAVY, "asyncio", "aiohttp", "uvloop", "prometheus_client"))
     ] == []
+
+
+def test_the_hook_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from drainproxy.cli import cli; import drainproxy.cli.drain, drainproxy.observe.documents; "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"asyncio", "aiohttp", "uvloop", "prometheus_client", "rich", "ruamel", "http", "email", "ssl", "logging"}
+    assert not heavy & set(loaded)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -276,16 +274,3 @@ def test_on_a_terminal_watch_redraws_in_place_with_rates(monkeypatch: pytest.Mon
     assert second.startswith(f"\x1b[{len(first.splitlines())}F\x1b[J")
     assert "rates" not in first
     assert "rates        0.0 requests/s" in second
-
-
-# --- start ------------------------------------------------------------------------------------------------------------
-
-
-def test_the_hook_loads_nothing_heavy() -> None:
-    code = (
-        "import sys; from drainproxy.cli import cli; import drainproxy.cli.drain, drainproxy.observe.documents; "
-        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    )
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"asyncio", "aiohttp", "uvloop", "prometheus_client", "rich", "ruamel", "http", "email", "ssl", "logging"}
-    assert not heavy & set(loaded)
