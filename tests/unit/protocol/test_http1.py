@@ -449,21 +449,66 @@ def test_trailers_may_be_announced_to_the_app() -> None:
     assert sent(request(b"TE: gzip, Trailers", b"Connection: te")) == expected
 
 
-@pytest.mark.parametrize("to", [TRUSTED, STRANGER], ids=["trusted", "stranger"])
-def test_the_way_here_is_appended_to_x_forwarded_for(to: Forwarding) -> None:
-    def of(*fields: bytes) -> list[bytes]:
-        head = read(request(*fields))
-        return [line for line in lines(head.forward(to, head.end)) if line.lower().startswith(b"x-forwarded-for")]
+def way(to: Forwarding, *fields: bytes) -> list[bytes]:
+    head = read(request(*fields))
+    return [line for line in lines(head.forward(to, head.end)) if line.lower().startswith(b"x-forwarded-for")]
 
-    assert of() == [b"X-Forwarded-For: " + to.address]
-    assert of(b"x-forwarded-FOR: 1.2.3.4") == [b"x-forwarded-FOR: 1.2.3.4, " + to.address]
-    assert of(b"X-Forwarded-For: 1.2.3.4 \t") == [b"X-Forwarded-For: 1.2.3.4, " + to.address + b" \t"]
-    assert of(b"X-Forwarded-For:") == [b"X-Forwarded-For:" + to.address]
-    assert of(b"X-Forwarded-For: \t") == [b"X-Forwarded-For: \t" + to.address]
-    assert of(b"X-Forwarded-For: 1", b"X-Forwarded-For: 2") == [
+
+@pytest.mark.parametrize("to", [TRUSTED, STRANGER], ids=["trusted", "stranger"])
+@pytest.mark.parametrize("empty", [b"", b" \t", b",", b" , ,"])
+def test_where_nothing_is_said_of_the_way_here_it_begins_with_the_peer(to: Forwarding, empty: bytes) -> None:
+    assert way(to) == [b"X-Forwarded-For: " + to.address]
+    assert way(to, b"X-Forwarded-For:" + empty) == [b"X-Forwarded-For: " + to.address]
+    assert way(to, b"X-Forwarded-For:" + empty, b"X-Forwarded-For: 1.1.1.1")[-1].endswith(b"1.1.1.1, " + to.address)
+
+
+def test_a_trusted_peer_is_appended_to_what_it_says_as_an_element_of_its_own() -> None:
+    us = TRUSTED.address
+    assert way(TRUSTED, b"x-forwarded-FOR: 1.2.3.4") == [b"x-forwarded-FOR: 1.2.3.4, " + us]
+    assert way(TRUSTED, b"X-Forwarded-For: 1.2.3.4 \t") == [b"X-Forwarded-For: 1.2.3.4, " + us + b" \t"]
+    assert way(TRUSTED, b"X-Forwarded-For: 6.6.6.6:") == [b"X-Forwarded-For: 6.6.6.6:, " + us]
+    assert way(TRUSTED, b"X-Forwarded-For: 1", b"X-Forwarded-For: 2") == [
         b"X-Forwarded-For: 1",
-        b"X-Forwarded-For: 2, " + to.address,
+        b"X-Forwarded-For: 2, " + us,
     ]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ((b"1.2.3.4",), b"1.2.3.4, "),
+        ((b"1.2.3.4:80, [2001:db8::1]:443,2001:db8::2",), b"1.2.3.4:80, [2001:db8::1]:443, 2001:db8::2, "),
+        ((b"unknown", b"_hidden"), b"unknown, _hidden, "),
+        ((b"6.6.6.6:",), b""),
+        ((b"6.6.6.6 ;, 1.2.3.4, <b>, 1.2.3",), b"1.2.3.4, "),
+        ((b"10.0.0.9, ",), b"10.0.0.9, "),
+    ],
+)
+def test_of_what_a_stranger_says_of_the_way_here_only_what_is_well_formed_is_kept(
+    said: tuple[bytes, ...], kept: bytes
+) -> None:
+    fields = [b"X-Forwarded-For: " + value for value in said]
+    assert way(STRANGER, *fields) == [b"X-Forwarded-For: " + kept + STRANGER.address]
+
+
+@pytest.mark.parametrize("to", [TRUSTED, STRANGER], ids=["trusted", "stranger"])
+@pytest.mark.parametrize(
+    "name", [b"X_Forwarded_For", b"x-forwarded_proto", b"X_FORWARDED-Host", b"X_Real_IP", b"X-Real_Ip", b"X_Request_Id"]
+)
+def test_a_name_that_an_app_may_take_for_a_forwarding_field_is_dropped(to: Forwarding, name: bytes) -> None:
+    head = read(request(b"A: 1", name + b": 6.6.6.6", b"A_B: 2"))
+    sent_on = head.forward(to, head.end)
+    assert name not in sent_on
+    assert b"6.6.6.6" not in sent_on
+    assert b"A: 1\r\nA_B: 2\r\n" in sent_on
+
+
+@pytest.mark.parametrize("field", [b"X-Real-IP: 6.6.6.6", b"Forwarded: for=6.6.6.6;proto=https"])
+def test_what_else_names_the_client_is_kept_from_a_trusted_peer_and_removed_from_a_stranger(field: bytes) -> None:
+    head = read(request(field, b"A: 1"))
+    assert field in lines(head.forward(TRUSTED, head.end))
+    assert b"6.6.6.6" not in head.forward(STRANGER, head.end)
+    assert field in lines(read(request(field, b"Connection: Forwarded, X-Real-IP")).forward(TRUSTED, 10_000))
 
 
 def forwarded(data: bytes, to: Forwarding, name: bytes) -> list[bytes]:
