@@ -71,8 +71,8 @@ demo: $(STAMP) ## a rolling update without and with drainproxy: who loses what
 search: $(STAMP) ## random drains in search of lost work; ARGS="--cases 100 --seed 7"
 	$(BIN)/python -m tests.search $(ARGS)
 
-oncall: $(STAMP) debian ## rollouts in front of a real Prometheus: which alert fires when
-	$(BIN)/python -m tests.oncall
+oncall: $(STAMP)-oncall debian ## rollouts in front of a real Prometheus: which alert fires when; ARGS="--pictures docs"
+	$(BIN)/python -m tests.oncall $(ARGS)
 
 cluster: $(STAMP) ## the cases on the cluster of your kubeconfig (tests/cluster/README.md); ARGS="-k websocket" for some
 	DRAINPROXY_CLUSTER=1 $(BIN)/pytest -p no:cacheprovider tests/cluster $(ARGS)

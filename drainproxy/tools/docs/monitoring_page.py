@@ -93,7 +93,8 @@ drainproxy top 10.0.0.5:9081 10.0.0.6:9081 --json
 ## Boards
 
 For Grafana 10.1 and later: [provisioning.yml](../deploy/monitoring/grafana/provisioning.yml), or a ConfigMap with the label
-`grafana_dashboard: "1"` for the usual sidecar, which the kustomization makes.
+`grafana_dashboard: "1"` for the usual sidecar, which the kustomization makes. The pictures are plots of the same queries, from
+`make oncall ARGS="--pictures docs"`: a minute in which nine workloads fare well or badly.
 
 {boards}"""  # noqa: E501 - a row of a table is one line
 
@@ -118,4 +119,5 @@ def _alert(alert: Alert) -> str:
 
 def _board(board: Board) -> str:
     panels = ", ".join(panel.title for _, panels in board.rows for panel in panels)
-    return f"**{board.title}** ([JSON](../deploy/monitoring/grafana/{board.uid}.json)). {board.help} {panels}.\n"
+    link = f"[JSON](../deploy/monitoring/grafana/{board.uid}.json)"
+    return f"### {board.title}\n\n{board.help} {link}. Panels: {panels}.\n\n![{board.title}]({board.uid}.png)\n"
