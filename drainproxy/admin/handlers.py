@@ -32,7 +32,7 @@ PAGE_HEADERS = {
 ANY_HOST = frozenset({"/livez", "/healthz", "/readyz", "/startupz", "/metrics"})
 """What probes and scrapers ask for under any name: nothing there is secret, and nothing changes."""
 ENDPOINTS = "/livez /readyz /startupz /status /metrics /drain /resume /"
-STATUS_OF = {Outcome.CLEAN: 200, Outcome.FORCED: 504, Outcome.RESUMED: 409}
+STATUS_OF = {Outcome.CLEAN: 200, Outcome.STILL_ARRIVING: 200, Outcome.FORCED: 504, Outcome.RESUMED: 409}
 
 
 class Endpoints:

@@ -53,6 +53,9 @@ function story(status, open) {
   if (drain && drain.outcome === "forced") {
     return `The deadline passed and ${plural(drain.aborted, "piece", "pieces")} of work had to be cut. The app may be stopped.`;
   }
+  if (drain && drain.outcome === "still-arriving") {
+    return "All work is finished, but requests still arrived: somebody has not learned that this Pod ends. The app may be stopped.";
+  }
   return "All work is finished. The app may be stopped.";
 }
 
@@ -137,9 +140,10 @@ function showRates(totals, at) {
 
 function show(status, at) {
   const open = Object.values(status.in_flight).reduce((a, b) => a + b, 0);
-  const forced = status.state === "drained" && status.drain && status.drain.outcome === "forced";
+  const outcome = status.state === "drained" && status.drain ? status.drain.outcome : null;
   document.body.dataset.state = status.state;
-  document.body.dataset.alarm = status.phase === "forcing" || forced ? "yes" : "no";
+  document.body.dataset.alarm = status.phase === "forcing" || outcome === "forced" ? "yes" : "no";
+  document.body.dataset.warning = outcome === "still-arriving" ? "yes" : "no";
   document.title = `${status.state} · drainproxy`;
   say("version", status.version);
   say("state", status.state === "draining" ? `draining: ${status.phase}` : status.state);

@@ -28,9 +28,10 @@ CLEAN, ACCEPTED, FORCED, RESUMED = 200, 202, 504, 409
 
     That holds back the SIGTERM of that container alone: the app's container needs a hook of its own, httpGet /drain.
 
-    Exit code: 0 when everything in flight has finished; 1 when the deadline cut something, the drain was called off, or
-    there was no answer; 2 when an option cannot be used. The kubelet sends SIGTERM whatever the code is; not 0 makes it
-    record a FailedPreStopHook event. Breaking this command off changes nothing: the drain goes on.
+    Exit code: 0 when everything in flight has finished, even if requests still arrived (the line says so); 1 when the
+    deadline cut something, the drain was called off, or there was no answer; 2 when an option cannot be used. The
+    kubelet sends SIGTERM whatever the code is; not 0 makes it record a FailedPreStopHook event. Breaking this command
+    off changes nothing: the drain goes on.
     """,
 )
 @click.option("--no-wait", is_flag=True, help="return as soon as the drain has begun; exit code 0")

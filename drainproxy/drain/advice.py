@@ -41,7 +41,6 @@ STEPS_S = (
     *(60, 75, 90, 105, 120, 150, 180, 210, 240, 270, 300),
 )
 """Recommended durations, as a person would choose them; above: whole minutes."""
-STILL_ARRIVING = "still-arriving"
 
 
 class Setting(Enum):
@@ -166,7 +165,7 @@ def notes(drains: Sequence[Drain]) -> Iterator[str]:
     broken = sum(each.broken for each in drains)
     if broken:
         yield f"the app broke off {many(broken, 'request')} before it was told to stop: look at its log"
-    if any(each.outcome == STILL_ARRIVING for each in drains):
+    if any(each.outcome == Outcome.STILL_ARRIVING.value for each in drains):
         yield (
             "somebody still sends when the drain ends: a client with a fixed address, or a load balancer that learns "
             "late or not at all; the access log names them (--access-log all)"
@@ -199,7 +198,7 @@ def _floor(drains: Sequence[Drain], times: Times) -> Advice:
     last_s = quantile(lasts, TAIL)
     best_s = max(LEAST_FLOOR_S, round_up(last_s * MARGIN))
     if last_s > now_s:
-        lost = any(each.outcome == STILL_ARRIVING for each in drains)
+        lost = any(each.outcome == Outcome.STILL_ARRIVING.value for each in drains)
         because = Because.LOST if lost else Because.TIGHT
         return Advice(Setting.FLOOR, now_s, best_s, because, _past_the_floor(drains, lasts, now_s))
     measured = f"last arrival: {_tail(lasts)}"

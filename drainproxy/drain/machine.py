@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from drainproxy.drain.ledger import Ledger, Tally
 
 END = {
-    Outcome.CLEAN: "nothing was in flight",
+    Outcome.CLEAN: "nothing was in flight, and nothing arrived any more",
+    Outcome.STILL_ARRIVING: "nothing was in flight, but requests still arrived",
     Outcome.FORCED: "the deadline passed with work in flight",
 }
 """Why a drain ended, for people."""
@@ -210,12 +211,18 @@ class DrainMachine:
                 return self._enter(Phase.FINISHING)
             case Phase.FINISHING if self._ledger.idle and now >= self._over_at(schedule):
                 must_call = now < schedule.deadline_at and self._must_call(schedule)
-                return self._call(now) if must_call else self._finish(Outcome.CLEAN, now)
+                return self._call(now) if must_call else self._finish(self._unforced_outcome(schedule, now), now)
             case Phase.FINISHING if now >= schedule.deadline_at:
                 return self._enter(Phase.FORCING)
             case Phase.FORCING:  # sessions have cut everything; should one have failed to, time is bounded all the same
                 return self._finish(Outcome.FORCED, now)
         return []
+
+    def _unforced_outcome(self, schedule: Schedule, now: float) -> Outcome:
+        """Clean means quiet: whoever was still sending will go on, and find nobody."""
+        last = self._tally.last_arrival_at
+        stopped = last is None or now >= last + schedule.quiet_period_s
+        return Outcome.CLEAN if stopped and not self._ledger.arriving else Outcome.STILL_ARRIVING
 
     def _after_drained(self, schedule: Schedule, now: float) -> list[Directive]:
         if self.terminating_at is not None:

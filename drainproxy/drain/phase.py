@@ -66,5 +66,10 @@ class Outcome(Enum):
     """How a drain ended. Label values: API."""
 
     CLEAN = "clean"
+    """Traffic had stopped, and nothing was cut."""
+    STILL_ARRIVING = "still-arriving"
+    """Nothing was cut, but requests still came: quiet is not insisted on for ever."""
     FORCED = "forced"
+    """The deadline came first: what was in flight was cut."""
     RESUMED = "resumed"
+    """It was called off."""

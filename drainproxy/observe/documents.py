@@ -231,6 +231,7 @@ def shown_target(target: str) -> str:
 
 _HOW = {
     Outcome.CLEAN.value: "drained cleanly",
+    Outcome.STILL_ARRIVING.value: "drained while requests still arrived",
     Outcome.FORCED.value: "drain forced at the deadline",
     Outcome.RESUMED.value: "drain called off",
 }

@@ -25,7 +25,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, told(Path(folder), STORIES) as watch:
         fired = watch.fired()
         print(table(fired))
-        silent = [query for query in QUERIES if not query.is_to_come and not query.rows(watch)]
+        silent = [query for query in QUERIES if not query.rows(watch)]
         print(f"\n{len(QUERIES)} queries of boards; without data: {', '.join(map(str, silent)) or 'none'}")
         if chosen.pictures:
             for board in BOARDS:

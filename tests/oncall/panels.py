@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drainproxy.drain.phase import Outcome
 from drainproxy.tools.monitoring.boards import BOARDS, Board, Look, Panel
 
 if TYPE_CHECKING:
@@ -38,12 +37,6 @@ class Query:
     def rows(self, watch: Prometheus) -> list[Row]:
         """What the panel shows."""
         return watch.ask(self.text) if self.panel.look in INSTANT else watch.ask_range(self.text, SINCE_S, 1)
-
-    @property
-    def is_to_come(self) -> bool:
-        """It asks for an outcome of the contract that the code does not have yet."""
-        known = {outcome.value for outcome in Outcome}
-        return '"still-arriving"' in self.text and "still-arriving" not in known
 
     def __str__(self) -> str:
         return f"{self.board.uid}: {self.panel.title} {self.number}"

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drainproxy.drain.phase import Outcome
 from drainproxy.observe.metrics import METRICS
 from tests.oncall.prometheus import prometheus
 from tests.support.apps import free_port, http_server
@@ -27,7 +26,6 @@ NAMESPACE = "shop"
 TOGETHER = 3
 """Stories that are told at the same time: each has a few processes."""
 CONTRACT = {
-    "DrainproxyStillArriving": "still-arriving" in {outcome.value for outcome in Outcome},
     "DrainproxyAppBrokeWork": any("by" in metric.labels for metric in METRICS),
 }
 """Alerts on what the contract promises and the code may not do yet: they are expected as soon as it does."""

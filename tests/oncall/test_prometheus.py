@@ -46,6 +46,4 @@ def test_advise_reads_the_drains_from_it_and_says_what_to_change(watch: Promethe
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)
 def test_every_query_of_a_board_returns_data(watch: Prometheus, query: Query) -> None:
-    if query.is_to_come:
-        pytest.xfail("the contract has it, the code does not set it yet")
     assert query.rows(watch), query.text

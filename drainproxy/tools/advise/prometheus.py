@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.drain.advice import STILL_ARRIVING, Drain, Times
+from drainproxy.drain.advice import Drain, Times
 from drainproxy.drain.phase import Outcome, Phase, State
 from drainproxy.observe.metrics import METRICS
 from drainproxy.tools.advise.observed import Observed, Workload, workload_of_pod
@@ -24,7 +24,7 @@ _NAMES = (
     *("config_seconds", "state", "drains_total", "drain_duration_seconds", "drain_last_arrival_seconds"),
     *("drain_arrivals_total", "drain_late_total", "drain_aborted_total"),
 )
-_WORST_FIRST = (Outcome.FORCED.value, STILL_ARRIVING, Outcome.CLEAN.value)
+_WORST_FIRST = (Outcome.FORCED.value, Outcome.STILL_ARRIVING.value, Outcome.CLEAN.value)
 
 
 @dataclass(slots=True)

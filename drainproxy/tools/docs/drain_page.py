@@ -72,7 +72,7 @@ All are counted from the first trigger, and none of them ever moves later. With 
 |---|---|
 | {floor} | the floor (`propagation-delay`): until then everything is served |
 | {quiet} | with nothing in flight and no arrival since the floor (`quiet-period`): the last call, then drained, `clean` |
-| {limit} | `quiet-limit` after the floor: from then on quiet is not insisted on |
+| {limit} | `quiet-limit` after the floor: from then on the first moment with nothing in flight ends it, `still-arriving` |
 | {deadline} | the deadline (grace-period - app-stop-time - {margin}, or `drain-timeout`): what is left is cut, `forced` |
 | {grace} | `grace-period`: the kubelet kills whatever still runs |
 
@@ -89,7 +89,9 @@ Triggers: {triggers}. The first begins the drain, every other one joins it: same
 A second SIGTERM, or SIGINT (Ctrl-C), skips floor and quiet and leaves {hurry} to what is in flight. SIGINT again, or SIGQUIT,
 exits at once.
 
-Outcomes: {outcomes}. A drain that is called off after it was drained is counted as what it was, and then as `resumed`.
+Outcomes: {outcomes}. It is `still-arriving` if a request came within the last `quiet-period`, or part of one, and nothing had to
+be cut: `quiet-limit` or the deadline has passed, or a second signal came. Those requests are served; who sent them will send
+more, to a Pod that is gone. A drain that is called off after it was drained is counted as what it was, and then as `resumed`.
 
 After SIGTERM and the drain the process exits when the app is gone and nothing is in flight, `app-stop-time` later at most,
 {forced_exit} after a forced drain. The port stays open until then. `final-scrape-wait` lets the process stay for one more

@@ -197,6 +197,21 @@ async def test_a_forced_drain_is_504_with_what_was_cut() -> None:
         assert (code, json.loads(text)["outcome"], json.loads(text)["aborted"]) == (504, "forced", 1)
 
 
+async def test_a_drain_that_ended_while_requests_still_came_is_200_and_says_so_with_advice() -> None:
+    async with serving(quiet_limit_s=2.0) as port:
+        asked = asyncio.create_task(port.ask("/drain"))
+        await until(lambda: waiting(port) == 1, "the caller to wait")
+        for _ in range(15):
+            port.control.end(port.control.open())
+            port.control.tick(0.5)
+        code, _, text = await asked
+        summary = json.loads(text)
+        assert (code, summary["outcome"], summary["elapsed_s"]) == (200, "still-arriving", 7.0)
+        assert "somebody still sends" in summary["advice"]
+        samples = (await port.ask("/metrics"))[2]
+        assert 'drainproxy_drains_total{outcome="still-arriving",trigger="http"} 1.0' in samples
+
+
 async def test_a_forced_drain_with_event_is_no_answer_at_all() -> None:
     async with serving() as port:
         port.control.open()

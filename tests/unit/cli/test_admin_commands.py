@@ -100,6 +100,13 @@ def test_drain_waits_and_prints_one_line() -> None:
     assert script.asked == [("POST", "/drain?trigger=cli")]
 
 
+def test_a_drain_that_ended_while_requests_came_is_exit_code_0_and_says_so() -> None:
+    with admin(200, {**SUMMARY, "outcome": "still-arriving", "why": "requests still arrived"}) as script:
+        result = run(script, "drain")
+    assert result.exit_code == 0
+    assert result.output.startswith("drained while requests still arrived after 6.2s (requests still arrived)")
+
+
 def test_drain_can_leave_at_once() -> None:
     with admin(202, {**SUMMARY, "outcome": None, "deadline_in_s": 24.0}) as script:
         result = run(script, "drain", "--no-wait")

@@ -12,7 +12,6 @@ from drainproxy.config.options import Config
 from drainproxy.drain.advice import (
     ENOUGH,
     LEAST_FLOOR_S,
-    STILL_ARRIVING,
     Advice,
     Because,
     Drain,
@@ -24,6 +23,7 @@ from drainproxy.drain.advice import (
     quantile,
     round_up,
 )
+from drainproxy.drain.phase import Outcome
 
 TIMES = Times.of(Config())
 CALM = Drain(times=TIMES, outcome="clean", elapsed_s=6.5, late=0, last_arrival_s=4.0, arrivals=100)
@@ -61,7 +61,7 @@ def test_a_drain_that_ended_near_its_deadline_calls_for_a_longer_grace_period() 
 
 
 def test_a_floor_that_does_not_fit_into_the_budget_brings_its_grace_period() -> None:
-    late = replace(CALM, outcome=STILL_ARRIVING, late=70, last_arrival_s=15.0, elapsed_s=15.0)
+    late = replace(CALM, outcome=Outcome.STILL_ARRIVING.value, late=70, last_arrival_s=15.0, elapsed_s=15.0)
     said = hint(late)
     assert said is not None
     assert "set propagation-delay to 20s" in said
@@ -142,7 +142,7 @@ drains = st.builds(
         st.floats(0, 300),
         st.floats(1, 60),
     ),
-    outcome=st.sampled_from(["clean", STILL_ARRIVING, "forced"]),
+    outcome=st.sampled_from(["clean", "still-arriving", "forced"]),
     elapsed_s=st.floats(0, 500),
     late=st.integers(0, 50),
     last_arrival_s=st.none() | st.floats(0, 500),

@@ -44,7 +44,7 @@ def test_words_that_scripts_and_dashboards_know_do_not_change() -> None:
     assert [each.value for each in Phase] == ["serving", "propagating", "finishing", "forcing", "drained"]
     assert [each.value for each in State] == ["starting", "ready", "unready", "draining", "drained"]
     assert [each.value for each in Trigger] == ["http", "cli", "sigterm", "sigint"]
-    assert [each.value for each in Outcome] == ["clean", "forced", "resumed"]
+    assert [each.value for each in Outcome] == ["clean", "still-arriving", "forced", "resumed"]
 
 
 def test_the_page_gives_a_reason_for_each_step_of_the_table_and_for_no_other() -> None:

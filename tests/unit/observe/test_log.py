@@ -252,7 +252,8 @@ def test_the_termination_message_is_the_summary(
     log.termination(summary)
     said, facts = file.read_text().splitlines()
     assert said == (
-        "drained cleanly after 6.0s (nothing was in flight): 0 completed, 0 cut, 0 late, nothing arrived; "
+        "drained cleanly after 6.0s (nothing was in flight, and nothing arrived any more): "
+        "0 completed, 0 cut, 0 late, nothing arrived; "
         "trigger sigterm"
     )
     assert json.loads(facts) == {name: value for name, value in summary.items() if name != "advice"}
