@@ -64,7 +64,10 @@ _DURATION = re.compile(rf"(?:{_N}h)?(?:{_N}m(?!s))?(?:{_N}s)?(?:{_N}ms)?", re.AS
 _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _SIZE = re.compile(r"(\d+)(B|KiB|MiB|GiB)?", re.ASCII)
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?)\]|([\w.-]*)):(\d{1,5})", re.ASCII)
+_ADDRESS = re.compile(
+    r"(?:\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[\w.-]+)?|\d+(?:\.\d+){3})\]|([\w.-]*)):(\d{1,5})", re.ASCII
+)
+"""Brackets around an IPv4 address are allowed: `[$(POD_IP)]:8080` in a manifest is then right for both families."""
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?", re.ASCII)
 _URL_PATH = re.compile(r"/[\x21-\x7e]*")
 _MAX_PORT = 65535

@@ -10,8 +10,8 @@ import pytest
 from drainproxy.config.loading import load
 from drainproxy.config.options import MARGIN_S, Config
 from drainproxy.config.values import parse_duration
+from drainproxy.tools.manifest.asked import Options
 from drainproxy.tools.manifest.inject import inject
-from drainproxy.tools.manifest.plan import Options
 from drainproxy.tools.manifest.report import anchor
 from drainproxy.tools.manifest.rules import RULES, check
 from drainproxy.tools.manifest.source import File
@@ -69,7 +69,7 @@ def test_the_worked_example_can_be_injected_and_passes_check() -> None:
     grace = re.search(r"--grace-period (\w+)", command[1])
     assert grace is not None
     text = (ROOT / "tests" / "unit" / "tools" / "manifest" / "manifests" / "deployment.yaml").read_text()
-    options = Options(grace_period_s=parse_duration(grace[1]), settings=settings, new_token="t")
+    options = Options(grace_period_s=parse_duration(grace[1]), settings=settings, new_token=lambda: "t")
     errors = [
         each
         for each in check(inject([File("web.yaml", text)], options).files).findings

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from drainproxy.tools.manifest.asked import Options
 from drainproxy.tools.manifest.hooks import read_hook
 from drainproxy.tools.manifest.inject import inject
 from drainproxy.tools.manifest.objects import resources, workloads
-from drainproxy.tools.manifest.plan import Options
 from drainproxy.tools.manifest.sidecar import find
 from drainproxy.tools.manifest.source import File, parse
 
@@ -92,7 +92,7 @@ def test_the_sidecar_starts_and_the_hooks_call_waits_for_the_drain(app_port: int
     assert ADDRESS is not None
     quick = {"propagation-delay": "100ms", "quiet-period": "100ms"}
     text = MANIFEST.replace("8080", str(app_port))
-    injected = inject([File("m", text)], Options(new_token="t0ken", settings=quick)).files[0].text
+    injected = inject([File("m", text)], Options(new_token=lambda: "t0ken", settings=quick)).files[0].text
     workload = workloads(resources([parse("m", injected)]))[0]
     sidecar = find(workload)
     assert sidecar is not None

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from drainproxy.tools.cli._manifests import need_tools, read_files, read_text
 from drainproxy.tools.cli._scope import live_options, scope_of
 from drainproxy.tools.cli._terminal import wants_color
-from drainproxy.tools.cli.inject import need_tools, read_files, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

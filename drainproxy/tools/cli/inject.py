@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import json
 import secrets
 import sys
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from drainproxy.config.values import parse_duration
-from drainproxy.errors import ManifestError
-from drainproxy.tools.cli._packages import MissingPackageError
+from drainproxy.tools.cli._manifests import joined, manifests_below, need_tools, read_files
 from drainproxy.tools.cli._scope import live_options, scope_of
 from drainproxy.tools.cli._terminal import wants_color
 
@@ -24,20 +24,23 @@ if TYPE_CHECKING:
     from drainproxy.tools.manifest.inject import Outcome
     from drainproxy.tools.manifest.source import File
 
-SUFFIXES = (".yaml", ".yml", ".json")
-STDIN = "-"
+SKIPPED = 3
+"""Exit code: manifests were written, but not all that were asked for."""
+
 TOKEN_BYTES = 16
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("files", nargs=-1, metavar="[FILE|DIR|-]...")
 @click.option(
     "-f",
     "--filename",
     "paths",
     multiple=True,
     metavar="FILE|DIR|-",
-    help="What to read: YAML or JSON, a directory (all its manifests), or - for stdin. Repeatable.",
+    help="What to read: YAML or JSON, a directory, a pattern, or - for stdin. Repeatable; the same without -f.",
 )
+@click.option("-R", "--recursive", is_flag=True, help="Of a directory, what is in its directories too.")
 @live_options
 @click.option("-i", "--in-place", is_flag=True, help="Write the files themselves instead of printing.")
 @click.option("--diff", "as_diff", is_flag=True, help="Print what would change, as a diff; write nothing.")
@@ -56,15 +59,29 @@ TOKEN_BYTES = 16
     "ports",
     multiple=True,
     metavar="PORT[,protocol=…]",
-    help="The app's port, by name or number; protocol auto, http1, http2 or tcp. Repeatable.",
+    help="The app's port, by name or number; protocol auto, http1, http2, tcp or any. Repeatable.",
 )
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    metavar="[PORT=]PROTOCOL",
+    help="What the app speaks: on all ports, or on one. Repeatable.",
+)
+@click.option("--skip-ambiguous", is_flag=True, help="Write what can be decided, and exit 3 if something cannot.")
+@click.option("--json", "as_json", is_flag=True, help="Say on stderr what was done as JSON, not as a table.")
 @click.option(
     "--sidecar",
     "kind",
     type=click.Choice(["native", "classic"]),
     help="native (the default): an init container that stays; classic: for clusters before 1.29.",
 )
-@click.option("--image", metavar="IMAGE", help="The sidecar's image. [default: drainproxy:<this version>]")
+@click.option(
+    "--image",
+    metavar="IMAGE",
+    envvar="DRAINPROXY_IMAGE",
+    help="The sidecar's image. [default: DRAINPROXY_IMAGE, else drainproxy:<this version>]",
+)
 @click.option(
     "--grace-period",
     metavar="DURATION",
@@ -97,55 +114,85 @@ TOKEN_BYTES = 16
 @click.option("--replace-hook", is_flag=True, help="Put /drain in the place of a preStop that cannot be kept.")
 @click.option("--no-scrape", is_flag=True, help="Do not write prometheus.io annotations.")
 def command(
+    files: tuple[str, ...],
     paths: tuple[str, ...],
+    recursive: bool,
     in_place: bool,
     as_diff: bool,
+    as_json: bool,
     take_out: bool,
     **asked: Any,
 ) -> None:
     """Add drainproxy to Kubernetes manifests.
 
-    Reads Deployments, StatefulSets, DaemonSets, ReplicaSets, Pods, Jobs and CronJobs and writes them with the sidecar,
-    the preStop hook, probes and a grace period that fits; Services and NetworkPolicies in the same input follow. All
-    else stays as it is, byte for byte. A second run changes nothing; a newer drainproxy updates only what is its own.
+    Reads whatever makes Pods (Deployment, StatefulSet, DaemonSet, Job, CronJob, Pod, ReplicationController, Rollout,
+    CloneSet, DeploymentConfig, …) and writes it with the sidecar, the preStop hook, probes and a grace period that
+    fits; Services and NetworkPolicies in the same input follow. All else stays as it is, byte for byte. A second run
+    changes nothing; a newer drainproxy updates only what is its own.
 
     \b
-      drainproxy inject -f web.yaml | kubectl apply -f -
-      drainproxy inject -i -f manifests/
-      kubectl get deploy web -o yaml | drainproxy inject -f - --diff
-      drainproxy inject --remove -f web.yaml
+      drainproxy inject web.yaml | kubectl apply -f -
+      drainproxy inject -i -R manifests/
+      kubectl kustomize overlays/prod | drainproxy inject - --diff
+      drainproxy inject --remove web.yaml
       drainproxy inject --live -n shop -l app=web | kubectl apply -f -
 
-    Which port? The ones named http, h2c or grpc, or the only one; otherwise say --container or --port.
+    Which ports, and what do they speak? All that the Services of the input lead to, but metrics, health and debugging;
+    the protocol from the Service's appProtocol and port name, the container's, probes, well-known ports and images. A
+    table on stderr says what was chosen and why; a guess has a question mark. What cannot be told is an error, with the
+    annotation that tells it: drainproxy.io/ports, /protocol, /container, /grace-period, /inject: disabled, or any
+    option of serve, on the Pod template.
 
     In a pipeline that injects anew at each run pass --drain-token: a token made anew each time is a rollout each time.
 
-    Exit code: 0 written, or nothing to do; 2 bad usage, input that cannot be read, or a workload that cannot be changed
-    safely: then nothing is written.
+    Exit code: 0 written; 2 bad usage, input that cannot be read, or a workload that cannot be decided or changed
+    safely: then nothing is written; 3 (with --skip-ambiguous) written, but for the workloads told on stderr.
     """
     need_tools()
     from drainproxy.tools.manifest.inject import inject, remove  # noqa: PLC0415 - ruamel.yaml is loaded only when it is needed
 
-    scope = scope_of(asked, has_files=bool(paths))
-    if scope is None and not paths:
-        raise click.UsageError("nothing to inject: give -f FILE, -f DIRECTORY, -f - or --live")
+    named = (*paths, *files)
+    scope = scope_of(asked, has_files=bool(named))
+    if scope is None and not named:
+        raise click.UsageError("nothing to inject: name files or directories, - for stdin, or give --live")
     if scope is not None and in_place:
         raise click.UsageError("--live writes no files: pipe the output to kubectl apply -f -")
-    files = read_files(paths) if scope is None else _read_cluster(scope)
-    outcome = remove(files) if take_out else inject(files, _options(**asked))
+    given = read_files(named, below=recursive) if scope is None else _read_cluster(scope)
+    outcome = remove(given) if take_out else inject(given, _options(**asked))
     if take_out and not outcome.done:
         click.echo("drainproxy: nothing in the input was written by inject", err=True)
-    for note in outcome.notes:
-        click.echo(f"drainproxy: {note}", err=True)
+    _tell(outcome, as_json=as_json)
+    for path in named:
+        deeper = 0 if recursive else manifests_below(path)
+        if deeper:
+            click.echo(f"drainproxy: {path}: {deeper} manifests in its directories are not read; -R does it", err=True)
     if as_diff:
-        _print_diff(files, outcome)
+        _print_diff(given, outcome)
     elif in_place:
-        _write_back(files, outcome)
+        _write_back(given, outcome)
     elif scope is not None:
-        changed = [after for before, after in zip(files, outcome.files, strict=True) if before.text != after.text]
+        changed = [after for before, after in zip(given, outcome.files, strict=True) if before.text != after.text]
         click.echo(joined(changed), nl=False)
     else:
         click.echo(joined(outcome.files), nl=False)
+    if outcome.left:
+        sys.exit(SKIPPED)
+
+
+def _tell(outcome: Outcome, *, as_json: bool) -> None:
+    """What was done and why, on stderr: stdout is for the manifests."""
+    from drainproxy.tools.manifest.outcome import as_json as document  # noqa: PLC0415 - as above
+    from drainproxy.tools.manifest.outcome import table, told  # noqa: PLC0415 - as above
+
+    if as_json:
+        click.echo(json.dumps(document(outcome.rows, outcome.left, outcome.notes), indent=2), err=True)
+        return
+    if outcome.rows:
+        click.echo(table(outcome.rows), err=True, nl=False)
+    for note in outcome.notes:
+        click.echo(f"drainproxy: {note}", err=True)
+    if outcome.left:
+        click.echo(f"drainproxy: {told(outcome.left, skipped=True)}", err=True)
 
 
 def _read_cluster(scope: Scope) -> list[File]:
@@ -158,7 +205,7 @@ def _read_cluster(scope: Scope) -> list[File]:
 
 
 def _options(**asked: Any) -> Any:
-    from drainproxy.tools.manifest.plan import Options  # noqa: PLC0415 - as above
+    from drainproxy.tools.manifest.asked import Options  # noqa: PLC0415 - as above
 
     settings: dict[str, str] = {}
     for each in asked["settings"]:
@@ -177,13 +224,15 @@ def _options(**asked: Any) -> Any:
         containers=asked["containers"],
         hold=asked["hold"],
         ports=asked["ports"],
+        protocols=asked["protocols"],
+        skip_undecided=asked["skip_ambiguous"],
         only=asked["only"],
         image=asked["image"],
         grace_period_s=_seconds(asked["grace_period"]),
         settings=settings,
         token=_token(asked["drain_token"]),
         token_secret=secret,
-        new_token=secrets.token_hex(TOKEN_BYTES),
+        new_token=partial(secrets.token_hex, TOKEN_BYTES),
         hook=asked["hook"],
         replace_hook=asked["replace_hook"],
         scrape=not asked["no_scrape"],
@@ -204,63 +253,6 @@ def _seconds(text: str | None) -> float | None:
         return parse_duration(text)
     except ValueError:
         raise click.UsageError(f"--grace-period {text}: expected a duration such as 45s or 2m") from None
-
-
-def need_tools() -> None:
-    """Raises MissingPackageError where a YAML reader is missing: the sidecar's image goes without them."""
-    for module, package in (("yaml", "pyyaml"), ("ruamel", "ruamel.yaml"), ("ruamel.yaml", "ruamel.yaml")):
-        if find_spec(module) is None:
-            raise MissingPackageError(package)
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def read_files(paths: Sequence[str]) -> list[File]:
-    """The manifests at these paths, in order. Raises ManifestError if there is nothing to read."""
-    from drainproxy.tools.manifest.source import File  # noqa: PLC0415 - as above
-
-    found: list[File] = []
-    for path in paths:
-        if path == STDIN:
-            found.append(File("stdin", _decoded("stdin", sys.stdin.buffer.read())))
-            continue
-        below = Path(path)
-        files = [below]
-        if below.is_dir():
-            files = sorted(each for each in below.rglob("*") if each.suffix in SUFFIXES and each.is_file())
-            if not files:
-                raise ManifestError(f"{path}: no {', '.join(SUFFIXES)} file in this directory")
-        found += [File(str(each), read_text(each)) for each in files]
-    names = [each.name for each in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise ManifestError(f"{name}: given twice")
-    return found
-
-
-def read_text(path: Path) -> str:
-    """A file's text. Raises ManifestError."""
-    try:
-        return _decoded(str(path), path.read_bytes())
-    except OSError as error:
-        raise ManifestError(f"{path}: {error.strerror}") from None
-
-
-def _decoded(name: str, raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise ManifestError(f"{name}: not UTF-8 text") from None
-
-
-def joined(files: Sequence[File]) -> str:
-    """Several files as one YAML stream; one file as it is."""
-    text = files[0].text if files else ""
-    for each in files[1:]:
-        text += "" if text.endswith("\n") or not text else "\n"
-        text += each.text if each.text.startswith("---") else f"---\n{each.text}"
-    return text
 
 
 def _write_back(files: Sequence[File], outcome: Outcome) -> None:

@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.tools.manifest.source import Node, Source, data_of
+from drainproxy.tools.manifest.source import Document, Node, Source, data_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from drainproxy.tools.manifest.source import Document
 
 Path = tuple[str | int, ...]
 
@@ -26,11 +24,14 @@ TEMPLATES: dict[str, Path] = {
     "ReplicaSet": ("spec", "template"),
     "StatefulSet": ("spec", "template"),
     "DaemonSet": ("spec", "template"),
+    "ReplicationController": ("spec", "template"),
+    "DeploymentConfig": ("spec", "template"),
+    "CloneSet": ("spec", "template"),
     "Rollout": ("spec", "template"),
     "Job": ("spec", "template"),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
-"""Where each kind keeps its Pod template. A Pod is its own; Rollout is Argo's."""
+"""Where each kind keeps its Pod template. A Pod is its own; Rollout is Argo's, CloneSet OpenKruise's."""
 
 DEFAULT_GRACE_S = 30
 """What the API server fills in for terminationGracePeriodSeconds (Kubernetes API reference, PodSpec)."""
@@ -236,6 +237,20 @@ def _same(node: Node) -> Node:
     return node
 
 
+def resource_of(data: dict[str, Any]) -> Resource:
+    """An object that comes from an API and has no text: for those who only ask what it says."""
+    resource = Resource(_NO_SOURCE, 0, str(data.get("kind", "")), _nowhere)
+    vars(resource)["data"] = data
+    return resource
+
+
+def _nowhere() -> None:
+    return None
+
+
+_NO_SOURCE = Source("", "", (Document(0, "", "", _nowhere),))
+
+
 def workloads(found: Iterable[Resource]) -> list[Workload]:
     """Those that make Pods; not what another of them, or a node, has made (as a cluster shows it)."""
     return [
@@ -252,6 +267,19 @@ def _is_made(resource: Resource) -> bool:
     return any(each.get("controller") is True and each.get("kind") in (*TEMPLATES, "Node") for each in owners)
 
 
+def why_not(resource: Resource) -> str:
+    """Why an object that makes Pods cannot be given a sidecar; empty for those that can, and for all else."""
+    if resource.kind == "Service" and resource.api_version.startswith("serving.knative.dev/"):
+        return (
+            "a Knative Service: its queue-proxy is in front of the app and drains already, and Knative allows neither "
+            "lifecycle hooks nor a grace period of one's own"
+        )
+    if resource.kind == "Rollout" and resource.spec.get("workloadRef"):
+        reference = mapping(resource.spec["workloadRef"])
+        return f"takes its Pod template from {reference.get('kind')}/{reference.get('name')}: inject that one"
+    return ""
+
+
 def same_namespace(one: Resource, other: Resource) -> bool:
     """In one namespace, as far as the text says: a missing one is filled in by `kubectl -n` or kustomize."""
     return not one.namespace or not other.namespace or one.namespace == other.namespace
@@ -259,8 +287,8 @@ def same_namespace(one: Resource, other: Resource) -> bool:
 
 def service_selects(service: Resource, workload: Workload) -> bool:
     """Whether a Service's traffic goes to this workload's Pods."""
-    if service.kind != "Service":
-        return False
+    if service.kind != "Service" or service.api_version not in ("v1", ""):
+        return False  # Knative's have the same kind
     selector = mapping(service.spec.get("selector"))
     return (
         bool(selector)

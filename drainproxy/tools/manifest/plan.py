@@ -7,18 +7,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from drainproxy import __version__
 from drainproxy.config.loading import load
-from drainproxy.config.options import Config, flag_of
-from drainproxy.config.options import options as option_table
+from drainproxy.config.options import Config
 from drainproxy.config.values import show_duration
-from drainproxy.errors import ManifestError
+from drainproxy.tools.manifest.asked import Options, Undecided, asked_of, is_disabled
+from drainproxy.tools.manifest.choice import AppPort, NothingToProxy, behind, choose
 from drainproxy.tools.manifest.edit import At, Named, Own, applied, plain
 from drainproxy.tools.manifest.hooks import Does, Hook, exec_hook, http_hook, pre_stop, read_hook
 from drainproxy.tools.manifest.memory import noted_version, read_memory
+from drainproxy.tools.manifest.mesh import annotations_for, init_overlay, is_mesh, mesh_of, proxy_in_containers
 from drainproxy.tools.manifest.objects import (
     DEFAULT_GRACE_S,
     Resource,
@@ -26,10 +27,11 @@ from drainproxy.tools.manifest.objects import (
     mapping,
     mappings,
     tcp_ports,
-    workloads,
 )
 from drainproxy.tools.manifest.sidecar import (
+    LOOPBACK,
     NAME,
+    POD_ADDRESS_ENV,
     WIRING_ENV,
     PlannedRoute,
     Sidecar,
@@ -39,10 +41,10 @@ from drainproxy.tools.manifest.sidecar import (
     least_grace_s,
     route_env,
 )
-from drainproxy.tools.manifest.wiring import AppPort, app_name, assign, choose
+from drainproxy.tools.manifest.wiring import app_name, assign
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 IMAGE = "drainproxy"
 _SCRAPE = ("prometheus.io/scrape", "prometheus.io/port", "prometheus.io/path")
@@ -50,80 +52,58 @@ _ANY_GRACE = "24h"
 """Long enough for any drain: to read settings before the grace period is known."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the user asked for. None means: as the sidecar that is there has it, else the default."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a workload gets: the overlay on its Pod template, and how traffic goes then (a route for each port)."""
 
-    kind: Literal["native", "classic"] | None = None
-    containers: tuple[str, ...] = ()
-    hold: tuple[str, ...] = ()
-    """Containers without traffic that the app needs until the drain is over."""
-    ports: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    image: str | None = None
-    grace_period_s: float | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
-    token: str | None = None
-    """`""`: no token."""
-    token_secret: tuple[str, str] | None = None
-    new_token: str = ""
-    """Used where none is given and none is there."""
-    hook: Literal["http", "curl", "wget"] | None = None
-    replace_hook: bool = False
-    scrape: bool = True
-
-
-def refuse_settings(settings: Mapping[str, str]) -> None:
-    """Settings that are no option of serve, or that inject writes itself."""
-    known = {flag_of(each) for each, _ in option_table()}
-    wiring = {name.lower().replace("_", "-") for name in WIRING_ENV}
-    for name in settings:
-        if name not in known:
-            raise ManifestError(f"--set {name}: not an option of drainproxy serve; see `drainproxy serve --help`")
-        if name in wiring or name == "drain-token-file":
-            raise ManifestError(f"--set {name}: inject writes this one itself; see `drainproxy inject --help`")
+    overlay: dict[str, Any]
+    ports: tuple[AppPort, ...]
+    routes: tuple[PlannedRoute, ...]
+    admin: int
+    native: bool
+    notes: tuple[str, ...] = ()
 
 
 def plan(
-    base: Workload, current: Workload, everything: tuple[Resource, ...], options: Options, notes: list[str]
-) -> tuple[dict[str, Any], tuple[PlannedRoute, ...]] | None:
-    """The overlay on a workload's Pod template, or None if there is nothing to proxy to."""
-    by_hand = find(base, everything)
-    if by_hand is not None:
-        notes.append(
-            f"{base}: has a drainproxy of its own, not written by inject: left as it is (look at it with check)"
-        )
-        return None
-    there = find(current, everything) if read_memory(current.resource) is not None else None
+    base: Workload, current: Workload, others: Sequence[Resource], options: Options, taken: Collection[int] = ()
+) -> Plan:
+    """What to bring into a workload's Pod template.
+
+    `base` is the workload as it was before any inject, `current` as it is; `others` are the objects of the input (the
+    Services that lead to it, and the ConfigMaps and Secrets that its sidecar reads). `taken`: port numbers that other
+    Pods on the same node have. Raises NothingToProxy if the workload is to be left alone, Undecided if it cannot be
+    told what is meant, BudgetError or ConfigError for settings that cannot start.
+    """
+    notes: list[str] = []
+    if is_disabled(base):
+        raise NothingToProxy("annotation drainproxy.io/inject: disabled")
+    options = asked_of(base, options)
+    if find(base, others) is not None:
+        raise NothingToProxy("has a drainproxy of its own, not written by inject: left as it is (check looks at it)")
+    there = find(current, others) if read_memory(current.resource) is not None else None
     native = _is_native(base, there, options)
-    ports = choose(base, *_choices(current, there, options))
-    if not ports:
-        notes.append(
-            f"{base}: no container declares a TCP port, so there is nothing to proxy to (--port NUMBER says it)"
-        )
-        return None
-    before = {r.upstream.port: r.listen.port for r in there.settings.config.routes} if there is not None else {}
-    routes, admin = assign(base, ports, before, there.admin_port if there is not None else None)
+    ports = choose(base, others, *_choices(current, there, options))
+    routes, admin = _assigned(base, ports, there, taken, notes)
     apps = list(dict.fromkeys(port.container for port in ports))
     held = _held(base, current, apps, there, options, notes)
     hooks = {name: read_hook(_container(base, name)) for name in [*apps, *held]}
     settings = _settings(base, hooks, there, options, notes)
     grace_s = _grace(base, current, settings, options, notes)
-    token_entry, token = _token(there, options, everything)
+    token_entry, token = _token(there, current, options)
     load({**settings, "grace-period": f"{grace_s}"}, {}, {})  # BudgetError: nothing is written that cannot start
     item = container(
         image=_image(there, current, options, notes),
         native=native,
         routes=routes,
         admin=admin,
-        env=[*_environment(routes, admin, grace_s, settings, there, options), *token_entry],
+        env=[*_environment(ports, routes, admin, grace_s, settings, there, options), *token_entry],
         pod_runs_as_root=mapping(base.pod.get("securityContext")).get("runAsUser") == 0,
     )
     if there is not None and _is_rewired(there, native, routes, admin, token_entry):
         item = _carried(there, item)
     hook_kind = options.hook or _hook_kind(current, apps)
     if hook_kind == "http" and token == "" and token_entry:
-        raise ManifestError(_secret_hook_advice(base, token_entry))
+        raise Undecided(_secret_hook_advice(base, token_entry))
     containers = []
     for name, hook in hooks.items():
         decided = options.replace_hook or (there is not None and _drains(current, name))
@@ -131,11 +111,46 @@ def plan(
         if options.replace_hook and hook.does in (Does.EXEC, Does.HTTP, Does.TCP) and hook_kind == "http":
             notes.append(f"{base}: container {name!r}: /drain takes the place of a preStop that {hook.does.value}")
         containers.append(_app_overlay(base, name, [port for port in ports if port.container == name], pre_stop))
-    _note_wiring(base, routes, notes)
+    _note_wiring(base, routes, admin, notes)
     overlay = _template_overlay(containers, item, native, grace_s)
     wants_scrape = options.scrape and (there is None or any(key in current.annotations for key in _SCRAPE))
     overlay["metadata"] = {"annotations": _scrape(base, admin, notes) if wants_scrape else {}}
-    return overlay, routes
+    _join_mesh(overlay, base, others, routes, admin)
+    return Plan(overlay, tuple(ports), routes, admin, native, tuple(notes))
+
+
+def _assigned(
+    base: Workload, ports: Sequence[AppPort], there: Sidecar | None, taken: Collection[int], notes: list[str]
+) -> tuple[tuple[PlannedRoute, ...], int]:
+    """The sidecar's ports: those of an earlier run, unless another Pod on the same node has them."""
+    before = {r.upstream.port: r.listen.port for r in there.settings.config.routes} if there is not None else {}
+    admin_before = there.admin_port if there is not None else None
+    moved = {*before.values(), admin_before}.intersection(taken)
+    if moved:
+        numbers = ", ".join(str(each) for each in sorted(each for each in moved if each is not None))
+        notes.append(f"{base}: hostNetwork: port {numbers} is another workload's on the same node; it gets a new one")
+    return assign(base, ports, before, admin_before, taken)
+
+
+def _join_mesh(
+    overlay: dict[str, Any],
+    base: Workload,
+    others: Sequence[Resource],
+    routes: Sequence[PlannedRoute],
+    admin: int,
+) -> None:
+    """What the mesh has to know, in the Pod template."""
+    mesh = mesh_of(base, others)
+    if mesh is None:
+        return
+    overlay["metadata"]["annotations"] |= annotations_for(mesh, base, routes, admin)
+    init = init_overlay(mesh, base, routes, admin)
+    if init is None:
+        return
+    index, args = init
+    change = {"name": str(base.init_containers[index]["name"]), "args": At(args)}
+    added = overlay["spec"].get("initContainers")
+    overlay["spec"]["initContainers"] = Named("name", (change, *(added.items if added is not None else ())))
 
 
 def _template_overlay(
@@ -149,6 +164,7 @@ def _template_overlay(
 
 
 def _environment(
+    ports: Sequence[AppPort],
     routes: tuple[PlannedRoute, ...],
     admin: int,
     grace_s: float,
@@ -157,7 +173,13 @@ def _environment(
     options: Options,
 ) -> list[dict[str, Any]]:
     """Wiring anew each time; settings when asked for, or at first: afterwards they are the user's to tune."""
-    wiring = [{"name": name, "value": value} for name, value in route_env(routes, admin).items()]
+    fields = list(dict.fromkeys(port.host for port in ports if port.host != LOOPBACK))
+    if len(fields) > 1:
+        raise Undecided(f"its ports are bound to different addresses: {', '.join(fields)}")
+    wiring: list[dict[str, Any]] = [
+        {"name": POD_ADDRESS_ENV, "valueFrom": {"fieldRef": {"fieldPath": field}}} for field in fields
+    ]
+    wiring += [{"name": name, "value": value} for name, value in route_env(routes, admin).items()]
     tuned = [
         {"name": _env_name(key), "value": value}
         for key, value in settings.items()
@@ -178,9 +200,11 @@ def _held(
     names = [str(each.get("name")) for each in base.containers]
     missing = [name for name in options.hold if name not in names]
     if missing:
-        raise ManifestError(f"{base}: no container named {missing[0]!r} to hold; there are: {', '.join(names)}")
+        raise Undecided(f"{base}: no container named {missing[0]!r} to hold; there are: {', '.join(names)}")
     waiting = [name for name in names if there is not None and _drains(current, name)]
-    held = [name for name in names if name not in apps and (name in options.hold or name in waiting)]
+    relayed = {name for app in apps for name in behind(base, _container(base, app))}
+    needed = {*options.hold, *waiting, *relayed, proxy_in_containers(base)}
+    held = [name for name in names if name not in apps and name in needed]
     others = [
         str(each.get("name"))
         for each in base.containers
@@ -204,17 +228,20 @@ def _container(workload: Workload, name: str) -> dict[str, Any]:
 def _is_native(base: Workload, there: Sidecar | None, options: Options) -> bool:
     native = options.kind == "native" if options.kind else there is None or there.in_init
     if base.runs_to_completion and not native:
-        raise ManifestError(f"{base}: a Job's Pod never completes beside a classic sidecar; use --sidecar native")
+        raise Undecided(f"{base}: a Job's Pod never completes beside a classic sidecar; use --sidecar native")
     return native
 
 
-def _choices(current: Workload, there: Sidecar | None, options: Options) -> tuple[Sequence[str], Sequence[str]]:
-    """Containers and ports as asked for; else those of the sidecar that is there."""
-    if options.containers or options.ports or there is None:
-        return options.containers, options.ports
-    waiting = [str(each.get("name")) for each in current.containers if read_hook(each).does is Does.DRAIN]
-    routes = there.settings.config.routes
-    return waiting, [f"{route.upstream.port},protocol={route.protocol}" for route in routes]
+def _choices(current: Workload, there: Sidecar | None, options: Options) -> tuple[Options, Sequence[str]]:
+    """The options to choose by, and the ports of the sidecar that is there, which stand unless others are asked for."""
+    if there is None or options.ports:
+        return options, ()
+    drains = [str(each.get("name")) for each in current.containers if read_hook(each).does is Does.DRAIN]
+    waiting = tuple(name for name in drains if not is_mesh({"name": name}))
+    if options.containers and set(options.containers) != set(waiting):
+        return options, ()
+    ports = [f"{route.upstream.port},protocol={route.protocol}" for route in there.settings.config.routes]
+    return replace(options, containers=waiting), ports
 
 
 def _env_name(option: str) -> str:
@@ -265,9 +292,7 @@ def _grace(base: Workload, current: Workload, settings: Mapping[str, str], optio
     return raised
 
 
-def _token(
-    there: Sidecar | None, options: Options, everything: tuple[Resource, ...]
-) -> tuple[list[dict[str, Any]], str]:
+def _token(there: Sidecar | None, current: Workload, options: Options) -> tuple[list[dict[str, Any]], str]:
     """The environment entry that gives the sidecar its token, and the token if the hook may hold it."""
     entry = "DRAINPROXY_DRAIN_TOKEN"
     secret = options.token_secret
@@ -277,20 +302,13 @@ def _token(
         reference = {"secretKeyRef": {"name": secret[0], "key": secret[1]}}
         token = options.token or ""
         if not token and there is not None:
-            token = next((t for each in _drain_hooks(there, everything) if (t := each.token)), "")
+            hooks = [read_hook(each) for each in current.containers]
+            token = next((hook.token for hook in hooks if hook.does is Does.DRAIN and hook.token), "")
         return [{"name": entry, "valueFrom": reference}], token
     token = options.token if options.token is not None else (there.settings.token if there is not None else None) or ""
     if options.token is None and there is None:
-        token = options.new_token
+        token = options.new_token()
     return ([{"name": entry, "value": token}] if token else []), token
-
-
-def _drain_hooks(there: Sidecar, everything: tuple[Resource, ...]) -> list[Hook]:
-    found = []
-    for workload in workloads(everything):
-        if any(each is there.container for each in [*workload.containers, *workload.init_containers]):
-            found += [hook for each in workload.containers if (hook := read_hook(each)).does is Does.DRAIN]
-    return found
 
 
 def _secret_hook_advice(base: Workload, entry: list[dict[str, Any]]) -> str:
@@ -308,6 +326,10 @@ def _image(there: Sidecar | None, current: Workload, options: Options, notes: li
     if options.image is not None:
         return options.image
     if there is None:
+        notes.append(
+            f"image {IMAGE}:{__version__} names no registry, so nodes look for it on Docker Hub. Say where yours is: "
+            f"--image REGISTRY/{IMAGE}:{__version__}, or DRAINPROXY_IMAGE in the environment"
+        )
         return f"{IMAGE}:{__version__}"
     image, before = str(there.container.get("image", "")), noted_version(current.resource)
     if image.endswith(f":{before}"):
@@ -404,10 +426,11 @@ def _new_hook(
         if hook.does is Does.EXEC
         else ""
     )
-    raise ManifestError(
+    raise Undecided(
         f"{base}: container {app.get('name')!r} has a preStop already ({what}). A container has one preStop, and "
         f"this one would start before the drain has ended. {keep}--replace-hook puts /drain in its place (--remove "
-        "brings it back)"
+        "brings it back)",
+        "drainproxy.io/hook: curl" if hook.does is Does.EXEC else 'drainproxy.io/replace-hook: "true"',
     )
 
 
@@ -421,10 +444,12 @@ def _scrape(base: Workload, admin: int, notes: list[str]) -> dict[str, str]:
     return dict(zip(_SCRAPE, ("true", str(admin), "/metrics"), strict=True))
 
 
-def _note_wiring(base: Workload, routes: Iterable[PlannedRoute], notes: list[str]) -> None:
+def _note_wiring(base: Workload, routes: Iterable[PlannedRoute], admin: int, notes: list[str]) -> None:
     if base.pod.get("hostNetwork"):
         listens = ", ".join(str(route.listen) for route in routes)
-        notes.append(f"{base}: hostNetwork: drainproxy's ports ({listens}) must be free on every node")
+        notes.append(
+            f"{base}: hostNetwork: drainproxy's ports (traffic {listens}, admin {admin}) must be free on every node"
+        )
     upstreams = {route.upstream for route in routes}
     notes += [
         f"{base}: hostPort {port['hostPort']} still leads straight to the app, past drainproxy"

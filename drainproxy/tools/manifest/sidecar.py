@@ -17,10 +17,14 @@ from drainproxy.tools.manifest.edit import Default, Named, Own
 from drainproxy.tools.manifest.objects import Path, Resource, Workload, is_native_sidecar, mapping, mappings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
 NAME = "drainproxy"
 ADMIN_PORT_NAME = "drain-admin"
+LOOPBACK = "127.0.0.1"
+POD_ADDRESS_ENV = "POD_ADDRESS"
+POD_ADDRESS = f"[$({POD_ADDRESS_ENV})]"
+"""The Pod's own address, for an app that listens on that alone. Read as loopback: it is the same Pod."""
 SECRET = "(from a Secret)"  # noqa: S105 - stands for a value that is not in the input
 _BUDGET_FLAGS = ("grace-period", "app-stop-time", "drain-timeout", "propagation-delay", "quiet-period")
 
@@ -94,13 +98,13 @@ def _image_name(container: Mapping[str, Any]) -> str:
     return str(container.get("image", "")).rsplit("/", 1)[-1].split("@")[0].split(":")[0]
 
 
-def find(workload: Workload, others: Iterable[Resource] = ()) -> Sidecar | None:
+def find(workload: Workload, others: Sequence[Resource] = ()) -> Sidecar | None:
     """The Pod's drainproxy container, if it has one; `others` may hold the ConfigMaps and Secrets it reads."""
     for where in ("initContainers", "containers"):
         items = workload.pod.get(where)
         for index, each in enumerate(items if isinstance(items, list) else []):
             if isinstance(each, dict) and is_drainproxy(each):
-                return Sidecar(each, ("spec", where, index), read_settings(each, tuple(others)))
+                return Sidecar(each, ("spec", where, index), read_settings(each, others))
     return None
 
 
@@ -115,7 +119,7 @@ class _Read:
     token_secret: tuple[str, str] | None = None
 
 
-def read_settings(container: Mapping[str, Any], others: tuple[Resource, ...] = ()) -> Settings:
+def read_settings(container: Mapping[str, Any], others: Sequence[Resource] = ()) -> Settings:
     """The container's options, as `drainproxy serve` would read them."""
     read = _Read()
     _read_words(container, read)
@@ -174,7 +178,7 @@ def _read_words(container: Mapping[str, Any], read: _Read) -> None:
             read.flags[flag] = value
 
 
-def _read_env(container: Mapping[str, Any], others: tuple[Resource, ...], read: _Read) -> None:
+def _read_env(container: Mapping[str, Any], others: Sequence[Resource], read: _Read) -> None:
     flags = {env_of(each): flag_of(each) for each, _ in options()}
     for source in mappings(container.get("envFrom")):
         prefix = str(source.get("prefix") or "")
@@ -188,7 +192,7 @@ def _read_env(container: Mapping[str, Any], others: tuple[Resource, ...], read: 
         name = str(entry.get("name"))
         if not name.startswith(ENV_PREFIX):
             continue
-        value = entry.get("value")
+        value = str(entry["value"]).replace(POD_ADDRESS, LOOPBACK) if entry.get("value") is not None else None
         value_from = mapping(entry.get("valueFrom"))
         if value_from:
             value = _value_from(value_from, name, others, read)
@@ -198,7 +202,7 @@ def _read_env(container: Mapping[str, Any], others: tuple[Resource, ...], read: 
             read.environ[name] = str(value)
 
 
-def _value_from(value_from: dict[str, Any], name: str, others: tuple[Resource, ...], read: _Read) -> str | None:
+def _value_from(value_from: dict[str, Any], name: str, others: Sequence[Resource], read: _Read) -> str | None:
     config_map, secret = mapping(value_from.get("configMapKeyRef")), mapping(value_from.get("secretKeyRef"))
     if config_map:
         data = _data_of_map(others, "ConfigMap", config_map.get("name")) or {}
@@ -210,7 +214,7 @@ def _value_from(value_from: dict[str, Any], name: str, others: tuple[Resource, .
     return None
 
 
-def _data_of_map(others: tuple[Resource, ...], kind: str, name: object) -> dict[str, Any] | None:
+def _data_of_map(others: Sequence[Resource], kind: str, name: object) -> dict[str, Any] | None:
     for each in others:
         if each.kind == kind and each.name == name:
             return mapping(each.data.get("data"))
@@ -237,6 +241,8 @@ class PlannedRoute:
     listen: int
     upstream: int
     protocol: RouteProtocol
+    host: str = LOOPBACK
+    """Where the app listens: loopback reaches it, or `POD_ADDRESS`, which Kubernetes expands."""
 
 
 def route_env(routes: tuple[PlannedRoute, ...], admin: int) -> dict[str, str]:
@@ -247,10 +253,10 @@ def route_env(routes: tuple[PlannedRoute, ...], admin: int) -> dict[str, str]:
     if only is not None:
         if only.listen != defaults.listen.port:
             env["DRAINPROXY_LISTEN"] = str(Address(port=only.listen))
-        env["DRAINPROXY_UPSTREAM"] = str(Address("127.0.0.1", only.upstream))
+        env["DRAINPROXY_UPSTREAM"] = str(Address(only.host, only.upstream))
     else:
         written = [
-            Route(Address(port=each.listen), Address("127.0.0.1", each.upstream), each.protocol) for each in routes
+            Route(Address(port=each.listen), Address(each.host, each.upstream), each.protocol) for each in routes
         ]
         env["DRAINPROXY_ROUTE"] = " ".join(str(each) for each in written)
     if admin != defaults.admin.port:

@@ -13,10 +13,10 @@ from ruamel.yaml import YAML
 
 from drainproxy.config.options import Config
 from drainproxy.errors import ManifestError
+from drainproxy.tools.manifest.asked import Options
 from drainproxy.tools.manifest.inject import inject, remove
 from drainproxy.tools.manifest.memory import MEMORY
 from drainproxy.tools.manifest.objects import Workload, at_path, resources, workloads
-from drainproxy.tools.manifest.plan import Options
 from drainproxy.tools.manifest.rules import Severity, check
 from drainproxy.tools.manifest.sidecar import Sidecar, find
 from drainproxy.tools.manifest.source import File, data_of, parse
@@ -31,11 +31,11 @@ def read(path: Path) -> str:
 
 
 def run(text: str, **options: Any) -> str:
-    return inject([File("in", text)], Options(**{"new_token": "t0ken", **options})).files[0].text
+    return inject([File("in", text)], Options(**{"new_token": lambda: "t0ken", **options})).files[0].text
 
 
 def notes(text: str, **options: Any) -> str:
-    return "\n".join(inject([File("in", text)], Options(**{"new_token": "t0ken", **options})).notes)
+    return "\n".join(inject([File("in", text)], Options(**{"new_token": lambda: "t0ken", **options})).notes)
 
 
 def back(text: str) -> str:
@@ -120,7 +120,7 @@ def test_remove_gives_back_the_input_byte_for_byte(path: Path, kind: str) -> Non
 @pytest.mark.parametrize("path", INPUTS, ids=lambda path: path.name)
 def test_a_second_run_changes_nothing_even_with_another_token_at_hand(path: Path) -> None:
     once = run(read(path))
-    assert run(once, new_token="another") == once
+    assert run(once, new_token=lambda: "another") == once
 
 
 @pytest.mark.parametrize("path", [path for path in INPUTS if path.name != "compact.json"], ids=lambda path: path.name)
@@ -252,9 +252,17 @@ def test_port_and_container_decide() -> None:
         run(text, ports=("z",))
 
 
-def test_an_undeclared_port_can_be_named() -> None:
-    text = run(pod("[]"), ports=("5000",))
-    assert the_sidecar(text).upstream_ports == (5000,)
+@pytest.mark.parametrize("named", [{"only": ("Deployment/web",)}, {"containers": ("app",)}])
+def test_an_undeclared_port_is_taken_if_workload_or_container_is_named(named: dict[str, Any]) -> None:
+    with pytest.raises(ManifestError, match=r"--port 5000.*--only Deployment/web.*--container app"):
+        run(pod("[]"), ports=("5000",))
+    assert the_sidecar(run(pod("[]"), ports=("5000",), **named)).upstream_ports == (5000,)
+
+
+def test_an_undeclared_port_stays_beside_a_container_that_is_held() -> None:
+    text = pod("[]") + "      - name: cache\n        image: c\n"
+    once = run(text, ports=("5000",), containers=("app",), hold=("cache",))
+    assert run(once) == once
 
 
 def test_a_port_known_not_to_be_http_is_relayed_as_bytes() -> None:
@@ -270,7 +278,12 @@ def test_ports_that_the_app_uses_itself_are_stepped_over() -> None:
 
 def test_a_workload_without_ports_is_left_and_told() -> None:
     text = pod() + "---\n" + pod("[]").replace("name: web", "name: worker")
-    assert "worker" in notes(text)
+    row = inject([File("in", text)], Options()).rows[1]
+    assert (row.workload, row.protocol, row.why.split(" (")[0]) == (
+        "Deployment/worker",
+        "-",
+        "no container declares a TCP port",
+    )
     assert run(text).endswith(pod("[]").replace("name: web", "name: worker"))
 
 
@@ -509,9 +522,9 @@ def test_rewiring_takes_out_the_old_wiring_and_keeps_the_rest() -> None:
 def test_a_sidecar_written_by_hand_is_left_alone() -> None:
     by_hand = pod() + "      - name: drainproxy\n        image: drainproxy:1\n"
     other = pod().replace("name: web", "name: api")
-    outcome = inject([File("in", by_hand + "---\n" + other)], Options(new_token="t"))
+    outcome = inject([File("in", by_hand + "---\n" + other)], Options(new_token=lambda: "t"))
     assert outcome.files[0].text.startswith(by_hand)
-    assert "not written by inject" in outcome.notes[0]
+    assert "not written by inject" in outcome.rows[0].why
 
 
 def test_unknown_settings_are_refused() -> None:
@@ -556,7 +569,7 @@ def test_a_named_target_port_needs_no_edit() -> None:
 
 def test_a_service_in_another_file_follows_too() -> None:
     files = [File("a", pod()), File("b", service(", targetPort: 8080"))]
-    outcome = inject(files, Options(new_token="t"))
+    outcome = inject(files, Options(new_token=lambda: "t"))
     assert "targetPort: 9080" in outcome.files[1].text
     assert [each.text for each in remove(outcome.files).files] == [each.text for each in files]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from drainproxy.cli import cli
 from drainproxy.errors import ManifestError
+from drainproxy.tools.cli._packages import MissingPackageError
 from drainproxy.tools.cli.inject import command
 
 INPUT = (Path(__file__).parent / "manifests" / "deployment.yaml").read_text()
@@ -123,8 +126,8 @@ def test_remove_says_when_there_is_nothing_to_take_out() -> None:
 
 @pytest.mark.parametrize("verb", ["inject", "check"])
 def test_without_the_tools_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
-    monkeypatch.setattr("drainproxy.tools.cli.inject.find_spec", lambda name: None)
-    with pytest.raises(ManifestError, match=r"pip install ruamel\.yaml"):
+    monkeypatch.setattr("drainproxy.tools.cli._manifests.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match="pip install pyyaml"):
         cli.main([verb, "-f", "-"], standalone_mode=False)
 
 
@@ -132,3 +135,64 @@ def test_help_teaches() -> None:
     text = run("--help").stdout
     for word in ("kubectl apply", "--remove", "--drain-token-secret", "A second run changes nothing"):
         assert word in text
+
+
+UNCLEAR = """\
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: unclear}
+spec: {containers: [{name: a, image: i, ports: [{containerPort: 7001}, {containerPort: 7002}]}]}
+"""
+
+
+def test_the_table_and_notes_go_to_standard_error() -> None:
+    result = run("-", given=INPUT)
+    assert result.stderr.startswith("WORKLOAD ")
+    assert "WORKLOAD" not in result.stdout
+    told = json.loads(run("-", "--json", given=INPUT).stderr)
+    assert set(told) == {"ports", "skipped", "undecided", "notes"}
+    assert told["ports"][0]["protocol"] == "auto"
+
+
+def test_what_is_not_clear_stops_all_or_is_left_out_with_exit_code_3() -> None:
+    with pytest.raises(ManifestError, match=r"drainproxy\.io/ports") as told:
+        run("-", given=INPUT + UNCLEAR)
+    assert told.value.exit_code == 2
+    result = run("-", "--skip-ambiguous", given=INPUT + UNCLEAR)
+    assert result.exit_code == 3
+    assert result.stdout.endswith(UNCLEAR)
+    assert "name: drainproxy" in result.stdout
+    assert 'drainproxy.io/ports: "7001"' in result.stderr
+    assert json.loads(run("-", "--skip-ambiguous", "--json", given=INPUT + UNCLEAR).stderr)["undecided"]
+
+
+def test_files_may_be_named_without_a_flag_by_pattern_and_by_directory(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "a.yaml").write_text(INPUT)
+    (tmp_path / "below" / "b.yaml").write_text(INPUT.replace("name: web", "name: api").replace("app: web", "app: api"))
+    plain = run(str(tmp_path))
+    assert plain.stdout.count("name: drainproxy\n") == 1
+    assert "1 manifests in its directories are not read; -R" in plain.stderr
+    for arguments in (["-R", str(tmp_path)], [str(tmp_path / "**" / "*.yaml")], ["-R", "-f", str(tmp_path)]):
+        assert run(*arguments).stdout.count("name: drainproxy\n") == 2, arguments
+    with pytest.raises(ManifestError, match="matches no"):
+        run(str(tmp_path / "*.json"))
+    with pytest.raises(ManifestError, match="-R reads"):
+        (tmp_path / "a.yaml").unlink()
+        run(str(tmp_path))
+
+
+def test_without_files_it_says_what_to_name() -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "- for stdin" in result.stderr
+
+
+def test_an_image_without_a_registry_is_told_once_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = INPUT + "---\n" + INPUT.replace("name: web", "name: api").replace("app: web", "app: api")
+    assert run("-", given=two).stderr.count("DRAINPROXY_IMAGE") == 1
+    monkeypatch.setenv("DRAINPROXY_IMAGE", "registry.example/drainproxy:9")
+    result = run("-", given=two)
+    assert len(re.findall(r'image: "?registry\.example/drainproxy:9\b', result.stdout)) == 2
+    assert "DRAINPROXY_IMAGE" not in result.stderr
