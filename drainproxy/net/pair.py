@@ -49,9 +49,11 @@ class Pair:
         self.upstream = None
         if self._up is not None or self._down is not None:
             self.stop_passing()
-        for gate in (upstream.gate, self._client.gate):
-            if gate.held:
-                gate.unhold(_PEER_FULL)
+        if upstream.gate.held:
+            upstream.gate.unhold(_PEER_FULL)
+        gate = self._client.gate
+        if gate.held:
+            gate.unhold(_PEER_FULL)
 
     def client_full(self) -> None:
         """The client does not read as fast as the app answers."""

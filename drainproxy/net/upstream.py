@@ -143,7 +143,9 @@ class UpstreamConnection(asyncio.Protocol):
         return not readable(self.transport)
 
     def release(self) -> None:
-        self._part()
+        assert self._pair is not None, "only who has it gives it back"
+        self._pair.part()
+        self._pair = None
         self._keeper.put(self)
 
     def discard(self) -> None:

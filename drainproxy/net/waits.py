@@ -58,7 +58,9 @@ class Waits:
         self.since = now
         limit_s = route.limits[what]
         if limit_s:
-            self._watch(now + limit_s / LOOKS if what is _STREAM or what is _LEFT else now + limit_s)
+            at = now + limit_s / LOOKS if what is _STREAM or what is _LEFT else now + limit_s
+            if at < self._alarm_at:
+                self._watch(at)
 
     def stop(self) -> None:
         """The connection has ended."""
@@ -68,10 +70,9 @@ class Waits:
         self._route.timers.forget(self)
 
     def _watch(self, at: float) -> None:
-        """Have an alarm at this time. One that comes earlier is enough: it looks again."""
-        if at < self._alarm_at:
-            self._alarm_at = at
-            self._route.timers.watch(self, at)
+        """Have an alarm at this time. One that comes earlier would be enough: it looks again."""
+        self._alarm_at = at
+        self._route.timers.watch(self, at)
 
     def alarm(self, now: float) -> None:
         """The wait has lasted too long, or a new one has begun since, or bytes have moved."""
