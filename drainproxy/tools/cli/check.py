@@ -106,7 +106,7 @@ def command(
     with _no_collections():
         report = check(read_files(named) if scope is None else _read_cluster(scope), wanted.rules, wanted.least)
     if form == "text":
-        _print_report(report, color)
+        _print_report(report, color, files=len(report.sources) if scope is None else 0)
     else:
         text = {"json": write.as_json, "github": write.as_github, "sarif": write.as_sarif}[form](report)
         if text:
@@ -160,7 +160,7 @@ def _fails(report: Report, strict: bool) -> bool:
     return any(each.severity.value in bad for each in report.findings)
 
 
-def _print_report(report: Report, color: bool | None) -> None:
+def _print_report(report: Report, color: bool | None, *, files: int) -> None:
     seen: set[str] = set()
     for each in report.findings:
         _print_finding(each, report, color, in_full=each.rule.id not in seen)
@@ -172,7 +172,7 @@ def _print_report(report: Report, color: bool | None) -> None:
         for level in names
         if counts[level]
     )
-    seen_in = f"{_counted(report.objects, 'object')} in {_counted(len(report.sources), 'file')}"
+    seen_in = _counted(report.objects, "object") + (f" in {_counted(files, 'file')}" if files else "")
     hidden = f" ({report.hidden} hidden, milder than --min-severity)" if report.hidden else ""
     click.echo(f"{seen_in}: {told or click.style('nothing to find fault with', fg='green')}{hidden}", color=color)
 

@@ -94,4 +94,5 @@ def hook_failed(manifests: Manifests) -> Iterator[Hit]:
         if event.data.get("reason") == "FailedPreStopHook":
             about = mapping(event.data.get("involvedObject"))
             times = event.data.get("count") or 1
-            yield Hit(event, ("reason",), f"{about.get('kind')}/{about.get('name')}: {times} times, see its events")
+            counted = "once" if times == 1 else f"{times} times"
+            yield Hit(event, ("reason",), f"{about.get('kind')}/{about.get('name')}: {counted}, see its events")

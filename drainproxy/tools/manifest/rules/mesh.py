@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.config.values import parse_duration, show_duration
-from drainproxy.tools.manifest.hooks import Does
+from drainproxy.tools.manifest.hooks import Does, read_hook
+from drainproxy.tools.manifest.mesh import LINKERD, Mesh, mesh_of
 from drainproxy.tools.manifest.objects import Path, is_native_sidecar, label_selector_matches, mapping, mappings
 from drainproxy.tools.manifest.rules.base import Hit, Severity, rule
 
@@ -23,14 +24,6 @@ if TYPE_CHECKING:
 
 _ISTIO_DRAIN_S = 5.0
 """What Istio's agent waits after SIGTERM by default (MeshConfig, ProxyConfig.terminationDrainDuration)."""
-_ISTIO, _LINKERD = "istio", "linkerd"
-_PROXIES = {"istio-proxy": _ISTIO, "linkerd-proxy": _LINKERD}
-_ASKED_BY = {"sidecar.istio.io/inject": _ISTIO, "istio-injection": _ISTIO, "linkerd.io/inject": _LINKERD}
-"""Labels and annotations by which a Pod or a namespace asks for a mesh's sidecar."""
-_EXCLUDE = {
-    _ISTIO: "traffic.sidecar.istio.io/excludeInboundPorts",
-    _LINKERD: "config.linkerd.io/skip-inbound-ports",
-}
 _LINKERD_POLICY = "config.linkerd.io/default-inbound-policy"
 _REWRITE = "sidecar.istio.io/rewriteAppHTTPProbers"
 _DRAIN_DURATION = re.compile(r"terminationDrainDuration[\"']?\s*:\s*[\"']?([\w.]+)")
@@ -38,43 +31,23 @@ _ZERO_CONNECTIONS = re.compile(r"EXIT_ON_ZERO_ACTIVE_CONNECTIONS[\"']?\s*:\s*[\"
 
 
 @dataclass(frozen=True, slots=True)
-class _Mesh:
-    """Which mesh a Pod is in, and its proxy where the manifest has it already: the container and its path."""
+class _Joined:
+    """The mesh that a Pod is in, and its proxy where the manifest has it already: the container and its path."""
 
-    name: str
+    mesh: Mesh
     proxy: dict[str, Any]
     path: Path
 
 
-def _mesh_of(pods: Pods) -> _Mesh | None:
+def _joined(pods: Pods) -> _Joined | None:
+    mesh = mesh_of(pods.workload, pods.manifests.of("Namespace"))
+    if mesh is None:
+        return None
     for where in ("initContainers", "containers"):
         for index, each in enumerate(mappings(pods.workload.pod.get(where))):
-            name = _PROXIES.get(str(each.get("name")))
-            if name is not None:
-                return _Mesh(name, each, pods.at("spec", where, index))
-    asked = {**_namespace_marks(pods), **_marks(pods.workload.labels), **_marks(pods.workload.annotations)}
-    for name in (_ISTIO, _LINKERD):
-        if asked.get(name) is True:
-            return _Mesh(name, {}, pods.at("metadata"))
-    return None
-
-
-def _marks(marks: dict[str, Any]) -> dict[str, bool]:
-    """What labels or annotations say of each mesh: in, or out."""
-    said: dict[str, bool] = {}
-    for key, name in _ASKED_BY.items():
-        if key in marks:
-            said[name] = str(marks[key]).lower() in ("true", "enabled", "ingress")
-    if "istio.io/rev" in marks:
-        said.setdefault(_ISTIO, True)
-    return said
-
-
-def _namespace_marks(pods: Pods) -> dict[str, bool]:
-    for each in pods.manifests.of("Namespace"):
-        if each.name == pods.resource.namespace:
-            return {**_marks(mapping(mapping(each.data.get("metadata")).get("labels"))), **_marks(each.annotations)}
-    return {}
+            if each.get("name") == mesh.proxy:
+                return _Joined(mesh, each, pods.at("spec", where, index))
+    return _Joined(mesh, {}, pods.at("metadata"))
 
 
 @rule(
@@ -95,18 +68,18 @@ metadata:
 )
 def mesh_proxy_stops_first(manifests: Manifests) -> Iterator[Hit]:
     for pods in manifests.served():
-        mesh = _mesh_of(pods)
+        joined = _joined(pods)
         hooks = [hook for _, _, hook in pods.hooks() if hook.does in (Does.DRAIN, Does.SLEEP)]
-        if mesh is None or not hooks or _is_native(mesh, pods):
+        if joined is None or not hooks or _is_native(joined, pods):
             continue
         needed_s = max(_hook_s(pods, hook.seconds) for hook in hooks)
-        stays_s = _stays_s(mesh, pods)
+        stays_s = _stays_s(joined, pods)
         if stays_s >= needed_s:
             continue
-        message = f"{mesh.name}'s proxy stays {show_duration(stays_s)} after SIGTERM, the hook at least "
+        message = f"{joined.mesh.name}'s proxy stays {show_duration(stays_s)} after SIGTERM, the hook at least "
         message += show_duration(needed_s)
-        known = bool(mesh.proxy) or pods.workload.annotations.get("sidecar.istio.io/nativeSidecar") == "false"
-        yield Hit(pods.resource, mesh.path, message, None if known else Severity.INFO)
+        known = bool(joined.proxy) or pods.workload.annotations.get("sidecar.istio.io/nativeSidecar") == "false"
+        yield Hit(pods.resource, joined.path, message, None if known else Severity.INFO)
 
 
 def _hook_s(pods: Pods, slept_s: float) -> float:
@@ -116,17 +89,19 @@ def _hook_s(pods: Pods, slept_s: float) -> float:
     return config.propagation_delay_s + config.quiet_period_s
 
 
-def _is_native(mesh: _Mesh, pods: Pods) -> bool:
+def _is_native(joined: _Joined, pods: Pods) -> bool:
     wished = pods.workload.annotations.get("sidecar.istio.io/nativeSidecar")
-    return is_native_sidecar(mesh.proxy) or (not mesh.proxy and str(wished) == "true")
+    return is_native_sidecar(joined.proxy) or (not joined.proxy and str(wished) == "true")
 
 
-def _stays_s(mesh: _Mesh, pods: Pods) -> float:
-    """How long the proxy serves after SIGTERM."""
-    if mesh.name == _LINKERD:
+def _stays_s(joined: _Joined, pods: Pods) -> float:
+    """How long the proxy serves after the Pod's deletion."""
+    if read_hook(joined.proxy).does is Does.DRAIN:
+        return float("inf")  # it waits for the drain itself
+    if joined.mesh is LINKERD:
         wait = pods.workload.annotations.get("config.alpha.linkerd.io/proxy-wait-before-exit-seconds", 0)
-        return _seconds(wait) or max((h.seconds for _, each, h in pods.hooks() if each is mesh.proxy), default=0.0)
-    env = {str(each.get("name")): str(each.get("value")) for each in mappings(mesh.proxy.get("env"))}
+        return _seconds(wait) or max((h.seconds for _, each, h in pods.hooks() if each is joined.proxy), default=0.0)
+    env = {str(each.get("name")): str(each.get("value")) for each in mappings(joined.proxy.get("env"))}
     told = " ".join([str(pods.workload.annotations.get("proxy.istio.io/config", "")), env.get("PROXY_CONFIG", "")])
     if env.get("EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "").lower() == "true" or _ZERO_CONNECTIONS.search(told):
         return float("inf")
@@ -158,14 +133,14 @@ metadata:
 )
 def mesh_refuses_hook(manifests: Manifests) -> Iterator[Hit]:
     for pods, sidecar in manifests.proxied():
-        mesh = _mesh_of(pods)
+        joined = _joined(pods)
         calls = any(hook.does is Does.DRAIN and hook.http is not None for _, _, hook in pods.hooks())
-        if mesh is None or not calls or not sidecar.settings.knows("admin"):
+        if joined is None or not calls or not sidecar.settings.knows("admin"):
             continue
-        if not _lists(pods.workload.annotations.get(_EXCLUDE[mesh.name]), sidecar.admin_port):
-            refused = _demands_certificate(mesh, pods)
-            message = f"port {sidecar.admin_port} is not in {_EXCLUDE[mesh.name]}"
-            yield Hit(pods.resource, mesh.path, message, Severity.ERROR if refused else Severity.WARNING)
+        if not _lists(pods.workload.annotations.get(joined.mesh.exclude), sidecar.admin_port):
+            refused = _demands_certificate(joined.mesh, pods)
+            message = f"port {sidecar.admin_port} is not in {joined.mesh.exclude}"
+            yield Hit(pods.resource, joined.path, message, Severity.ERROR if refused else Severity.WARNING)
 
 
 def _lists(ports: Any, number: int) -> bool:
@@ -177,12 +152,12 @@ def _lists(ports: Any, number: int) -> bool:
     return False
 
 
-def _demands_certificate(mesh: _Mesh, pods: Pods) -> bool:
+def _demands_certificate(mesh: Mesh, pods: Pods) -> bool:
     """Whether a caller without a certificate is refused, as far as the input tells.
 
     Istio's agent makes the call itself where it has rewritten the hook; then there is nobody to refuse.
     """
-    if mesh.name == _LINKERD:
+    if mesh is LINKERD:
         policy = {**_linkerd_policy(pods), **pods.workload.annotations}.get(_LINKERD_POLICY, "all-unauthenticated")
         return str(policy) in ("deny", "all-authenticated", "cluster-authenticated")
     if str(pods.workload.annotations.get(_REWRITE, "true")).lower() != "false":

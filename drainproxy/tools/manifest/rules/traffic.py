@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from drainproxy.config.options import Config
 from drainproxy.tools.manifest.objects import (
@@ -14,6 +14,7 @@ from drainproxy.tools.manifest.objects import (
     selector_labels,
     tcp_ports,
 )
+from drainproxy.tools.manifest.protocols import Speaks, of_app_protocol, of_name
 from drainproxy.tools.manifest.rules.base import Hit, Severity, rule
 from drainproxy.tools.manifest.sidecar import PlannedRoute, is_drainproxy
 from drainproxy.tools.manifest.wiring import is_headless, policy_overlay
@@ -21,6 +22,7 @@ from drainproxy.tools.manifest.wiring import is_headless, policy_overlay
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from drainproxy.config.values import RouteProtocol
     from drainproxy.tools.manifest.objects import Resource
     from drainproxy.tools.manifest.rules.view import Manifests, Pods
 
@@ -139,6 +141,55 @@ def publish_not_ready(manifests: Manifests) -> Iterator[Hit]:
             path = ("spec", "publishNotReadyAddresses")
             milder = Severity.INFO if is_headless(service) or any(key in labels for key in GIVEN_LABELS) else None
             yield Hit(service, path, "Pods that start or stop get requests", milder)
+
+
+@rule(
+    "DP414",
+    "route-protocol",
+    Severity.ERROR,
+    "drainproxy takes a port for another protocol than the Service says",
+    why="A route for HTTP refuses what is no HTTP: clients of a database get an error for an answer, always. A route "
+    "of bytes (tcp) in front of HTTP sees connections, not requests: kept ones hold the drain to its deadline, and are "
+    "cut.",
+    fix="Say the protocol of the route: --route LISTEN=UPSTREAM,protocol=tcp (or http1, http2, auto).",
+    example="""
+env:
+- {name: DRAINPROXY_ROUTE, value: ":9080=127.0.0.1:6379,protocol=tcp"}
+""",
+)
+def route_protocol(manifests: Manifests) -> Iterator[Hit]:
+    for pods, sidecar in manifests.proxied():
+        routes = {each.listen.port: each for each in sidecar.settings.config.routes}
+        if not sidecar.settings.knows("listen", "route"):
+            continue
+        for service in pods.services:
+            for index, target in _targets(service):
+                number = port_by_name(pods.workload, target) if isinstance(target, str) else target
+                route = routes.get(number or 0)
+                said = _said_protocol(mappings(service.spec.get("ports"))[index])
+                if route is None or said is None or (said[0] is Speaks.TLS and sidecar.settings.config.tls_cert):
+                    continue
+                milder = _protocol_fault(route.protocol, said[0])
+                if milder is not None:
+                    message = f"{said[1]} means {said[0].value}; {pods.resource}'s route is {route.protocol}"
+                    yield Hit(service, ("spec", "ports", index), message, milder)
+
+
+def _said_protocol(port: dict[str, Any]) -> tuple[Speaks, str] | None:
+    """What a Service port says that it speaks, and where it says so; None if nothing that is known."""
+    by = of_app_protocol(str(port.get("appProtocol") or ""))
+    if by is not None:
+        return by, f"appProtocol {port['appProtocol']}"
+    by = of_name(str(port.get("name") or ""))
+    return None if by is None else (by, f"port name {port['name']}")
+
+
+def _protocol_fault(route: RouteProtocol, said: Speaks) -> Severity | None:
+    if said in (Speaks.BYTES, Speaks.TLS):
+        return Severity.ERROR if route in ("auto", "http1", "http2") else None
+    if route == "tcp":
+        return Severity.WARNING
+    return Severity.ERROR if said is Speaks.HTTP2 and route == "http1" else None
 
 
 @rule(

@@ -25,6 +25,7 @@ from drainproxy.tools.manifest.objects import (
     tcp_ports,
     workloads,
 )
+from drainproxy.tools.manifest.protocols import is_aside
 from drainproxy.tools.manifest.sidecar import Sidecar, find, is_drainproxy
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
 
 SELECTORS = ("Service", "PodDisruptionBudget", "NetworkPolicy")
 """The kinds that select Pods by label."""
-_MONITORING = re.compile(
-    r"(?:.*-)?(?:metrics|prom|prometheus|telemetry|monitoring|health|healthz|probes?|debug|pprof|admin)(?:-.*)?"
-)
-"""Port names that no client's requests go to."""
 _EXPORTER = re.compile(r"(?:.*-)?(?:metrics|exporter)")
 """Names of Services that only monitoring asks."""
 _NOT_ROLLED_OUT = ("Pod", "ReplicaSet", "ReplicationController")
@@ -162,7 +159,7 @@ class Pods:
             return Traffic.PERHAPS if self.resource.kind in _NOT_ROLLED_OUT else Traffic.YES
         if self.resource.kind in _NOT_ROLLED_OUT:
             return Traffic.NO
-        declared = any(not _MONITORING.fullmatch(str(port.get("name") or "")) for port in ports)
+        declared = any(not is_aside(str(port.get("name") or "")) for port in ports)
         return Traffic.PERHAPS if declared and not self.manifests.has_services_near(self.resource) else Traffic.NO
 
     @cached_property
@@ -183,7 +180,7 @@ class Pods:
 def brings_requests(service: Resource) -> bool:
     """Whether a Service has a port that is not for monitoring only."""
     return not _EXPORTER.fullmatch(service.name) and any(
-        not any(_MONITORING.fullmatch(str(port.get(key) or "")) for key in ("name", "targetPort"))
+        not any(is_aside(str(port.get(key) or "")) for key in ("name", "targetPort"))
         for port in mappings(service.spec.get("ports"))
     )
 

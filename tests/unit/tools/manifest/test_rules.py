@@ -211,6 +211,11 @@ LINKERD = PROXIED.replace(
 """,
 )
 
+TCP = PROXIED.replace(
+    '{name: DRAINPROXY_UPSTREAM, value: "127.0.0.1:8080"}',
+    '{name: DRAINPROXY_ROUTE, value: ":9080=127.0.0.1:8080,protocol=tcp"}',
+).replace("port: 80, targetPort: 9080", "name: redis, port: 80, targetPort: 9080")
+
 RUNNING = (
     PROXIED
     + """\
@@ -391,6 +396,13 @@ spec: {selector: {app: bare}, ports: [{port: 80, targetPort: web}]}
         (INGRESS, "port: {number: 80}", "port: {name: http}"),
         (INGRESS, "port: 80}]", "port: 8080}]"),
     ],
+    "DP414": [
+        (PROXIED, "port: 80, targetPort: 9080", "name: tcp-redis, port: 80, targetPort: 9080"),
+        (PROXIED, "port: 80, targetPort: 9080", "appProtocol: redis, port: 80, targetPort: http"),
+        (PROXIED, "port: 80, targetPort: 9080", "name: https, port: 80, targetPort: 9080"),
+        (TCP, "name: redis", "name: http"),
+        (TCP.replace("protocol=tcp", "protocol=http1").replace("redis, port", "web, port"), "web, port", "grpc, port"),
+    ],
     "DP501": [
         (PROXIED, "maxUnavailable: 0, maxSurge", "maxUnavailable: 100%, maxSurge"),
         (BARE, "  minReadySeconds: 5", "  minReadySeconds: 5\n  strategy: {rollingUpdate: {maxUnavailable: 2}}"),
@@ -460,8 +472,8 @@ def findings(text: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "text",
-    [PROXIED, BARE, JOB, INGRESS, MESH, LINKERD, RUNNING],
-    ids=["proxied", "bare", "job", "ingress", "mesh", "linkerd", "running"],
+    [PROXIED, BARE, JOB, INGRESS, MESH, LINKERD, RUNNING, TCP],
+    ids=["proxied", "bare", "job", "ingress", "mesh", "linkerd", "running", "tcp"],
 )
 def test_a_manifest_in_order_has_no_finding(text: str) -> None:
     assert [f"{each.rule.id} {each.message}" for each in check([File("m.yaml", text)]).findings] == []
@@ -682,6 +694,17 @@ def test_a_selector_without_anything_near_is_only_advice() -> None:
     assert severity("DP411", text.split("---\n", 1)[1].replace("kind: Deployment", "kind: X")) is None
 
 
+def test_a_port_whose_name_says_nothing_is_not_judged() -> None:
+    for name in ("web", "main", "http", "grpc", "http2-web"):
+        assert "DP414" not in findings(PROXIED.replace("port: 80, targetPort", f"name: {name}, port: 80, targetPort"))
+    certificate = (
+        "env:\n        - {name: DRAINPROXY_TLS_CERT, value: /c}\n        - {name: DRAINPROXY_TLS_KEY, value: /k}\n"
+    )
+    https = PROXIED.replace("port: 80, targetPort", "name: https, port: 443, targetPort")
+    assert "DP414" in findings(https)
+    assert "DP414" not in findings(https.replace("env:\n", certificate, 1))
+
+
 @pytest.mark.parametrize(
     ("name", "worst"),
     [("webb", "warning"), ("wbe", "info"), ("web-v2", "info"), ("website", "info"), ("shop", "info")],
@@ -736,6 +759,12 @@ def test_a_mesh_that_asks_for_certificates_refuses_the_hook(mode: str, rewrite: 
     policy = f"---\nkind: PeerAuthentication\nmetadata: {{name: p}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
     text = MESH.replace('"15020, 9081"', '"15020"').replace('Probers: "false"', f'Probers: "{rewrite}"')
     assert severity("DP802", text + policy) == worst
+
+
+def test_a_mesh_proxy_that_waits_for_the_drain_stops_last() -> None:
+    short = MESH.replace('"EXIT_ON_ZERO_ACTIVE_CONNECTIONS": "true"', "")
+    waits = short.replace("exec: {command: [x]}", 'exec: {command: [curl, "http://127.0.0.1:9081/drain"]}')
+    assert (severity("DP801", short), severity("DP801", waits)) == ("error", None)
 
 
 def test_whether_a_mesh_is_native_is_not_guessed() -> None:
