@@ -223,7 +223,7 @@ def _likely(workload: Workload, spots: Sequence[_Spot], pool: Sequence[dict[str,
         raise Undecided(
             f"{workload}: several containers have ports for traffic, and no Service of the input says which is meant; "
             f"choose with --container or --port: {_listed(work)}",
-            f"{PREFIX}container: {work[0].owner}",
+            f"{PREFIX}container: {', '.join(dict.fromkeys(spot.owner for spot in work))}",
         )
     return work
 
@@ -350,7 +350,9 @@ _BINDS = re.compile(r"(?:^|[-_.])(?:host|bind|listen|addr|address|ip)", re.IGNOR
 _SURELY_BINDS = re.compile(r"(?:[\w.-]*[-_.])?(?:listen|bind)[\w.-]*|host|addr|address|ip", re.IGNORECASE)
 """`DB_HOST=localhost` is where others listen; with the app's own port behind it, it would be its own."""
 _TELLS_OTHERS = re.compile(r"advertise|announce|publish|external|upstream|peer|join", re.IGNORECASE)
-_BOUND_PORT = re.compile(rf"(?:listen|bind|addr)[\w.-]*[= ](?:\w+://)?{_LOOPBACK}:(\d+)", re.IGNORECASE)
+_OWN_PORT = re.compile(rf"(?:(?:listen|bind|addr)[\w.-]*[= ](?:\w+://)?{_LOOPBACK}:|port[= ])(\d+)", re.IGNORECASE)
+"""A port that the app is told to listen on: `--listen=127.0.0.1:8081`, `--port=8081`."""
+
 _FLAG = r"^-{0,2}(?P<flag>[\w.-]+)[= ]"
 
 
@@ -391,7 +393,7 @@ def behind(workload: Workload, container: dict[str, Any]) -> list[str]:
     found = []
     for each in workload.containers:
         numbers = {int(port["containerPort"]) for _, port in tcp_ports(each)}
-        numbers |= {int(number) for line in _lines(each) for number in _BOUND_PORT.findall(line)}
+        numbers |= {int(number) for line in _lines(each) for number in _OWN_PORT.findall(line)}
         pointed = any(_on_loopback(number).search(line) for number in numbers for line in _lines(container))
         if each is not container and pointed and not is_drainproxy(each):
             found.append(str(each.get("name")))

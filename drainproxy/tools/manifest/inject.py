@@ -92,7 +92,7 @@ class _Work:
         """This workload cannot be decided: it is not written, and the user hears why."""
         self.wired = [each for each in self.wired if each.workload.resource is not resource]
         self.rows = [each for each in self.rows if each.workload != str(resource) or each.place != place_of(resource)]
-        left = Left(str(resource), place_of(resource), str(error), getattr(error, "decide", ""))
+        left = Left(str(resource), resource.namespace, place_of(resource), str(error), getattr(error, "decide", ""))
         self.left.append(left)
         self.rows.append(left.row)
 

@@ -33,6 +33,7 @@ class Left:
     """A workload that cannot be decided: `why`, and the line for its Pod template's annotations that decides it."""
 
     workload: str
+    namespace: str
     place: str
     why: str
     decide: str
@@ -40,7 +41,8 @@ class Left:
     @property
     def row(self) -> Row:
         """Its line in the table."""
-        return Row(self.workload, "", self.place, "-", (), None, None, "undecided", _without(self.workload, self.why))
+        why = self.why.removeprefix(f"{self.workload}: ")
+        return Row(self.workload, self.namespace, self.place, "-", (), None, None, "undecided", why)
 
 
 def place_of(resource: Resource) -> str:
@@ -115,10 +117,6 @@ def told(left: Sequence[Left], *, others: int = 0, skipped: bool = False) -> str
 def _lines(each: Left) -> list[str]:
     decide = [f"    annotation on its Pod template that decides: {each.decide}"] if each.decide else []
     return [f"{each.place}: {each.why}", *decide]
-
-
-def _without(workload: str, why: str) -> str:
-    return why.removeprefix(f"{workload}: ")
 
 
 def as_json(rows: Sequence[Row], left: Sequence[Left], notes: Sequence[str]) -> dict[str, Any]:

@@ -109,6 +109,13 @@ def test_an_app_behind_an_auth_proxy_waits_for_the_drain_too() -> None:
     assert drains(workload(out)) == ["app", "kube-rbac-proxy"]
 
 
+@pytest.mark.parametrize("words", [["--host=127.0.0.1", "--port=8081"], ["--listen", "127.0.0.1:8081"]])
+def test_an_app_that_declares_no_port_is_found_behind_its_proxy_by_its_arguments(words: list[str]) -> None:
+    behind = proxy("--upstream=http://127.0.0.1:8081/")
+    out = run(deployment(app(args=words), app(name="other"), behind), service(to(8443, "https", "https")))
+    assert drains(workload(out)) == ["app", "kube-rbac-proxy"]
+
+
 def test_an_app_on_the_pods_address_is_dialled_there() -> None:
     env = [{"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]
     out = run(deployment(app(port(9100, "http"), args=["--listen", "$(IP):9100"], env=env)))
@@ -217,6 +224,7 @@ def test_the_table_says_what_was_done_and_why() -> None:
 
 def test_everything_that_is_not_clear_is_told_at_once_with_the_line_that_decides() -> None:
     unclear = [deployment(app(port(7001), port(7002)), name=name) for name in "ab"]
+    unclear[0]["metadata"]["namespace"] = "shop"
     with pytest.raises(ManifestError) as told:
         run(*unclear, deployment(app(port(80, "http"))))
     text = str(told.value)
@@ -303,3 +311,11 @@ def test_an_object_without_text_that_is_not_clear_is_refused() -> None:
     assert told.value.decide == 'drainproxy.io/ports: "7001"'
     with pytest.raises(ManifestError, match="not an object that makes Pods"):
         inject_document({"kind": "ConfigMap"}, [], Options())
+
+
+def test_a_workload_that_is_left_is_named_with_its_namespace() -> None:
+    unclear = deployment(app(port(80, "http")), app(port(81, "http"), name="two"))
+    unclear["metadata"]["namespace"] = "far"
+    out = run(unclear, deployment(app(port(80, "http")), name="clear"), skip_undecided=True)
+    assert table(out.rows).splitlines()[1].startswith("far/Deployment/shop ")
+    assert out.left[0].decide == "drainproxy.io/container: app, two"
