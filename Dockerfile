@@ -33,9 +33,20 @@ RUN ["/build/bin/pip", "--python=/opt/drainproxy/bin/python3", "check"]
 RUN ["/opt/drainproxy/bin/python3", "image/bytecode.py", "/opt/drainproxy/bytecode"]
 
 FROM ${BASE}
+# Who builds says what it is of: docs/image.md. Without, the labels are empty.
+ARG BASE
+ARG BASE_DIGEST
+ARG VERSION
+ARG REVISION
+ARG SOURCE
 LABEL org.opencontainers.image.title="drainproxy" \
       org.opencontainers.image.description="A sidecar reverse proxy that gives graceful shutdown to apps you cannot change" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.base.name="${BASE}" \
+      org.opencontainers.image.base.digest="${BASE_DIGEST}"
 COPY --from=build /opt/drainproxy /opt/drainproxy
 ENV PATH=/opt/drainproxy/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPYCACHEPREFIX=/opt/drainproxy/bytecode \
@@ -46,5 +57,7 @@ USER 65532:65532
 EXPOSE 9080 9081
 # The kubelet's SIGTERM drains; docker stop sends the same.
 STOPSIGNAL SIGTERM
+# For Docker and Compose; Kubernetes asks /livez and /readyz, and the OCI format has no place for this.
+HEALTHCHECK --interval=30s --timeout=5s CMD ["/opt/drainproxy/bin/drainproxy", "status"]
 ENTRYPOINT ["/opt/drainproxy/bin/drainproxy"]
 CMD ["serve"]

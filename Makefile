@@ -15,7 +15,7 @@ DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server red
 	iproute2 nftables conntrack procps chromium prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test quick lint types contracts demo search oncall cluster bench profile docs site clean
+.PHONY: help setup debian test quick lint types contracts demo search oncall cluster bench profile docs site release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ site: $(STAMP)-site ## build the documentation site into site/; a broken link is
 	rm -rf .site && mkdir .site
 	cp -R README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE Dockerfile docs deploy .site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+release: $(STAMP) ## wheel, sdist, image, man pages, SBOMs, checksums in dist/; KEY= signs, ARGS=--no-image
+	$(BIN)/python -m release build $(ARGS)
 
 clean: ## remove what was made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site .site *.egg-info

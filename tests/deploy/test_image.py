@@ -85,7 +85,7 @@ def test_it_runs_as_a_number_that_is_not_root() -> None:
 
 def test_nothing_runs_in_the_final_stage_so_that_the_base_needs_no_shell() -> None:
     assert {each.word for each in FINAL} == {
-        "FROM", "LABEL", "COPY", "ENV", "USER", "EXPOSE", "STOPSIGNAL", "ENTRYPOINT", "CMD",
+        "FROM", "ARG", "LABEL", "COPY", "ENV", "USER", "EXPOSE", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD",
     }  # fmt: skip
     assert only("COPY").rest == "--from=build /opt/drainproxy /opt/drainproxy"
 
@@ -110,7 +110,7 @@ def test_it_names_the_default_ports_and_the_signal_that_drains() -> None:
 
 
 def test_every_builder_understands_it() -> None:
-    for only_some in ("--mount", "--chmod", "--link", "<<", "HEALTHCHECK", "SHELL"):
+    for only_some in ("--mount", "--chmod", "--link", "<<", "SHELL"):
         assert not any(only_some in f"{each.word} {each.rest}" for each in ALL), only_some
     assert not re.search(r"^#\s*(syntax|escape)\s*=", DOCKERFILE, re.MULTILINE | re.IGNORECASE)
 
@@ -129,7 +129,21 @@ def test_the_labels_say_what_the_project_says() -> None:
         "org.opencontainers.image.title": project["name"],
         "org.opencontainers.image.description": project["description"],
         "org.opencontainers.image.licenses": project["license"],
+        "org.opencontainers.image.version": "${VERSION}",
+        "org.opencontainers.image.revision": "${REVISION}",
+        "org.opencontainers.image.source": "${SOURCE}",
+        "org.opencontainers.image.base.name": "${BASE}",
+        "org.opencontainers.image.base.digest": "${BASE_DIGEST}",
     }
+    given = {each.rest for each in FINAL if each.word == "ARG"}
+    assert given == {"BASE", "BASE_DIGEST", "VERSION", "REVISION", "SOURCE"}
+
+
+def test_the_health_check_is_our_own_command_without_a_shell() -> None:
+    options, argv = only("HEALTHCHECK").rest.split(" CMD ")
+    assert "--timeout=" in options
+    assert json.loads(argv) == [*only("ENTRYPOINT").argv, "status"]
+    assert "status" in VERBS
 
 
 def test_the_context_holds_what_is_copied_and_nothing_else() -> None:
