@@ -15,7 +15,7 @@ DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server red
 	iproute2 nftables conntrack procps chromium prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test quick lint types contracts demo search oncall cluster bench profile docs site release clean
+.PHONY: help setup debian test quick lint types contracts demo search oncall page-pictures cluster bench profile docs site release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -82,6 +82,10 @@ bench: $(STAMP)-bench debian ## cost next to nginx, HAProxy and Envoy; SHORT=1 o
 
 profile: $(STAMP)-bench debian ## where the microseconds go: a flame graph and a list
 	$(BIN)/python -m tests.bench.profile $(ARGS)
+
+page-pictures: $(STAMP) debian ## the status page in every state, into docs
+	DRAINPROXY_PICTURES=docs $(BIN)/pytest -q tests/e2e/test_page.py
+	rm -f docs/page-wide.png
 
 docs: $(STAMP) ## write the pages that are made from the code
 	$(BIN)/python -m drainproxy.tools.docs

@@ -71,11 +71,16 @@ function showBudget(status) {
   say("floor-label", floor > (running || over ? 0.08 : 0.16) && floor < 0.85 ? `floor ${config["propagation-delay"]}` : "");
   say("trigger-label", running || over ? "trigger" : "budget of a drain");
   say("deadline-label", running ? `deadline in ${seconds(drain.deadline_in_s)}` : `deadline ${seconds(budget)}`);
-  $("track").setAttribute("aria-label", `${Math.round(100 * used)} % of the drain's time is used`);
+  $("track").setAttribute("aria-valuenow", String(Math.round(100 * used)));
 }
 
 function showFacts(status) {
   const drain = status.drain;
+  const past = drain && !["draining", "drained"].includes(status.state);
+  $("whose").hidden = !past;
+  say("whose", past ? `The last drain, ${new Date(drain.started_at * 1000).toLocaleString()}` : "");
+  $("advice").hidden = !(drain && drain.advice);
+  say("advice", drain && drain.advice ? `Advice: ${drain.advice}.` : "");
   const facts = !drain ? [] : [
     ["trigger", drain.trigger],
     [drain.outcome ? "took" : "running for", seconds(drain.elapsed_s)],
@@ -84,6 +89,7 @@ function showFacts(status) {
     ["last arrival after", seconds(drain.last_arrival_s)],
     ["completed", String(drain.completed)],
     ["cut", String(drain.aborted)],
+    ["clients that left", drain.departed ? String(drain.departed) : null],
     ["outcome", drain.outcome],
   ];
   pairs($("facts"), facts.filter(([, value]) => value !== null));
@@ -106,16 +112,26 @@ function showRoutes(status) {
   }));
 }
 
+function row(work) {
+  const tr = element("tr");
+  const what = element("td", work.method ? `${work.method} ${work.target}` : "connection", "what");
+  if (work.client_left) what.append(" ", element("span", "client left", "left"));
+  tr.append(element("td", seconds(work.age_s), "age"), element("td", KINDS[work.kind] || work.kind, "kind"), what, element("td", work.client, "client"));
+  return tr;
+}
+
 function showOldest(oldest) {
-  const rows = oldest.map((work) => {
-    const row = element("tr");
-    const what = work.method ? `${work.method} ${work.target}` : "connection";
-    row.append(element("td", seconds(work.age_s)), element("td", KINDS[work.kind] || work.kind), element("td", what), element("td", work.client));
-    return row;
-  });
-  $("oldest").tBodies[0].replaceChildren(...rows);
-  $("oldest").hidden = rows.length === 0;
-  $("nothing").hidden = rows.length !== 0;
+  $("oldest").tBodies[0].replaceChildren(...oldest.map(row));
+  $("oldest").hidden = oldest.length === 0;
+  $("nothing").hidden = oldest.length !== 0;
+}
+
+function showCut(status) {
+  const cut = (status.state === "drained" && status.drain && status.drain.cut) || [];
+  $("cut-section").hidden = cut.length === 0;
+  $("cut").tBodies[0].replaceChildren(...cut.map(row));
+  const more = cut.length ? status.drain.aborted - cut.length : 0;
+  say("cut-more", more > 0 ? `and ${more} more` : "");
 }
 
 let before = null;
@@ -132,8 +148,13 @@ function showRates(totals, at) {
     rates.push(requests);
     if (rates.length > SAMPLES) rates.shift();
     const top = Math.max(1, ...rates);
-    const points = rates.map((r, i) => `${(120 * (i + SAMPLES - rates.length)) / (SAMPLES - 1)},${26 - (24 * r) / top}`);
+    // From the second look on the line takes the whole width: the seconds that are known, at most a minute.
+    const last = Math.max(1, rates.length - 1);
+    const known = rates.length > 1 ? rates : [requests, requests];
+    const points = known.map((r, i) => `${(120 * i) / last},${26 - (24 * r) / top}`);
     $("line").setAttribute("points", points.join(" "));
+    $("area").setAttribute("points", `0,28 ${points.join(" ")} 120,28`);
+    $("spark").setAttribute("aria-label", `requests a second in the last ${plural(last, "second", "seconds")}, at most ${top.toFixed(1)}`);
   }
   before = { totals, at };
 }
@@ -157,8 +178,47 @@ function show(status, at) {
   showRates(status.totals, at);
   showRoutes(status);
   showOldest(status.oldest);
+  showCut(status);
+  showHands(status);
   pairs($("config"), Object.entries(status.config));
 }
+
+// By hand. The browser says from which site a request comes; the server refuses those of others (admin/access.py).
+
+function showHands(status) {
+  $("drain").disabled = ["draining", "drained"].includes(status.state);
+  $("resume").disabled = !$("drain").disabled;
+  $("token-row").hidden = status.config["drain-access"] !== "token";
+  const curl = `curl${$("token-row").hidden ? "" : ' -H "X-Drain-Token: $TOKEN"'} -X POST ${location.origin}`;
+  say("drain-command", `${curl}/drain?wait=0`);
+  say("resume-command", `${curl}/resume`);
+}
+
+async function post(path) {
+  const headers = $("token").value ? { "X-Drain-Token": $("token").value } : {};
+  try {
+    const response = await fetch(path, { method: "POST", headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+    say("said", response.ok ? "" : `${response.status}: ${(await response.text()).trim()}`);
+  } catch (error) {
+    say("said", `no answer: ${error.message}`);
+  }
+}
+
+async function copy(button) {
+  const command = $(button.dataset.copies);
+  try {
+    await navigator.clipboard.writeText(command.textContent);
+    button.textContent = "copied";
+    setTimeout(() => { button.textContent = "copy"; }, 2000);
+  } catch { // not allowed here (no https, not localhost): leave it selected for Ctrl-C
+    getSelection().selectAllChildren(command);
+  }
+}
+
+$("drain").addEventListener("click", () => $("sure").showModal());
+$("sure").addEventListener("close", () => { if ($("sure").returnValue === "yes") post("drain?wait=0"); $("sure").returnValue = ""; });
+$("resume").addEventListener("click", () => post("resume"));
+for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
 
 let seen = null;
 

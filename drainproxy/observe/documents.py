@@ -84,6 +84,8 @@ class DrainBlock(TypedDict):
     completed: int
     aborted: int
     outcome: str | None
+    advice: str | None
+    """What the numbers of a drain that has ended call for, on one line."""
 
 
 class Summary(DrainBlock):
@@ -92,8 +94,6 @@ class Summary(DrainBlock):
     why: str
     times: dict[str, float]
     """The options that decided how it went, seconds by name: each summary can be read without the others."""
-    advice: str | None
-    """What its numbers call for, on one line."""
 
 
 def status(process: Process) -> dict[str, object]:
@@ -145,18 +145,17 @@ def drain_summary(process: Process, finish: Finish) -> Summary:
     schedule = process.machine.schedule
     started_at = process.now() - finish.duration_s if schedule is None else schedule.started_at
     block = _block(process, finish.trigger, finish.outcome, schedule, started_at, finish.duration_s)
-    times = Times.of(process.config)
-    return {**block, "why": finish.why, "times": times.by_option(), "advice": _advice(block, times)}
+    return {**block, "why": finish.why, "times": Times.of(process.config).by_option()}
 
 
-def _advice(block: DrainBlock, times: Times) -> str | None:
+def _advice(block: DrainBlock, config: Config) -> str | None:
     """The hint for a drain that ended; one that was called off tells nothing."""
     outcome = block["outcome"]
     if outcome is None or outcome == Outcome.RESUMED.value:
         return None
     return hint(
         Drain(
-            times=times,
+            times=Times.of(config),
             outcome=outcome,
             elapsed_s=block["elapsed_s"],
             late=block["late"],
@@ -178,7 +177,7 @@ def _block(
     now = process.now()
     tally = process.ledger.tally or Tally()
     last = tally.last_arrival_at
-    return {
+    block: DrainBlock = {
         "trigger": trigger.value,
         "started_at": round(process.wall() - (now - started_at), 3),
         "elapsed_s": round(elapsed_s, 3),
@@ -190,7 +189,9 @@ def _block(
         "completed": tally.completed.total(),
         "aborted": tally.aborted.total(),
         "outcome": outcome.value if outcome else None,
+        "advice": None,
     }
+    return {**block, "advice": _advice(block, process.config)}
 
 
 def _left(at: float, now: float) -> float:

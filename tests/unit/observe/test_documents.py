@@ -19,7 +19,7 @@ from tests.support.control import EPOCH, ScriptedControl, view
 FIELDS = ["version", "state", "phase", "since", "upstream", "in_flight", "connections", "oldest", "drain", "config"]
 DRAIN_FIELDS = [
     *("trigger", "started_at", "elapsed_s", "deadline_in_s", "floor_in_s"),
-    *("arrivals", "late", "last_arrival_s", "completed", "aborted", "outcome"),
+    *("arrivals", "late", "last_arrival_s", "completed", "aborted", "outcome", "advice"),
 ]
 
 
@@ -100,6 +100,7 @@ def test_a_drain_is_told_from_its_trigger_to_its_end() -> None:
         "completed": 1,
         "aborted": 0,
         "outcome": None,
+        "advice": None,
     }
     control.tick(4)
     control.end(control.open())
@@ -121,6 +122,7 @@ def test_a_drain_is_told_from_its_trigger_to_its_end() -> None:
         "completed": 2,
         "aborted": 1,
         "outcome": "clean",
+        "advice": "arrivals went on for 6s, past the floor of 5s: set propagation-delay to 8s",
     }
     assert later["elapsed_s"] == 7.0, "a drain that is over gets no older"  # type: ignore[index]
 
