@@ -96,7 +96,7 @@ async def _demo(options: dict[str, Any], reports: dict[str, TextIO]) -> bool:
     progress = Console(stderr=True, highlight=False) if options["output"] == "json" else out
     runs = await _perform_all(scene, [NAMES[name] for name in options["only"] or NAMES], progress)
     good, sentence = conclusion(runs)
-    _publish(out, runs, good, sentence, options["output"], reports)
+    _publish(out, (runs, good, sentence, scene), options["output"], reports)
     return good
 
 
@@ -114,14 +114,14 @@ async def _perform_all(scene: Scene, names: list[str], console: Console) -> list
     return runs
 
 
-def _publish(out: Console, runs: list[Run], good: bool, sentence: str, output: str, reports: dict[str, TextIO]) -> None:
+def _publish(out: Console, result: tuple[list[Run], bool, str, Scene], output: str, reports: dict[str, TextIO]) -> None:
     from drainproxy.tools.cluster import demo_view  # noqa: PLC0415 - needs rich
 
     if output == "json":
-        sys.stdout.write(json.dumps(demo_view.as_json(runs, good, sentence), indent=2) + "\n")
+        sys.stdout.write(json.dumps(demo_view.as_json(*result), indent=2) + "\n")
     else:
-        demo_view.print_result(out, runs, good, sentence)
+        demo_view.print_result(out, *result)
     if "--html" in reports:
-        reports["--html"].write(demo_view.page(runs, good, sentence))
+        reports["--html"].write(demo_view.page(*result))
     if "--svg" in reports:
-        reports["--svg"].write(demo_view.svg(runs))
+        reports["--svg"].write(demo_view.svg(result[0]))

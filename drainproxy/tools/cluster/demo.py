@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drainproxy.config.values import show_duration
 from drainproxy.tools.cluster.balancer import Balancer
 from drainproxy.tools.cluster.cluster import Cluster, ClusterError
 from drainproxy.tools.cluster.controller import Strategy
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 NODES = ("node-1", "node-2")
 BARE, SLEEP, DRAINPROXY = "bare", "preStop: sleep", "drainproxy"
 _START_WITHIN_S = 30.0
+_TOO_BUSY_S = 0.3
+"""A sender that is later than this shares the machine with too much: the demo's floor and lags are about as short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,28 @@ class Scene:
     before_s: float = 2.0
     after_s: float = 2.0
     seed: int = 1
+
+
+SIMULATED = (
+    "Simulated on this machine: Pods are processes, the Service is a TCP balancer, endpoint changes reach it late at "
+    "random, and a kubelet and a Deployment controller follow Kubernetes' rules. Real: the app, drainproxy, every "
+    "request and every loss."
+)
+
+
+def settings(scene: Scene) -> dict[str, str]:
+    """What a reader needs to judge the numbers, or to get them again."""
+    times = scene.times
+    own = scene.app.command == App().command
+    return {
+        "app": "built in: dies on SIGTERM, 2 of 13 requests take 3 s" if own else " ".join(scene.app.command),
+        "traffic": f"{scene.rate:g} requests/s, {scene.traffic.fresh:.0%} on connections of their own",
+        "rollout": f"{scene.strategy.replicas} Pods, one more at a time, grace period {show_duration(times.grace_s)}",
+        "endpoints": f"each change is known after {scene.lag.least_s:g} to {scene.lag.most_s:g} s",
+        SLEEP: show_duration(times.sleep_s),
+        DRAINPROXY: f"floor {show_duration(times.floor_s)}, quiet period {show_duration(times.quiet_s)}",
+        "dice": f"seed {scene.seed}",
+    }
 
 
 OWN_PATHS = ("/",) * 3 + ("/slow",) + ("/",) * 4 + ("/drip",) + ("/",) * 4
@@ -168,6 +193,12 @@ def conclusion(runs: Sequence[Run]) -> tuple[bool, str]:
     lost = {run.name: run.verdict.failed for run in runs}
     if DRAINPROXY not in lost or BARE not in lost:
         return all(run.verdict.ok for run in runs), ", ".join(f"{name}: {count} lost" for name, count in lost.items())
+    late_s = max(run.verdict.late_s for run in runs)
+    if lost[DRAINPROXY] and late_s > _TOO_BUSY_S:
+        return False, (
+            f"drainproxy lost {lost[DRAINPROXY]}, but this machine stood still for {late_s:.1f} s: short times were "
+            "not kept, so this proves nothing. Run it again when the machine is less busy."
+        )
     if lost[DRAINPROXY]:
         return False, f"drainproxy lost {lost[DRAINPROXY]} requests: that is a bug, please report it with --html."
     if not lost[BARE]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from drainproxy.tools.cluster.cluster import describe
+from drainproxy.tools.cluster.demo import SIMULATED, settings
 from drainproxy.tools.probe import html
 from drainproxy.tools.probe.live import Drawing
 from drainproxy.tools.probe.plot import Panel, draw
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from drainproxy.tools.cluster.demo import Run, Stage
+    from drainproxy.tools.cluster.demo import Run, Scene, Stage
 
 _COLUMNS = 40
 _POD_STYLE = {"ready": "green", "starting": "dim", "terminating": "yellow"}
@@ -93,8 +94,8 @@ def _pods(stage: Stage) -> Text:
     return line
 
 
-def print_result(console: Console, runs: Sequence[Run], good: bool, sentence: str) -> None:
-    """Verdict first, then the table, then a timeline for each run."""
+def print_result(console: Console, runs: Sequence[Run], good: bool, sentence: str, scene: Scene) -> None:
+    """Verdict first, then the table, then a timeline for each run, then what was set and what is simulated."""
     console.print()
     console.print(Text(f"{'✓' if good else '✗'} {sentence}", "bold green" if good else "bold red"))
     console.print()
@@ -107,6 +108,10 @@ def print_result(console: Console, runs: Sequence[Run], good: bool, sentence: st
         console.print(Text(run.name, "bold"))
         for row in picture(timeline(run.samples, due, columns), run.verdict.spans):
             console.print(row)
+    console.print()
+    for name, value in settings(scene).items():
+        console.print(Text.assemble((f"{name:>15}  ", "dim"), value), soft_wrap=True)
+    console.print(Text(SIMULATED, "dim"))
 
 
 def fault_names(runs: Sequence[Run]) -> list[str]:
@@ -162,23 +167,26 @@ def _panel(run: Run) -> Panel:
     return Panel(run.name, f"{lost}, {show_seconds(run.rollout_s)}", run.verdict.ok, run.samples, during, run.pods)
 
 
-def page(runs: Sequence[Run], good: bool, sentence: str) -> str:
+def page(runs: Sequence[Run], good: bool, sentence: str, scene: Scene) -> str:
     """The whole demo as one HTML file."""
     head, body = rows(runs)
     parts = [html.headline(sentence, good), html.table(head, body), svg(runs)]
     for run in runs:
         if run.verdict.failures:
             parts += [f"<h2>{escape(run.name)}</h2>", html.failure_table(run.verdict)]
+    parts += ["<h2>Settings</h2>", html.table(("what", "value"), list(settings(scene).items()))]
+    parts.append(f"<p>{escape(SIMULATED)}</p>")
     when = time.strftime("%Y-%m-%d %H:%M")
     parts.append(f'<p class="soft">Made by <code>drainproxy demo</code> on {when}: measured in this run.</p>')
     return html.page("drainproxy demo", parts)
 
 
-def as_json(runs: Sequence[Run], good: bool, sentence: str) -> dict[str, object]:
+def as_json(runs: Sequence[Run], good: bool, sentence: str, scene: Scene) -> dict[str, object]:
     """The demo's result for scripts. Seconds."""
     return {
         "ok": good,
         "verdict": sentence,
+        "settings": settings(scene),
         "runs": [
             {
                 "name": run.name,

@@ -30,6 +30,7 @@ svg { font: 12px system-ui, sans-serif; }
 .ok { fill: #1a7f37; fill-opacity: .55 } .bad { stroke: #cf222e; stroke-width: 1.6; fill: none }
 .badtext { fill: #cf222e; font-weight: 600 } .oktext { fill: #1a7f37; font-weight: 600 }
 .shade { fill: #ddf4ff; fill-opacity: .6 } .starting { fill: #afb8c1 }
+.band { fill: #afb8c1; fill-opacity: .15 } .badband { fill: #cf222e; fill-opacity: .15 }
 .ready { fill: #4ac26b } .ending { fill: #e3a008 }
 .title { font-size: 14px; font-weight: 600 }
 .p50, .p99, .max { fill: none; stroke-width: 1.6 }
@@ -57,7 +58,10 @@ class PodBar:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One run: its title, the sentence beside it, the traffic, the shaded span, and the Pods below."""
+    """One run: its title, the sentence beside it, the traffic, the shaded span, and the Pods below.
+
+    Panels that are drawn together are moved so that their shaded spans begin at the same place.
+    """
 
     title: str
     note: str
@@ -69,12 +73,14 @@ class Panel:
 
 def draw(panels: Sequence[Panel]) -> str:
     """A standalone SVG with the panels one under the other, all on the same time and latency axes."""
-    length = max((sample.end_s for panel in panels for sample in panel.samples), default=1.0) or 1.0
+    begins = [panel.during.start_s if panel.during is not None else 0.0 for panel in panels]
+    shifts = [max(begins, default=0.0) - begin for begin in begins]
+    ends = [s.end_s + shift for panel, shift in zip(panels, shifts, strict=True) for s in panel.samples]
+    length = max(ends, default=1.0) or 1.0
     slowest = max((s.latency_s for panel in panels for s in panel.samples if not s.failed), default=1.0)
-    axes = _Axes(length, max(slowest, 0.1))
     body, top = [], 8.0
-    for panel in panels:
-        drawn, height = _panel(panel, axes, top)
+    for panel, shift in zip(panels, shifts, strict=True):
+        drawn, height = _panel(panel, _Axes(length, max(slowest, 0.1), shift), top)
         body += drawn
         top += height + 18
     for line in (LEGEND, POD_LEGEND)[: 2 if any(panel.pods for panel in panels) else 1]:
@@ -94,17 +100,23 @@ class _Axes:
 
     length_s: float
     slowest_s: float
+    shift_s: float = 0.0
 
     def x(self, at_s: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * min(max(at_s / self.length_s, 0.0), 1.0)
+        return LEFT + (WIDTH - LEFT - RIGHT) * min(max((at_s + self.shift_s) / self.length_s, 0.0), 1.0)
 
     def y(self, latency_s: float) -> float:
-        low, high = log10(_FASTEST_S), ceil(log10(self.slowest_s) * 2) / 2
+        low, high = log10(_FASTEST_S), self._top
         return PLOT_HEIGHT * (1 - (log10(max(latency_s, _FASTEST_S)) - low) / (high - low))
 
     @property
     def decades(self) -> list[float]:
-        return [10.0**n for n in range(-3, floor(log10(self.slowest_s)) + 1)]
+        return [10.0**n for n in range(-3, self._top + 1)]
+
+    @property
+    def _top(self) -> int:
+        """The scale ends at a full decade above the slowest: slow answers stay clear of the failures' row."""
+        return floor(log10(self.slowest_s)) + 1
 
     @property
     def ticks(self) -> list[float]:
@@ -131,9 +143,9 @@ def _panel(panel: Panel, axes: _Axes, top: float) -> tuple[list[str], float]:
             f'height="{height - head:.1f}"/>'
         )
     parts += _grid(axes, plot, bottom)
-    parts.append(f'<text class="soft" x="{LEFT - 6}" y="{plot - 6:.0f}" text-anchor="end">failed</text>')
+    parts += _failure_row(sum(sample.failed for sample in panel.samples), plot)
     parts += _dots(panel.samples, axes, plot)
-    parts += _crosses(panel.samples, axes, plot - FAILURE_ROW / 2)
+    parts += _crosses(panel.samples, axes, plot - FAILURE_ROW / 2 - 3)
     over_s = max((sample.end_s for sample in panel.samples), default=0.0)
     for number, pod in enumerate(panel.pods):
         parts += _bar(pod, over_s, axes, bars_top + number * (BAR + 3))
@@ -148,10 +160,21 @@ def _grid(axes: _Axes, plot: float, bottom: float) -> list[str]:
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="soft" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
     for tick in axes.ticks:
-        x = axes.x(tick)
+        x = axes.x(tick - axes.shift_s)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom:.1f}" y2="{bottom + 4:.1f}"/>')
         parts.append(f'<text class="soft" x="{x:.1f}" y="{bottom + 16:.1f}" text-anchor="middle">{tick:g} s</text>')
     return parts
+
+
+def _failure_row(failed: int, plot: float) -> list[str]:
+    """A band of its own above the answers, in red with the count where there is something to count."""
+    top, style = plot - FAILURE_ROW, "badtext" if failed else "soft"
+    band = f'<rect class="{"badband" if failed else "band"}" x="{LEFT}" y="{top:.0f}" width="{WIDTH - LEFT - RIGHT}" '
+    label = "failed" if not failed else f"{failed} failed"
+    return [
+        f'{band}height="{FAILURE_ROW - 6}"/>',
+        f'<text class="{style}" x="{LEFT - 6}" y="{top + 12:.0f}" text-anchor="end">{label}</text>',
+    ]
 
 
 def _dots(samples: Sequence[Sample], axes: _Axes, plot: float) -> list[str]:

@@ -86,7 +86,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class FailureClass:
-    """All failures of one class. `example` is the detail of the first; `phases` counts them by phase."""
+    """All failures of one class. `example` is the detail of the first; `phases` counts them by when they failed."""
 
     name: str
     count: int
@@ -223,14 +223,14 @@ def failure_classes(samples: Iterable[Sample], spans: Sequence[Span] = ()) -> tu
         first = min(group, key=lambda sample: sample.end_s)
         last = max(group, key=lambda sample: sample.end_s)
         reused = sum(sample.reply.reused for sample in group)
-        phases = {span.name: sum(_due_in(span, sample) for sample in group) for span in spans}
+        phases = {span.name: sum(_within(span, sample.end_s) for sample in group) for span in spans}
         classes.append(FailureClass(name, len(group), first.end_s, last.end_s, first.reply.detail, reused, phases))
     return tuple(sorted(classes, key=lambda each: (-each.count, each.name)))
 
 
 def latency_of(span: Span, samples: Iterable[Sample]) -> Latency:
     """Percentiles of the good answers among the requests due in `span`; a span's end belongs to the next one."""
-    inside = [sample for sample in samples if _due_in(span, sample)]
+    inside = [sample for sample in samples if _within(span, sample.due_s)]
     good = sorted(sample.latency_s for sample in inside if not sample.failed)
     return Latency(
         phase=span.name,
@@ -243,9 +243,9 @@ def latency_of(span: Span, samples: Iterable[Sample]) -> Latency:
     )
 
 
-def _due_in(span: Span, sample: Sample) -> bool:
+def _within(span: Span, at_s: float) -> bool:
     last = span.name in (AFTER, WHOLE)
-    return span.start_s <= sample.due_s and (last or sample.due_s < span.end_s)
+    return span.start_s <= at_s and (last or at_s < span.end_s)
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from drainproxy.tools.cluster.demo import BARE, DRAINPROXY, SLEEP, Run, conclusion, pod_bars
+from drainproxy.tools.cluster.demo import (
+    BARE,
+    DRAINPROXY,
+    OWN_PATHS,
+    SIMULATED,
+    SLEEP,
+    Run,
+    Scene,
+    conclusion,
+    pod_bars,
+    settings,
+)
 from drainproxy.tools.cluster.demo_view import as_json, page, rows, svg
 from drainproxy.tools.cluster.kubelet import Event, EventReason
+from drainproxy.tools.cluster.variants import App
 from drainproxy.tools.probe.verdict import Reply, Sample, judge
+
+SCENE = Scene(App(), OWN_PATHS)
 
 
 def run(name: str, *faults: str) -> Run:
@@ -29,6 +43,15 @@ def test_drainproxy_alone_without_loss_is_the_good_end() -> None:
     good, sentence = conclusion([run(BARE, "reset", "reset"), run(SLEEP, "cut body"), run(DRAINPROXY)])
     assert good
     assert sentence == "drainproxy lost no request; bare lost 2, preStop: sleep lost 1."
+
+
+def test_a_loss_on_a_machine_that_stood_still_proves_nothing() -> None:
+    late = Sample(2.0, 2.5, 2.6, Reply("reset", "why"))
+    stalled = Run(DRAINPROXY, judge([late]), (late,), (), 2.0)
+    good, sentence = conclusion([run(BARE, "reset"), stalled])
+    assert not good
+    assert "stood still for 0.5 s" in sentence
+    assert "that is a bug" in conclusion([run(BARE, "reset"), run(DRAINPROXY, "reset")])[1]
 
 
 def test_a_bare_rollout_that_loses_nothing_proves_nothing() -> None:
@@ -58,6 +81,17 @@ def test_a_pods_bar_is_its_life_on_the_samples_clock() -> None:
 def test_the_results_forms_agree() -> None:
     runs = [run(BARE, "reset"), run(SLEEP), run(DRAINPROXY)]
     good, sentence = conclusion(runs)
-    assert as_json(runs, good, sentence)["ok"] is True
-    assert sentence in page(runs, good, sentence)
+    assert as_json(runs, good, sentence, SCENE)["ok"] is True
+    assert sentence in page(runs, good, sentence, SCENE)
     assert svg(runs).count('class="ink title"') == 3
+    assert ">1 failed<" in svg(runs)
+    assert SIMULATED.split(":")[0] in page(runs, good, sentence, SCENE)
+    assert as_json(runs, good, sentence, SCENE)["settings"] == settings(SCENE)
+
+
+def test_the_settings_say_what_the_numbers_depend_on() -> None:
+    said = settings(SCENE)
+    assert said["traffic"] == "40 requests/s, 50% on connections of their own"
+    assert said["rollout"] == "3 Pods, one more at a time, grace period 20s"
+    assert said["app"].startswith("built in")
+    assert settings(Scene(App(("mine", "8080")), ("/",)))["app"] == "mine 8080"

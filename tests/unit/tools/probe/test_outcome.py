@@ -146,5 +146,10 @@ def test_what_also_failed_before_the_command_is_not_laid_on_the_rollout() -> Non
     assert cause(bad(1, "502"), bad(4, "502")).startswith("it also failed before the command started (1 times)")
 
 
+def test_a_long_request_that_the_rollout_broke_is_laid_on_the_rollout() -> None:
+    begun_before = Sample(2.0, 2.0, 4.0, Reply("cut body", "why"))
+    assert cause(begun_before).startswith("the app was stopped while it worked")
+
+
 def test_a_status_is_an_answer() -> None:
     assert meaning("418") == "the server answered with an error"
