@@ -69,9 +69,7 @@ def likely_cause(each: FailureClass, verdict: Verdict) -> str:
     of the same phase were answered.
     """
     if each.phases.get(BEFORE):
-        return (
-            f"it also failed before the command started ({each.phases[BEFORE]} times), so not only the rollout does it"
-        )
+        return ""
     measured = any(latency.phase == AFTER for latency in verdict.latency)
     answered = verdict.sent - verdict.failed
     if not measured or answered <= verdict.failed:
@@ -84,6 +82,12 @@ def likely_cause(each: FailureClass, verdict: Verdict) -> str:
     if each.name in _GATEWAY:
         return f"{_GATEWAY[each.name]} ({evidence})"
     return ""
+
+
+def seen_before(each: FailureClass) -> str:
+    """A clause if the class also occurred before the command started; else empty."""
+    count = each.phases.get(BEFORE, 0)
+    return f"{count} of them before the command started: not only the rollout does it" if count else ""
 
 
 def _interrupted(each: FailureClass, evidence: str) -> str:

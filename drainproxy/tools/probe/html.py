@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING
 
-from drainproxy.tools.probe.causes import likely_cause, meaning
+from drainproxy.tools.probe.causes import likely_cause, meaning, seen_before
 from drainproxy.tools.probe.plot import Panel, draw, draw_percentiles
 from drainproxy.tools.probe.report import run_notes, target_notes, times
 from drainproxy.tools.probe.verdict import DURING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from drainproxy.tools.probe.measure import Measurement, Result
     from drainproxy.tools.probe.outcome import Outcome
     from drainproxy.tools.probe.verdict import Span, Verdict
+
+_NUMBER = re.compile(r"[\d.]+(?: ?(?:ms|s|%))?|-")
+"""A count, a duration or a share, or the dash for none."""
 
 _PAGE_STYLE = """
 :root { color-scheme: light dark }
@@ -97,7 +101,7 @@ def failure_table(verdict: Verdict) -> str:
             f"{each.last_s:.1f} s",
             meaning(each.name),
             each.example,
-            likely_cause(each, verdict) or "-",
+            likely_cause(each, verdict) or seen_before(each) or "-",
         )
         for each in verdict.failures
     ]
@@ -119,15 +123,13 @@ def latency_table(verdict: Verdict) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Cells are escaped; what looks like a number stands on the right."""
+    """Cells are escaped; numbers stand on the right, but for the first column, which names the row."""
     lines = [list(row) for row in rows]
     first = lines[0] if lines else [""] * len(head)
-    top = "".join(f"<th{_side(below)}>{escape(cell)}</th>" for cell, below in zip(head, first, strict=True))
+    sides = ["", *(' class="n"' if _NUMBER.fullmatch(cell) else "" for cell in first[1:])]
+    top = "".join(f"<th{side}>{escape(cell)}</th>" for cell, side in zip(head, sides, strict=True))
     body = "".join(
-        "<tr>" + "".join(f"<td{_side(cell)}>{escape(cell)}</td>" for cell in line) + "</tr>\n" for line in lines
+        "<tr>" + "".join(f"<td{side}>{escape(cell)}</td>" for cell, side in zip(line, sides, strict=True)) + "</tr>\n"
+        for line in lines
     )
     return f"<table><tr>{top}</tr>\n{body}</table>"
-
-
-def _side(cell: str) -> str:
-    return " class=n" if cell[:1].isdigit() else ""

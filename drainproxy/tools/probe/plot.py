@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from drainproxy.tools.probe.verdict import Bucket, Sample, Span
 
-WIDTH, LEFT, RIGHT = 960, 64, 16
+WIDTH, LEFT, RIGHT = 960, 84, 16
 PLOT_HEIGHT, FAILURE_ROW, BAR = 170, 22, 12
 MAX_DOTS = 3000
 LEGEND = "dot: a request, by when it was due and how long it took; cross: a failed one; shaded: the rollout"

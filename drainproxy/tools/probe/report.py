@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from drainproxy.tools.probe.causes import likely_cause, meaning
+from drainproxy.tools.probe.causes import likely_cause, meaning, seen_before
 from drainproxy.tools.probe.verdict import AFTER, BEFORE, DURING
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ def failure_table(verdict: Verdict) -> Table:
         told = Text.assemble(meaning(each.name), ("\nfirst: " + each.example, "dim"))
         if each.reused:
             told.append(f"\n{each.reused} on a connection that had carried a request before", "dim")
+        if before := seen_before(each):
+            told.append(f"\n{before}", "yellow")
         if cause := likely_cause(each, verdict):
             told.append(f"\nlikely cause: {cause}", "yellow")
         first, last = f"{each.first_s:.1f} s", f"{each.last_s:.1f} s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.tools.probe.causes import likely_cause, meaning
+from drainproxy.tools.probe.causes import likely_cause, meaning, seen_before
 from drainproxy.tools.probe.measure import Command, Measurement, Result
 from drainproxy.tools.probe.outcome import Allowance, Grade, Limits, outcome_of
 from drainproxy.tools.probe.verdict import Pace, Reply, Sample, judge
@@ -143,7 +143,9 @@ def test_without_evidence_there_is_no_likely_cause() -> None:
 
 
 def test_what_also_failed_before_the_command_is_not_laid_on_the_rollout() -> None:
-    assert cause(bad(1, "502"), bad(4, "502")).startswith("it also failed before the command started (1 times)")
+    assert cause(bad(1, "502"), bad(4, "502")) == ""
+    verdict = judge(many(bad(1, "502"), bad(4, "502")), during=(3.0, 6.0))
+    assert seen_before(verdict.failures[0]) == "1 of them before the command started: not only the rollout does it"
 
 
 def test_a_long_request_that_the_rollout_broke_is_laid_on_the_rollout() -> None:
