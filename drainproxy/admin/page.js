@@ -51,7 +51,7 @@ function story(status, open) {
     return open ? `Waiting for ${plural(open, "piece", "pieces")} of work to finish.` : "Nothing is in flight: waiting for quiet.";
   }
   if (drain && drain.outcome === "forced") {
-    return `The deadline passed and ${plural(drain.aborted, "piece", "pieces")} of work had to be cut. The app may be stopped.`;
+    return `The deadline passed and ${plural(drain.cut_total, "piece", "pieces")} of work had to be cut. The app may be stopped.`;
   }
   if (drain && drain.outcome === "still-arriving") {
     return "All work is finished, but requests still arrived: somebody has not learned that this Pod ends. The app may be stopped.";
@@ -88,8 +88,10 @@ function showFacts(status) {
     ["late", String(drain.late)],
     ["last arrival after", seconds(drain.last_arrival_s)],
     ["completed", String(drain.completed)],
-    ["cut", String(drain.aborted)],
+    ["cut", String(drain.cut_total)],
     ["clients that left", drain.departed ? String(drain.departed) : null],
+    ["broken off by the app", drain.broken ? String(drain.broken) : null],
+    ["lost after the end", drain.lost ? String(drain.lost) : null],
     ["outcome", drain.outcome],
   ];
   pairs($("facts"), facts.filter(([, value]) => value !== null));
@@ -130,7 +132,7 @@ function showCut(status) {
   const cut = (status.state === "drained" && status.drain && status.drain.cut) || [];
   $("cut-section").hidden = cut.length === 0;
   $("cut").tBodies[0].replaceChildren(...cut.map(row));
-  const more = cut.length ? status.drain.aborted - cut.length : 0;
+  const more = cut.length ? status.drain.cut_total - cut.length : 0;
   say("cut-more", more > 0 ? `and ${more} more` : "");
 }
 

@@ -47,16 +47,16 @@ def command(*, no_wait: bool, output: str, **flags: Any) -> None:
     elif answer.status == ACCEPTED:
         print(f"draining: at most {summary.get('deadline_in_s', 0):.1f}s; drainproxy status --watch shows it")
     else:
-        print(_line(summary))
+        print("\n".join(_lines(summary)))
         if summary.get("advice"):
             print(f"advice: {summary['advice']}")
     sys.exit(0 if answer.status in (CLEAN, ACCEPTED) else 1)
 
 
-def _line(summary: dict[str, Any]) -> str:
-    from drainproxy.observe.documents import sentence  # noqa: PLC0415 - loaded while nothing waits for it
+def _lines(summary: dict[str, Any]) -> list[str]:
+    from drainproxy.observe.documents import cut_lines, sentence  # noqa: PLC0415 - loaded while nothing waits for it
 
     try:
-        return sentence(summary)  # type: ignore[arg-type]  # what /drain answers is a Summary
+        return [sentence(summary), *cut_lines(summary)]  # type: ignore[arg-type]  # what /drain answers is a Summary
     except (KeyError, TypeError, ValueError) as error:
         raise AdminError("the answer is of another version of drainproxy: use --json to see it") from error

@@ -14,7 +14,7 @@ import click
 from drainproxy.cli._admin import admin_of, admin_options
 from drainproxy.cli._output import output_option
 from drainproxy.errors import AdminError
-from drainproxy.observe.documents import brief
+from drainproxy.observe.documents import brief, cut_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OK = 200
 EVERY_S = 1.0
 BAR = 40
-HEAD_LINES = 9
+HEAD_LINES = 15
 """What stands above the list of work, at most."""
 COLORS = {"ready": "green", "draining": "blue", "drained": "green", "starting": "yellow", "unready": "yellow"}
 
@@ -179,7 +179,9 @@ def _drain(drain: dict[str, Any], state: str) -> Iterator[str]:
     last = drain["last_arrival_s"]
     arrival = "none" if last is None else f"the last {brief(last)} after the trigger"
     yield f"             trigger {drain['trigger']}; {drain['arrivals']} arrivals, {arrival}; {drain['late']} late"
-    yield f"             {drain['completed']} completed, {drain['aborted']} cut"
+    counts = {"completed": "completed", "cut_total": "cut", "departed": "left by clients", "broken": "broken off"}
+    yield "             " + ", ".join(f"{drain[name]} {word}" for name, word in counts.items())
+    yield from (f"             {line}" for line in cut_lines(drain))  # type: ignore[arg-type]  # a DrainBlock
 
 
 def _bar(used: float, whole: float) -> str:

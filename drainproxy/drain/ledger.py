@@ -6,7 +6,9 @@ connections. Idle connections, health checks, scrapes and the drain call itself 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter
+from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -26,6 +28,42 @@ class Kind(Enum):
     TCP = "tcp"
 
 
+class By(Enum):
+    """Who ended a piece of work that did not end well. Label values: API."""
+
+    US = "us"
+    CLIENT = "client"
+    APP = "app"
+
+
+class Ended(Enum):
+    """How a piece of work has ended."""
+
+    WELL = "answered, as far as it was to be"
+    CUT = "cut at the deadline, or at the end of the process"
+    TIMED_OUT = "cut by a time limit"
+    DEPARTED = "its client left"
+    REFUSED = "its client was refused, by a rule or a limit"
+    BROKEN = "the app broke it off, or was not there"
+    LOST = "cut or broken off after the end of the drain, when the app was allowed to stop"
+
+    __hash__ = object.__hash__  # members are their own equals; see observe.observer.Side
+
+
+BY = {
+    Ended.CUT: By.US,
+    Ended.TIMED_OUT: By.US,
+    Ended.DEPARTED: By.CLIENT,
+    Ended.REFUSED: By.CLIENT,
+    Ended.BROKEN: By.APP,
+    Ended.LOST: By.US,
+}
+"""Who did it, for every end that is not well."""
+
+MOST_NAMED = 5
+"""Pieces of lost work that are remembered by name."""
+
+
 class Work:
     """One piece of work. A connection that carries one exchange at a time uses the same object again for each."""
 
@@ -39,6 +77,38 @@ class Work:
         self.started_at = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A piece of work that was lost, as it was then. Texts of clients as they came: escape them."""
+
+    kind: Kind
+    method: str
+    target: str
+    client: str
+    age_s: float
+
+
+class Losses:
+    """How many pieces of work were lost, and the oldest of them by name."""
+
+    __slots__ = ("count", "oldest")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.oldest: list[Loss] = []
+
+    def add(self, work: Work, now: float) -> None:
+        """One more."""
+        self.count += 1
+        loss = Loss(work.kind, work.method, work.target, work.client, now - work.started_at)
+        insort(self.oldest, loss, key=_youth)
+        del self.oldest[MOST_NAMED:]
+
+
+def _youth(loss: Loss) -> float:
+    return -loss.age_s
+
+
 class Tally:
     """What one drain has seen since its trigger. Times are the caller's clock, seconds."""
 
@@ -47,7 +117,27 @@ class Tally:
         self.last_arrival_at: float | None = None
         self.late: Counter[Phase] = Counter()
         self.completed: Counter[Kind] = Counter()
-        self.aborted: Counter[Kind] = Counter()
+        self.aborted: Counter[tuple[Kind, Ended]] = Counter()
+        self.cut = Losses()
+        """What the deadline has ended."""
+        self.lost = Losses()
+        """What has failed after the end of the drain."""
+
+    def ended(self, work: Work, now: float, ended: Ended, phase: Phase) -> None:
+        """A piece of work is over."""
+        if ended is Ended.WELL:
+            self.completed[work.kind] += 1
+            return
+        if phase is Phase.DRAINED and ended in (Ended.CUT, Ended.BROKEN):
+            ended = Ended.LOST
+            self.lost.add(work, now)
+        elif ended is Ended.CUT:
+            self.cut.add(work, now)
+        self.aborted[work.kind, ended] += 1
+
+    def count(self, ended: Ended) -> int:
+        """Pieces of work that have ended so; not WELL."""
+        return sum(count for (_, how), count in self.aborted.items() if how is ended)
 
     def absorb(self, other: Tally) -> None:
         """Add another drain's counts to these."""
@@ -83,11 +173,11 @@ class Ledger:
             if self.phase in LATE:
                 self.tally.late[self.phase] += 1
 
-    def leave(self, work: Work, *, completed: bool) -> None:
-        """Work ends: `completed`, or aborted (by us at the deadline, or because either end broke)."""
+    def leave(self, work: Work, now: float, ended: Ended) -> None:
+        """Work ends."""
         del self._open[work]
         if self.tally is not None:
-            (self.tally.completed if completed else self.tally.aborted)[work.kind] += 1
+            self.tally.ended(work, now, ended, self.phase)
             if not self._open:
                 self.on_idle()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, ParamSpec, Protocol, cast
 
-from drainproxy.drain.ledger import Kind, Work
+from drainproxy.drain.ledger import Ended, Kind, Work
 from drainproxy.drain.phase import LATE, Phase
 from drainproxy.drain.turns import ASK_AGAIN_S
 from drainproxy.net.closing import Closing
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-_IDLE, _STREAM, _SERVING = Wait.IDLE, Wait.STREAM, Phase.SERVING  # as globals: see net/pair.py
+_IDLE, _STREAM, _SERVING, _WELL = Wait.IDLE, Wait.STREAM, Phase.SERVING, Ended.WELL  # as globals: see net/pair.py
 
 LINGER_S = 2.0
 """How long a connection that we end is still read from, so that our last bytes are not lost to a reset."""
@@ -218,13 +218,13 @@ class ClientConnection(asyncio.Protocol):
             work.started_at = now
         self.waits.begin(_STREAM, now)
 
-    def end(self, status: int, *, completed: bool) -> None:
+    def end(self, status: int, ended: Ended) -> None:
         route = self._route
         now = route.loop.time()
         work = self.work
         if self._is_work:
-            route.ledger.leave(work, completed=completed)
-        route.observer.exchange(work, status, now - work.started_at, completed=completed)
+            route.ledger.leave(work, now, ended)
+        route.observer.exchange(work, status, now - work.started_at, completed=ended is _WELL)
         self.waits.begin(_IDLE, now)
         if self._owner.phase is not _SERVING and self.pair.session.idle:
             self._ask_again_if_late(now)
@@ -239,10 +239,11 @@ class ClientConnection(asyncio.Protocol):
             self.waits.begin(_STREAM, now)
         return work
 
-    def stream_ended(self, work: Work, *, completed: bool) -> None:
+    def stream_ended(self, work: Work, ended: Ended) -> None:
         route = self._route
         now = route.loop.time()
-        route.ledger.leave(work, completed=completed)
+        route.ledger.leave(work, now, ended)
+        completed = ended is _WELL
         route.observer.exchange(work, UNREAD if completed else 0, now - work.started_at, completed=completed)
         self._streams -= 1
         if not self._streams:

@@ -9,12 +9,14 @@ from drainproxy import __version__
 from drainproxy.config.loading import effective
 from drainproxy.config.values import show_duration
 from drainproxy.drain.advice import Drain, Times, hint
-from drainproxy.drain.ledger import Kind, Tally
+from drainproxy.drain.ledger import Ended, Kind, Tally
 from drainproxy.drain.phase import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from drainproxy.config.options import Config
-    from drainproxy.drain.ledger import Ledger, Work
+    from drainproxy.drain.ledger import Ledger, Loss, Work
     from drainproxy.drain.machine import DrainMachine, Finish
     from drainproxy.drain.phase import Trigger
     from drainproxy.drain.schedule import Schedule
@@ -23,6 +25,7 @@ MOST_SHOWN = 20
 """Pieces of work that `/status` lists."""
 MOST_TARGET = 200
 """Characters of a request's target that it shows."""
+MOST_METHOD = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,16 @@ class Process(Protocol):
         """Open connections. Brings the byte counts of the meter up to date."""
 
 
+class LostWork(TypedDict):
+    """A piece of work that was lost. Its age is that at its end, seconds."""
+
+    kind: str
+    method: str
+    target: str
+    age_s: float
+    client: str
+
+
 class DrainBlock(TypedDict):
     """`drain` in `/status`. Times are seconds, `started_at` unix time; what has passed reads 0."""
 
@@ -83,6 +96,17 @@ class DrainBlock(TypedDict):
     last_arrival_s: float | None
     completed: int
     aborted: int
+    """Everything that did not end well: the next four, what a time limit ended, and what was refused."""
+    departed: int
+    """Its client left."""
+    broken: int
+    """The app broke it off, or was not there."""
+    lost: int
+    """It failed after the end of the drain, when the app was allowed to stop."""
+    cut_total: int
+    """The deadline ended it."""
+    cut: list[LostWork]
+    """The oldest five of it."""
     outcome: str | None
     advice: str | None
     """What the numbers of a drain that has ended call for, on one line."""
@@ -161,7 +185,8 @@ def _advice(block: DrainBlock, config: Config) -> str | None:
             late=block["late"],
             last_arrival_s=block["last_arrival_s"],
             arrivals=block["arrivals"],
-            cut=block["aborted"],
+            cut=block["cut_total"],
+            broken=block["broken"],
         )
     )
 
@@ -188,6 +213,11 @@ def _block(
         "last_arrival_s": None if last is None else round(last - started_at, 3),
         "completed": tally.completed.total(),
         "aborted": tally.aborted.total(),
+        "departed": tally.count(Ended.DEPARTED),
+        "broken": tally.count(Ended.BROKEN),
+        "lost": tally.lost.count,
+        "cut_total": tally.cut.count,
+        "cut": [_loss(loss) for loss in tally.cut.oldest],
         "outcome": outcome.value if outcome else None,
         "advice": None,
     }
@@ -213,10 +243,20 @@ def _route(view: UpstreamView) -> dict[str, object]:
     }
 
 
+def _loss(loss: Loss) -> LostWork:
+    return {
+        "kind": loss.kind.value,
+        "method": loss.method[:MOST_METHOD],
+        "target": shown_target(loss.target),
+        "age_s": round(loss.age_s, 3),
+        "client": loss.client,
+    }
+
+
 def _work(work: Work, now: float) -> dict[str, object]:
     return {
         "kind": work.kind.value,
-        "method": work.method,
+        "method": work.method[:MOST_METHOD],
         "target": shown_target(work.target),
         "age_s": round(now - work.started_at, 3),
         "client": work.client,
@@ -242,11 +282,33 @@ def sentence(summary: Summary) -> str:
     """The summary on one line."""
     last = summary["last_arrival_s"]
     arrivals = "nothing arrived" if last is None else f"last arrival {brief(last)} after the trigger"
+    counts = [
+        f"{summary['completed']} completed",
+        f"{summary['cut_total']} cut",
+        *([f"{summary['departed']} left by their clients"] if summary["departed"] else []),
+        *([f"{summary['broken']} broken off by the app"] if summary["broken"] else []),
+        f"{summary['late']} late",
+    ]
     return (
         f"{_HOW[summary['outcome'] or '']} after {brief(summary['elapsed_s'])} ({summary['why']}): "
-        f"{summary['completed']} completed, {summary['aborted']} cut, {summary['late']} late, {arrivals}; "
-        f"trigger {summary['trigger']}"
+        f"{', '.join(counts)}, {arrivals}; trigger {summary['trigger']}"
     )
+
+
+def cut_lines(summary: DrainBlock) -> Iterator[str]:
+    """What was cut, a line each, and how many more. Printable, whatever clients have sent."""
+    for work in summary["cut"]:
+        yield "cut: " + lost_work(work)
+    more = summary["cut_total"] - len(summary["cut"])
+    if more:
+        yield f"and {more} more"
+
+
+def lost_work(work: LostWork) -> str:
+    """One piece of lost work on one printable line."""
+    request = f"{work['method']} {work['target']}" if work["method"] else work["kind"]
+    line = f"{request} after {brief(work['age_s'])}, from {work['client']}"
+    return "".join(character if character.isprintable() else "?" for character in line)
 
 
 def brief(seconds: float) -> str:

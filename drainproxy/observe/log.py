@@ -18,7 +18,7 @@ from os import write
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.observe.documents import sentence
+from drainproxy.observe.documents import cut_lines, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from drainproxy.config.options import Config
     from drainproxy.config.values import AccessLogFilter
     from drainproxy.drain.ledger import Work
-    from drainproxy.observe.documents import Summary
+    from drainproxy.observe.documents import LostWork, Summary
     from drainproxy.observe.observer import Observer, Side
     from drainproxy.protocol.reasons import Reason
 
@@ -34,6 +34,10 @@ MAX_LINE = 4096
 """Bytes of a line: what Linux takes whole from a pipe that poll(2) calls writable (PIPE_BUF, pipe(7))."""
 SHORTER = (1500, 200, 40)
 """Characters of each text in a line, tried in this order until the line fits."""
+TARGETS = (200, 60, 20)
+"""Characters of each target in a termination message, tried in this order until the message fits."""
+MAX_TERMINATION_MESSAGE = 4096
+"""Bytes. The kubelet keeps the last so many (MaxContainerTerminationMessageLength)."""
 TERMINATION_LOG = Path("/dev/termination-log")
 SERVER_ERROR = 500
 
@@ -72,7 +76,8 @@ class Log:
     def termination(self, summary: Summary) -> None:
         """Leave the drain's summary where `kubectl describe pod` shows it (the container's termination message).
 
-        First a sentence for people, then the advice if there is any, last the facts as JSON: for `drainproxy advise`.
+        First a sentence for people, then what was cut and the advice, if there is any, last the facts as JSON: for
+        `drainproxy advise`.
         """
         chosen = self._config.termination_log
         path = Path(chosen) if chosen else TERMINATION_LOG
@@ -94,10 +99,20 @@ class Log:
 
 
 def termination_message(summary: Summary) -> str:
-    """One line each: what happened, what to do about it, and the facts. The kubelet keeps 4096 bytes of it."""
+    """One line each: what happened, what was cut, what to do about it, and the facts; targets are cut until it fits."""
+    for most in TARGETS:
+        cut: list[LostWork] = [{**work, "target": _short(work["target"], most)} for work in summary["cut"]]
+        message = _termination_message({**summary, "cut": cut})
+        if len(message.encode()) <= MAX_TERMINATION_MESSAGE:
+            return message
+    return _termination_message({**summary, "cut": []})
+
+
+def _termination_message(summary: Summary) -> str:
     advice = summary["advice"]
     facts = {name: value for name, value in summary.items() if name != "advice"}
-    lines = [sentence(summary), *([f"advice: {advice}"] if advice else []), json.dumps(facts, separators=(",", ":"))]
+    advised = [f"advice: {advice}"] if advice else []
+    lines = [sentence(summary), *cut_lines(summary), *advised, json.dumps(facts, separators=(",", ":"))]
     return "\n".join(lines) + "\n"
 
 

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from drainproxy import __version__
 from drainproxy.config.options import Config
 from drainproxy.drain.advice import Times
-from drainproxy.drain.ledger import Kind
+from drainproxy.drain.ledger import BY, By, Kind
 from drainproxy.drain.phase import LATE, Outcome, Phase, State, Trigger
 from drainproxy.observe.observer import Side
 from drainproxy.protocol.reasons import Counted, Reason, labels
@@ -190,6 +190,13 @@ def _kinds(counted: Counter[Kind]) -> Iterator[Sample]:
     return (((kind.value,), float(counted[kind])) for kind in Kind)
 
 
+def _aborted(now: Snapshot) -> Iterator[Sample]:
+    counts: Counter[tuple[Kind, By]] = Counter()
+    for (kind, ended), count in now.drains.aborted.items():
+        counts[kind, BY[ended]] += count
+    yield from (((kind.value, by.value), float(counts[kind, by])) for kind in Kind for by in By)
+
+
 def _values(*members: str) -> str:
     return ", ".join(members)
 
@@ -344,9 +351,11 @@ METRICS = (
     Metric(
         "drainproxy_drain_aborted_total",
         "counter",
-        "Work that was cut during drains, at the deadline or by either end.",
-        _KINDS,
-        lambda now: _kinds(now.drains.aborted),
+        "Work that did not end well during drains, by who ended it: us (the deadline, a time limit, or after the "
+        "drain the end of the app or of this process), the client (it left, or was refused), the app (it broke off, or "
+        "was not there).",
+        _KINDS | {"by": _values(*(by.value for by in By))},
+        _aborted,
     ),
     Metric(
         "drainproxy_drain_last_arrival_seconds",

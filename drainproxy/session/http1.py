@@ -16,7 +16,7 @@ import re
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from drainproxy.drain.ledger import Kind
+from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.framing import Chunked, Length, UntilClose
 from drainproxy.protocol.http1 import REQUEST_TIMEOUT, SWITCHING_PROTOCOLS, parse_request, parse_response
@@ -185,7 +185,7 @@ class Http1Session:
             self._reject(Reason.CONNECT_METHOD)
             return
         if self._phase is _FORCING:
-            self._reject(Reason.DRAINING)
+            self._reject(Reason.DRAINING, Ended.CUT)
             return
         if head.length or head.chunked:
             stop = self._open_body(head, data)
@@ -259,7 +259,7 @@ class Http1Session:
         """A client that has sent its request may half-close and still read the answer (RFC 9112 §9.6)."""
         self._eof = True
         if self._request_state is _BODY:
-            self._break_off(Reason.INCOMPLETE_BODY)
+            self._break_off(Reason.INCOMPLETE_BODY, Ended.DEPARTED)
         elif self._request_state is not _SENT:
             self._request_state = _CLOSED
             self._client.close()
@@ -269,7 +269,7 @@ class Http1Session:
 
     def client_gone(self) -> None:
         self._request_state = _CLOSED
-        self._give_up(completed=False)
+        self._give_up(Ended.DEPARTED)
 
     def upstream_ready(self, upstream: Upstream) -> None:
         self._client.unhold(Hold.DIALLING)
@@ -293,7 +293,7 @@ class Http1Session:
 
     def upstream_refused(self, reason: Reason) -> None:
         self._client.upstream_error(reason)
-        self._answer_ourselves(Reason.APP_UNAVAILABLE)
+        self._answer_ourselves(Reason.APP_UNAVAILABLE, Ended.BROKEN)
 
     def upstream_bytes(self, data: bytes) -> None:
         if self._response_state is _WAITING:
@@ -313,7 +313,7 @@ class Http1Session:
                 head = parse_response(data, limit) if data else None
         except BadMessage as bad:
             self._client.upstream_error(bad.reason)
-            self._answer_ourselves(Reason.UPSTREAM_BAD_RESPONSE)
+            self._answer_ourselves(Reason.UPSTREAM_BAD_RESPONSE, Ended.BROKEN)
             return
         if head is None:
             self._partial = data
@@ -379,12 +379,12 @@ class Http1Session:
     def _read_response_body(self, data: bytes) -> None:
         body = self._response_body
         if body is None:
-            self._cut(Reason.UNASKED_BYTES)
+            self._cut(Reason.UNASKED_BYTES, Ended.BROKEN)
             return
         try:
             stop = body.feed(data, 0)
         except BadMessage as bad:
-            self._cut(bad.reason)
+            self._cut(bad.reason, Ended.BROKEN)
             return
         if isinstance(body, Chunked) and body.decoding:
             self._client.write(b"".join(body.spans))
@@ -411,7 +411,7 @@ class Http1Session:
             self._reusable = False
             self._end_response(poisoned=True)
         else:
-            self._cut(Reason.CLOSED_EARLY)
+            self._cut(Reason.CLOSED_EARLY, Ended.BROKEN)
 
     def _retry_elsewhere(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -423,7 +423,7 @@ class Http1Session:
         """The app has closed before it answered: once more if that is safe (RFC 9110 §9.2.2), else 502."""
         if not self._retriable:
             self._client.upstream_error(Reason.CLOSED_EARLY)
-            self._answer_ourselves(Reason.UPSTREAM_BROKE)
+            self._answer_ourselves(Reason.UPSTREAM_BROKE, Ended.BROKEN)
             return
         self._retriable = False
         self._client.retried()
@@ -438,7 +438,7 @@ class Http1Session:
         assert upstream is not None, "a response comes from an upstream"
         if not request.upgrade:
             self._client.upstream_error(Reason.UNASKED_UPGRADE)
-            self._answer_ourselves(Reason.UPSTREAM_BAD_RESPONSE)
+            self._answer_ourselves(Reason.UPSTREAM_BAD_RESPONSE, Ended.BROKEN)
             return
         kind = Kind.WEBSOCKET if request.upgrade == b"websocket" else Kind.TCP
         client = self._client
@@ -466,7 +466,7 @@ class Http1Session:
         """
         if self._request_state is _BODY:
             self._request_body = None
-            self._give_up(completed=True)
+            self._give_up(Ended.WELL)
             self._request_state = _CLOSED
             self._client.finish()
             return
@@ -480,7 +480,7 @@ class Http1Session:
         self._response_state = _NONE
         self._response_body = None
         self._request_state = _CLOSED if self._closing else _IDLE
-        self._client.end(self._status, completed=True)
+        self._client.end(self._status, Ended.WELL)
         self._next()
 
     def _next(self) -> None:
@@ -503,7 +503,7 @@ class Http1Session:
         if self._eof and self._request_state is not _SENT:
             self.client_eof()
 
-    def _give_up(self, *, completed: bool) -> None:
+    def _give_up(self, ended: Ended) -> None:
         """End the exchange, the connection's last, as it stands. Whatever the app still does for it is cut."""
         upstream = self._upstream
         self._upstream = None
@@ -517,21 +517,21 @@ class Http1Session:
         self._partial = self._outgoing = self._pending = b""
         if self._response_state is not _NONE:
             self._response_state = _NONE
-            self._client.end(self._status, completed=completed)
+            self._client.end(self._status, ended)
 
-    def _answer_ourselves(self, reason: Reason, *, completed: bool = False) -> None:
+    def _answer_ourselves(self, reason: Reason, ended: Ended) -> None:
         """Answer in the app's place, end the exchange and the connection."""
         head_only = self._request is not None and self._request.method == b"HEAD"
         self._status = reason.status or 0
         self._request_state = _CLOSED
         self._client.write(reply(reason, head_only=head_only))
-        self._give_up(completed=completed)
+        self._give_up(ended)
         self._client.finish()
 
-    def _reject(self, reason: Reason) -> None:
+    def _reject(self, reason: Reason, ended: Ended = Ended.REFUSED) -> None:
         """Answer a request that is not let through."""
         self._client.rejected(reason)
-        self._answer_ourselves(reason)
+        self._answer_ourselves(reason, ended)
 
     def _refuse(self, reason: Reason) -> None:
         """Answer what never became a request."""
@@ -540,15 +540,15 @@ class Http1Session:
         self._request = None
         self._reject(reason)
 
-    def _break_off(self, reason: Reason) -> None:
+    def _break_off(self, reason: Reason, ended: Ended = Ended.REFUSED) -> None:
         """The request turns out bad in its body: the app must not take what it got for the whole."""
         if self._response_state is _ANSWERING:
             self._client.rejected(reason)
-            self._cut(None)
+            self._cut(None, ended)
         else:
-            self._reject(reason)
+            self._reject(reason, ended)
 
-    def _cut(self, upstream_error: Reason | None) -> None:
+    def _cut(self, upstream_error: Reason | None, ended: Ended) -> None:
         """The response has begun and cannot be completed: end so that the client notices."""
         if upstream_error is not None:
             self._client.upstream_error(upstream_error)
@@ -556,7 +556,7 @@ class Http1Session:
             isinstance(self._response_body, Chunked) and self._response_body.decoding
         )
         self._request_state = _CLOSED
-        self._give_up(completed=False)
+        self._give_up(ended)
         if ends_with_close:
             self._client.abort()
         else:
@@ -568,21 +568,21 @@ class Http1Session:
         elif what is Wait.HEADER and self._request_state is _HEAD:
             self._refuse(Reason.HEADER_TIMEOUT)
         elif self._response_state is _ANSWERING:
-            self._cut(Reason.TIMEOUT)
+            self._cut(Reason.TIMEOUT, Ended.TIMED_OUT)
         elif self._response_state is not _NONE and self._request_state is _BODY:
             self._reject(Reason.BODY_TIMEOUT)
         elif self._response_state is not _NONE:
             self._client.upstream_error(Reason.TIMEOUT)
-            self._answer_ourselves(Reason.RESPONSE_TIMEOUT)
+            self._answer_ourselves(Reason.RESPONSE_TIMEOUT, Ended.TIMED_OUT)
 
     def enter(self, phase: Phase) -> None:
         self._phase = phase
         if phase is not _FORCING:
             return
         if self._response_state is _ANSWERING:
-            self._cut(None)
+            self._cut(None, Ended.CUT)
         elif self._response_state is not _NONE:
-            self._reject(Reason.DRAINING)
+            self._reject(Reason.DRAINING, Ended.CUT)
         elif self._request_state is _HEAD:
             self._refuse(Reason.DRAINING)
 

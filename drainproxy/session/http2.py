@@ -14,6 +14,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from drainproxy.drain.ledger import Ended
 from drainproxy.drain.phase import LATE, Phase
 from drainproxy.protocol import http2
 from drainproxy.protocol.http2 import (
@@ -77,6 +78,16 @@ class FrameAction(Enum):
 
 _RELAY, _WAIT, _DROP = FrameAction
 _STAYING, _DUE, _ASKED, _TOLD, _GONE = Departure
+_WELL = Ended.WELL
+
+_STREAMS_END: dict[Reason, Ended] = {
+    Reason.DRAIN_DEADLINE: Ended.CUT,
+    Reason.TIMEOUT: Ended.TIMED_OUT,
+    Reason.APP_UNAVAILABLE: Ended.BROKEN,
+    Reason.UPSTREAM_BROKE: Ended.BROKEN,
+    Reason.UPSTREAM_BAD_RESPONSE: Ended.BROKEN,
+}
+"""What becomes of the streams that are open when the connection is left. For other reasons the client is at fault."""
 
 
 class Http2Session:
@@ -228,7 +239,7 @@ class Http2Session:
             return
         work = self._answered.pop(stream, None)
         if work is not None:
-            self._client.stream_ended(work, completed=True)
+            self._client.stream_ended(work, _WELL)
 
     def _client_control(self, kind: int, flags: int, stream: int, data: bytes, start: int, stop: int) -> FrameAction:
         """A frame from the client that is not usual."""
@@ -238,7 +249,7 @@ class Http2Session:
                 if self._up.ending and stop <= len(data):
                     self._client_ended(self._up.take_ending())
         elif kind == http2.RST_STREAM:
-            if self._reset(stream) and not self._resets.take(self._client.now()):
+            if self._reset(stream, Ended.DEPARTED) and not self._resets.take(self._client.now()):
                 raise BadFrame(Reason.RAPID_RESET)
         elif kind == http2.SETTINGS:
             return self._settings(self._up, self._down, flags, data, start, stop)
@@ -267,7 +278,7 @@ class Http2Session:
     def client_gone(self) -> None:
         self._depart(_GONE)
         politely = self.idle
-        self._end_streams(self._client_streams())
+        self._end_streams(self._client_streams(), Ended.DEPARTED)
         self._drop_upstream(politely=politely)
 
     def upstream_ready(self, upstream: Upstream) -> None:
@@ -353,7 +364,7 @@ class Http2Session:
     def _app_ended(self, stream: int) -> None:
         work = self._awaiting.pop(stream, None)
         if work is not None:
-            self._client.stream_ended(work, completed=True)
+            self._client.stream_ended(work, _WELL)
             return
         work = self._asking.pop(stream, None)
         if work is not None:
@@ -367,7 +378,7 @@ class Http2Session:
     def _app_control(self, kind: int, flags: int, stream: int, data: bytes, start: int, stop: int) -> FrameAction:
         """A frame from the app that is not usual."""
         if kind == http2.RST_STREAM:
-            self._reset(stream)
+            self._reset(stream, Ended.BROKEN)
         elif kind == http2.SETTINGS:
             return self._settings(self._down, self._up, flags, data, start, stop)
         elif kind == http2.GOAWAY:
@@ -388,10 +399,10 @@ class Http2Session:
         """The app's GOAWAY: streams above are not served, so they are no work, either. After an error, none is."""
         if code == ErrorCode.NO_ERROR:
             self._accepted = min(self._accepted, accepted)
-            self._end_streams([stream for stream in self._client_streams() if stream > self._accepted])
+            self._end_streams([stream for stream in self._client_streams() if stream > self._accepted], Ended.BROKEN)
         else:
             self._accepted = min(self._accepted, accepted, self._last)
-            self._end_streams(self._client_streams())
+            self._end_streams(self._client_streams(), Ended.BROKEN)
 
     def upstream_closed(self, *, clean: bool) -> None:
         self._upstream = None
@@ -418,13 +429,13 @@ class Http2Session:
         self._count_empty(frames, http2.SETTINGS)
         return _RELAY
 
-    def _reset(self, stream: int) -> bool:
-        """One end gives the stream up. True: before its answer was complete."""
+    def _reset(self, stream: int, ended: Ended) -> bool:
+        """The stream is given up. True: before its answer was complete."""
         answered = stream in self._answered
         for table in (self._asking, self._awaiting, self._answered):
             work = table.pop(stream, None)
             if work is not None:
-                self._client.stream_ended(work, completed=answered)
+                self._client.stream_ended(work, _WELL if answered else ended)
                 return not answered
         return False
 
@@ -488,15 +499,15 @@ class Http2Session:
         if self._upstream is not None and streams and self._up.at_boundary and not unheard:
             self._upstream.write(b"".join(http2.rst_stream(stream, ErrorCode.CANCEL) for stream in streams))
         self._drop_upstream(politely=not unheard)
-        self._end_streams(streams)
+        self._end_streams(streams, _STREAMS_END.get(reason, Ended.REFUSED))
         self._client.finish()
 
     def _client_streams(self) -> list[int]:
         return [*self._asking, *self._awaiting, *self._answered]
 
-    def _end_streams(self, streams: Iterable[int]) -> None:
+    def _end_streams(self, streams: Iterable[int], ended: Ended) -> None:
         for stream in streams:
-            self._reset(stream)
+            self._reset(stream, ended)
 
     def _drop_upstream(self, *, politely: bool) -> None:
         upstream = self._upstream

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from drainproxy.drain.ledger import Kind, Work
+    from drainproxy.drain.ledger import Ended, Kind, Work
     from drainproxy.drain.phase import Phase
     from drainproxy.protocol.reasons import Reason
 
@@ -118,13 +118,13 @@ class Client(Protocol):
     def begin(self, method: bytes, target: bytes, *, is_work: bool) -> None:
         """A request's head is complete. Health checks are no work: they are counted, but never hold a drain."""
 
-    def end(self, status: int, *, completed: bool) -> None:
+    def end(self, status: int, ended: Ended) -> None:
         """The exchange is over. `status` 0: no response was sent; or UNREAD."""
 
     def stream_begun(self) -> Work:
         """One of several pieces of work at a time, an HTTP/2 stream, begins."""
 
-    def stream_ended(self, work: Work, *, completed: bool) -> None:
+    def stream_ended(self, work: Work, ended: Ended) -> None:
         """It is over."""
 
     def now(self) -> float:

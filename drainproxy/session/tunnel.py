@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.drain.ledger import Kind
+from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.session.ports import UNREAD, Hold, Wait
 
@@ -76,17 +76,17 @@ class TunnelSession:
             return
         self._client_done = True
         if self._upstream_done:
-            self._end(completed=True)
+            self._end(Ended.WELL)
             self._client.close()
         elif self._upstream is not None:
             self._upstream.write_eof()
 
     def client_gone(self) -> None:
-        self._end(completed=self._client_done or self._upstream_done)
+        self._end(Ended.WELL if self._client_done or self._upstream_done else Ended.DEPARTED)
 
     def leave(self) -> None:
         """The client is gone, as it was asked to."""
-        self._end(completed=True)
+        self._end(Ended.WELL)
 
     def upstream_ready(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -101,7 +101,7 @@ class TunnelSession:
         """The client sees what it would see without us: a connection that is refused or reset."""
         self._client.upstream_error(reason)
         self._client.unhold(Hold.DIALLING)
-        self._end(completed=False)
+        self._end(Ended.BROKEN)
         self._client.abort()
 
     def upstream_bytes(self, data: bytes) -> None:
@@ -114,26 +114,26 @@ class TunnelSession:
         self._upstream_done = True
         if not clean:
             self._upstream = None
-            self._end(completed=False)
+            self._end(Ended.BROKEN)
             self._client.abort()
         elif self._client_done:
-            self._end(completed=True)
+            self._end(Ended.WELL)
             self._client.close()
         else:
             self._client.write_eof()
 
     def timed_out(self, what: Wait) -> None:
-        self.cut()
+        self.cut(Ended.TIMED_OUT)
 
     def enter(self, phase: Phase) -> None:
         if phase is Phase.FORCING:
-            self.cut()
+            self.cut(Ended.CUT)
 
-    def cut(self, *, told: bool = False) -> None:
+    def cut(self, ended: Ended, *, told: bool = False) -> None:
         """End it here so that both ends notice: by a reset, unless the client was told in its protocol."""
         if not self._open:
             return
-        self._end(completed=False)
+        self._end(ended)
         if told:
             self._client.finish()
         else:
@@ -142,7 +142,7 @@ class TunnelSession:
     def wind_down(self) -> None:
         """Nobody can be asked to go in a protocol that is not known."""
 
-    def _end(self, *, completed: bool) -> None:
+    def _end(self, ended: Ended) -> None:
         if not self._open:
             return
         self._open = False
@@ -150,8 +150,8 @@ class TunnelSession:
         self._upstream = None
         if upstream is None:
             self._client.stop_connecting()
-        elif completed:
+        elif ended is Ended.WELL:
             upstream.discard()
         else:
             upstream.abort()
-        self._client.end(self._status if completed or self._status == SWITCHED else 0, completed=completed)
+        self._client.end(self._status if ended is Ended.WELL or self._status == SWITCHED else 0, ended)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from drainproxy.drain.ledger import Ended
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.websocket import GOING_AWAY, Frames, close_frame
 from drainproxy.session.tunnel import TunnelSession
@@ -93,11 +94,11 @@ class WebSocketSession:
         self._tunnel.upstream_closed(clean=clean)
 
     def timed_out(self, what: Wait) -> None:
-        self._cut()
+        self._cut(Ended.TIMED_OUT)
 
     def enter(self, phase: Phase) -> None:
         if phase is Phase.FORCING:
-            self._cut()
+            self._cut(Ended.CUT)
 
     def wind_down(self) -> None:
         if self._farewell is Farewell.NONE and not self._patient and self._may_close:
@@ -113,9 +114,9 @@ class WebSocketSession:
             self._farewell = Farewell.SENT
             self._client.write(CLOSE)
 
-    def _cut(self) -> None:
+    def _cut(self, ended: Ended) -> None:
         told = self._farewell is Farewell.SENT or self._frames.closing
         if not told and self._may_close and self._frames.at_boundary:
             self._client.write(CUT)
             told = True
-        self._tunnel.cut(told=told)
+        self._tunnel.cut(ended, told=told)

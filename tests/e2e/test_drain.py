@@ -169,7 +169,7 @@ def test_the_deadline_cuts_what_is_left_so_that_clients_notice(app: str, callers
         assert (answer.status, answer.json["outcome"], answer.json["aborted"]) == (504, "forced", 2)
         with pytest.raises((ConnectionResetError, EOFError)):
             half.read(1 << 30)
-        assert proxy.metric("drainproxy_drain_aborted_total", kind="http") == 2
+        assert proxy.metric("drainproxy_drain_aborted_total", kind="http", by="us") == 2
         proxy.signal(signal.SIGTERM)
         assert proxy.wait(1.5) == 0
 

@@ -87,7 +87,7 @@ def test_a_forced_drain_is_counted_in_full(app: str) -> None:
         wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the request")
         proxy.ask("/drain")
         assert proxy.metric("drainproxy_drains_total", trigger="http", outcome="forced") == 1
-        assert proxy.metric("drainproxy_drain_aborted_total", kind="http") == 1
+        assert proxy.metric("drainproxy_drain_aborted_total", kind="http", by="us") == 1
         assert proxy.metric("drainproxy_requests_total", method="GET", code="503") == 1
         assert proxy.metric("drainproxy_rejected_total", reason="draining") == 1
         assert proxy.metric("drainproxy_state", state="drained") == 1

@@ -10,7 +10,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drainproxy.observe.metrics import METRICS
 from tests.oncall.prometheus import prometheus
 from tests.support.apps import free_port, http_server
 from tests.support.proxy import serve, wait_for
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
 NAMESPACE = "shop"
 TOGETHER = 3
 """Stories that are told at the same time: each has a few processes."""
-CONTRACT = {
-    "DrainproxyAppBrokeWork": any("by" in metric.labels for metric in METRICS),
-}
-"""Alerts on what the contract promises and the code may not do yet: they are expected as soon as it does."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +33,6 @@ class Story:
     name: str
     happens: Callable[[Stage, str], None]
     fires: frozenset[str]
-
-    @property
-    def expected(self) -> frozenset[str]:
-        """Those that can fire with the code as it is."""
-        return frozenset(alert for alert in self.fires if CONTRACT.get(alert, True))
 
 
 @dataclass
@@ -245,7 +235,7 @@ def _failed(running: Future[None]) -> bool:
 
 def expected(stories: tuple[Story, ...]) -> set[tuple[str, str]]:
     """Alerts with their workloads."""
-    return {(alert, story.name) for story in stories for alert in story.expected}
+    return {(alert, story.name) for story in stories for alert in story.fires}
 
 
 def missing(watch: Prometheus, stories: tuple[Story, ...]) -> set[tuple[str, str]]:

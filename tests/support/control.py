@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.drain.ledger import Kind, Ledger, Work
+from drainproxy.drain.ledger import Ended, Kind, Ledger, Work
 from drainproxy.observe.documents import ConnectionCounts, UpstreamView
 from drainproxy.view import ProcessView, RouteAtWork
 from tests.support.process import ScriptedProcess
@@ -82,10 +82,10 @@ class ScriptedControl(ProcessView):
         """Work arrives."""
         return self._process.begin(kind, client=client, method=method, target=target)
 
-    def end(self, work: Work, status: int = 200, *, completed: bool = True) -> None:
+    def end(self, work: Work, status: int = 200, ended: Ended = Ended.WELL) -> None:
         """It ends, and is counted."""
-        self._process.end(work, completed=completed)
-        self.meter.exchange(work, status, self.now() - work.started_at, completed=completed)
+        self._process.end(work, ended)
+        self.meter.exchange(work, status, self.now() - work.started_at, completed=ended is Ended.WELL)
 
 
 def view(config: Config, *, healthy: bool, reason: str = "accepts connections") -> UpstreamView:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from drainproxy.config.options import Config
-from drainproxy.drain.ledger import Kind
+from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.machine import DrainMachine, Enter, Exit, Finish
 from drainproxy.drain.phase import NEXT, Phase, Trigger
 from tests.support.process import ScriptedProcess
@@ -134,7 +134,7 @@ class Life:
     def end(self, work: Work, *, completed: bool = True) -> Life:
         """Work ends."""
         self.open.remove(work)
-        self.ledger.leave(work, completed=completed)
+        self.ledger.leave(work, self.now, Ended.WELL if completed else Ended.BROKEN)
         return self.settle()
 
     def half_a_head(self) -> Life:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from drainproxy.config.options import Config
 from drainproxy.config.values import Route, parse_address
-from drainproxy.drain.ledger import Kind, Ledger, Work
+from drainproxy.drain.ledger import Ended, Kind, Ledger, Work
 from drainproxy.drain.machine import DrainMachine
 from drainproxy.drain.phase import Phase
 from drainproxy.drain.turns import Turns
@@ -77,7 +77,7 @@ class ScriptedListener:
         self.phases.append(phase)
         if phase is Phase.FORCING:
             for work in self.open:
-                self.ledger.leave(work, completed=False)
+                self.ledger.leave(work, self.clock.time(), Ended.CUT)
             self.open.clear()
 
     def report_all(self) -> None:
@@ -179,12 +179,12 @@ class ScriptedProcess:
         self.ledger.enter(work, self.clock.time())
         return work
 
-    def end(self, work: Work, *, completed: bool = True) -> None:
+    def end(self, work: Work, ended: Ended = Ended.WELL) -> None:
         """It ends."""
         for route in self.routes:
             if work in route.listener.open:
                 route.listener.open.remove(work)
-        self.ledger.leave(work, completed=completed)
+        self.ledger.leave(work, self.clock.time(), ended)
         self.clock.run()
 
     def exited(self) -> int | None:

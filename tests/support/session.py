@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from drainproxy.config.options import Config
-from drainproxy.drain.ledger import Kind, Work
+from drainproxy.drain.ledger import Ended, Kind, Work
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.http1 import Forwarding
 from drainproxy.protocol.reasons import Counted, Reason
@@ -144,6 +144,7 @@ class ScriptedClient:
         self.waits: list[Wait] = []
         self.exchange: tuple[bytes, bytes, bool] | None = None
         self.ended: list[tuple[int, bool]] = []
+        self.endings: list[Ended] = []
         self.idle_at_end: list[bool] = []
         self.rejections: list[str] = []
         self.upstream_errors: list[str] = []
@@ -244,14 +245,15 @@ class ScriptedClient:
             raise BrokenRuleError("an exchange begins within another", self.transcript)
         self.exchange = (method, target, is_work)
 
-    def end(self, status: int, *, completed: bool) -> None:
+    def end(self, status: int, ended: Ended) -> None:
         """See Client."""
-        self.transcript.add("client", f"ends {status} {'completed' if completed else 'aborted'}")
+        self.transcript.add("client", f"ends {status} {ended.name}")
         if self.exchange is None:
             raise BrokenRuleError("an exchange ends that is not open", self.transcript)
         self.exchange = None
         self.waiting = Wait.IDLE
-        self.ended.append((status, completed))
+        self.ended.append((status, ended is Ended.WELL))
+        self.endings.append(ended)
         self.idle_at_end.append(self.session is not None and self.session.idle)
 
     def stream_begun(self) -> Work:
@@ -261,12 +263,13 @@ class ScriptedClient:
         self.streams.append(work)
         return work
 
-    def stream_ended(self, work: Work, *, completed: bool) -> None:
+    def stream_ended(self, work: Work, ended: Ended) -> None:
         """See Client."""
-        self.transcript.add("client", f"a stream ends {'completed' if completed else 'aborted'}")
+        self.transcript.add("client", f"a stream ends {ended.name}")
         if work not in self.streams:
             raise BrokenRuleError("a stream ends that is not open", self.transcript)
         self.streams.remove(work)
+        self.endings.append(ended)
 
     def now(self) -> float:
         """See Client."""
@@ -506,6 +509,11 @@ class Dialogue:
         """Every exchange so far, (status, completed), and none is open."""
         self.check(self.client.exchange is None, f"{self.client.exchange} is open")
         self.check(self.client.ended == list(exchanges), f"exchanges {self.client.ended}, not {list(exchanges)}")
+        return self
+
+    def ended_as(self, *endings: Ended) -> Dialogue:
+        """How every exchange and stream so far has ended."""
+        self.check(self.client.endings == list(endings), f"ended as {self.client.endings}, not {list(endings)}")
         return self
 
     def open(self) -> Dialogue:

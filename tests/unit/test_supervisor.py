@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.config.options import Config
+from drainproxy.drain.ledger import Ended
 from drainproxy.drain.phase import Outcome, Phase, State, Trigger
 from drainproxy.drain.turns import ASK_AGAIN_S
 from tests.support.process import GONE, ILL, WELL, ScriptedConnection, ScriptedProcess
@@ -120,7 +121,7 @@ def test_after_the_last_call_the_loop_reads_once_what_waits_in_the_sockets() -> 
     one.supervisor.drain(Trigger.HTTP)
     held = one.begin()
     one.clock.advance(6)
-    one.ledger.leave(held, completed=True)
+    one.ledger.leave(held, one.clock.time(), Ended.WELL)
     one.clock.turn()  # the last call
     one.clock.turn()  # the loop reads in this one, or between it and the next
     assert one.machine.drained_at is None

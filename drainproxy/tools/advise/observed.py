@@ -49,7 +49,6 @@ def read_summary(workload: Workload, facts: Mapping[str, Any]) -> Observed | Non
     """
     if facts.get("outcome") in (None, Outcome.RESUMED.value) or not facts.get("times"):
         return None
-    forced = facts["outcome"] == Outcome.FORCED.value
     drain = Drain(
         times=Times.read(facts["times"]),
         outcome=facts["outcome"],
@@ -57,6 +56,7 @@ def read_summary(workload: Workload, facts: Mapping[str, Any]) -> Observed | Non
         late=int(facts["late"]),
         last_arrival_s=facts["last_arrival_s"],
         arrivals=int(facts["arrivals"]),
-        cut=int(facts["aborted"]) if forced else 0,
+        cut=int(facts["cut_total"]),
+        broken=int(facts["broken"]),
     )
     return Observed(workload, float(facts["started_at"]), drain)

@@ -82,9 +82,6 @@ def _drain(values: Values, times: Times) -> Drain | None:
     if outcome is None:
         return None
     arrivals, last_arrival_s = _sum(values["drain_arrivals_total"]), _sum(values["drain_last_arrival_seconds"])
-    by_us = _sum(values["drain_aborted_total"], "by", "us") or (
-        _sum(values["drain_aborted_total"], "by", None) if outcome == Outcome.FORCED.value else 0
-    )
     return Drain(
         times=times,
         outcome=outcome,
@@ -92,7 +89,7 @@ def _drain(values: Values, times: Times) -> Drain | None:
         late=int(_sum(values["drain_late_total"])),
         last_arrival_s=last_arrival_s if arrivals else None,
         arrivals=int(arrivals),
-        cut=int(by_us),
+        cut=int(_sum(values["drain_aborted_total"], "by", "us")),
         broken=int(_sum(values["drain_aborted_total"], "by", "app")),
         after_end=int(_sum(values["drain_late_total"], "phase", Phase.DRAINED.value)),
     )

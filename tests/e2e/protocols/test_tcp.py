@@ -209,7 +209,7 @@ def test_the_deadline_cuts_a_connection_with_a_reset() -> None:
         with pytest.raises(ConnectionResetError):
             read_all(client)
         wait_for(lambda: ended == ["reset"], "the app to notice")
-        assert proxy.metric("drainproxy_drain_aborted_total", kind="tcp") == 1
+        assert proxy.metric("drainproxy_drain_aborted_total", kind="tcp", by="us") == 1
 
 
 def test_a_connection_waits_for_an_app_that_is_not_there_yet() -> None:

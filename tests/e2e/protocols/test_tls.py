@@ -276,4 +276,4 @@ async def test_a_websocket_over_tls_is_closed_with_1001_and_so_is_its_app(secret
             await client.wait_closed()
             assert client.close_code == 1001
         await asyncio.to_thread(wait_for, lambda: app.ends == ["1001 client"], "the app to see the end")
-        assert proxy.metric("drainproxy_drain_aborted_total", kind="websocket") == 0
+        assert proxy.metric("drainproxy_drain_aborted_total", kind="websocket", by="us") == 0

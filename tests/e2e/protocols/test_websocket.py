@@ -109,7 +109,7 @@ async def test_the_websockets_library_is_closed_with_1001_and_so_is_the_app(ws: 
         await draining
     wait_for(lambda: app.ends == ["1001 client"], "the app to see the end")
     assert ws.metric("drainproxy_drain_completed_total", kind="websocket") == 1
-    assert ws.metric("drainproxy_drain_aborted_total", kind="websocket") == 0
+    assert ws.metric("drainproxy_drain_aborted_total", kind="websocket", by="us") == 0
 
 
 async def test_aiohttp_is_closed_with_1001_and_so_is_the_app(ws: Proxy, app: App) -> None:
@@ -215,7 +215,7 @@ async def test_wait_leaves_them_alone_until_the_deadline(app: App) -> None:
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1001
             assert (await draining).status == 504
-        assert proxy.metric("drainproxy_drain_aborted_total", kind="websocket") == 1
+        assert proxy.metric("drainproxy_drain_aborted_total", kind="websocket", by="us") == 1
 
 
 async def test_who_connects_late_is_served_and_asked_to_go(ws: Proxy, app: App) -> None:

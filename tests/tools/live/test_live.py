@@ -50,7 +50,7 @@ NOTED = {"uid": "1", "resourceVersion": "7", "managedFields": [{"manager": "kube
 FORCED: Summary = {
     "trigger": "http", "started_at": 0.0, "elapsed_s": 39.0, "deadline_in_s": 0.0, "floor_in_s": 0.0, "arrivals": 9,
     "late": 0, "last_arrival_s": 1.0, "completed": 7, "aborted": 2, "outcome": Outcome.FORCED.value, "why": "deadline",
-    "times": {}, "advice": "raise the grace period",
+    "departed": 0, "broken": 0, "lost": 0, "cut_total": 2, "cut": [], "times": {}, "advice": "raise the grace period",
 }  # fmt: skip
 
 
@@ -188,7 +188,7 @@ def test_a_service_without_any_ready_endpoint_is_an_error(cluster: Cluster) -> N
 
 
 def test_a_clean_drain_is_no_finding(cluster: Cluster) -> None:
-    clean = termination_message({**FORCED, "aborted": 0, "outcome": Outcome.CLEAN.value})
+    clean = termination_message({**FORCED, "aborted": 0, "cut_total": 0, "outcome": Outcome.CLEAN.value})
     text = json.dumps(WEB_POD).replace(json.dumps(termination_message(FORCED)), json.dumps(clean))
     assert text != json.dumps(WEB_POD)
     cluster.objects["pods"] = [json.loads(text)]

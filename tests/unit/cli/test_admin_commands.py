@@ -33,6 +33,11 @@ SUMMARY = {
     "last_arrival_s": 5.1,
     "completed": 14,
     "aborted": 0,
+    "departed": 0,
+    "broken": 0,
+    "lost": 0,
+    "cut_total": 0,
+    "cut": [],
     "outcome": "clean",
     "why": "nothing was in flight",
     "times": {},
@@ -121,6 +126,14 @@ def test_a_drain_that_lost_work_or_was_called_off_is_exit_code_1(code: int, outc
         result = run(script, "drain", "--json")
     assert result.exit_code == 1
     assert json.loads(result.output)["outcome"] == outcome
+
+
+def test_what_was_cut_is_listed_and_how_much_more() -> None:
+    lost = {"kind": "http", "method": "GET", "target": "/\x1b[2J", "age_s": 23.9, "client": "192.0.2.7"}
+    with admin(504, {**SUMMARY, "outcome": "forced", "cut_total": 4, "cut": [lost, lost]}) as script:
+        lines = run(script, "drain").output.splitlines()
+    assert ", 4 cut, " in lines[0]
+    assert lines[1:] == ["cut: GET /?[2J after 23.9s, from 192.0.2.7"] * 2 + ["and 2 more"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from drainproxy.config.options import Config
-from drainproxy.drain.ledger import Kind
+from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.machine import LastCall
 from drainproxy.drain.phase import Outcome, Phase, State, Trigger
 from drainproxy.drain.schedule import FORCED_EXIT_S, HURRY_CAP_S
@@ -108,7 +108,7 @@ def test_at_the_deadline_the_rest_is_forced_and_counted(trigger: Callable[[Life]
     assert (finish.outcome, finish.duration_s) == (Outcome.FORCED, DEADLINE_S)
     tally = life.ledger.tally
     assert tally is not None
-    assert tally.aborted == {Kind.HTTP: 1, Kind.WEBSOCKET: 1}
+    assert tally.aborted == {(Kind.HTTP, Ended.CUT): 1, (Kind.WEBSOCKET, Ended.CUT): 1}
 
 
 def test_an_arrival_within_the_quiet_period_begins_it_anew() -> None:
@@ -489,7 +489,7 @@ def test_resume_while_the_rest_is_being_cut_waits_for_the_cutting() -> None:
     life.now += 1
     assert [str(each) for each in life.machine.advance(life.now)] == ["Enter(phase=<Phase.FORCING: 'forcing'>)"]
     assert life.machine.resume()
-    life.ledger.leave(work, completed=False)
+    life.ledger.leave(work, life.now, Ended.BROKEN)
     life.machine.advance(life.now)
     assert life.is_in(Phase.DRAINED)
     life.machine.advance(life.now)

@@ -11,15 +11,16 @@ from hypothesis import strategies as st
 from drainproxy import __version__
 from drainproxy.config.options import Config
 from drainproxy.config.values import Route, parse_address
-from drainproxy.drain.ledger import Kind
+from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Trigger
-from drainproxy.observe.documents import MOST_SHOWN, brief, sentence, shown_target, status
+from drainproxy.observe.documents import MOST_SHOWN, brief, cut_lines, lost_work, sentence, shown_target, status
 from tests.support.control import EPOCH, ScriptedControl, view
 
 FIELDS = ["version", "state", "phase", "since", "upstream", "in_flight", "connections", "oldest", "drain", "config"]
 DRAIN_FIELDS = [
     *("trigger", "started_at", "elapsed_s", "deadline_in_s", "floor_in_s"),
-    *("arrivals", "late", "last_arrival_s", "completed", "aborted", "outcome", "advice"),
+    *("arrivals", "late", "last_arrival_s", "completed", "aborted"),
+    *("departed", "broken", "lost", "cut_total", "cut", "outcome", "advice"),
 ]
 
 
@@ -99,12 +100,17 @@ def test_a_drain_is_told_from_its_trigger_to_its_end() -> None:
         "last_arrival_s": 2.0,
         "completed": 1,
         "aborted": 0,
+        "departed": 0,
+        "broken": 0,
+        "lost": 0,
+        "cut_total": 0,
+        "cut": [],
         "outcome": None,
         "advice": None,
     }
     control.tick(4)
     control.end(control.open())
-    control.end(before, completed=False)
+    control.end(before, ended=Ended.DEPARTED)
     control.tick(1)
     document = status(control)
     assert (document["state"], document["phase"]) == ("drained", "drained")
@@ -121,6 +127,7 @@ def test_a_drain_is_told_from_its_trigger_to_its_end() -> None:
         "last_arrival_s": 6.0,
         "completed": 2,
         "aborted": 1,
+        "departed": 1,
         "outcome": "clean",
         "advice": "arrivals went on for 6s, past the floor of 5s: set propagation-delay to 8s",
     }
@@ -129,7 +136,7 @@ def test_a_drain_is_told_from_its_trigger_to_its_end() -> None:
 
 def test_a_forced_drain_says_what_was_cut() -> None:
     control = ScriptedControl()
-    control.open()
+    control.open("/report?token=s3cret", method="POST")
     control.drain(Trigger.SIGTERM)
     control.wait(26)
     block = status(control)["drain"]
@@ -139,6 +146,38 @@ def test_a_forced_drain_says_what_was_cut() -> None:
         "drain forced at the deadline after 24.0s (the deadline passed with work in flight): "
         "0 completed, 1 cut, 0 late, nothing arrived; trigger sigterm"
     )
+    assert block["cut"] == [  # type: ignore[index]
+        {"kind": "http", "method": "POST", "target": "/report?…", "age_s": 24.0, "client": "192.0.2.7"}
+    ]
+    assert list(cut_lines(control.last_drain)) == ["cut: POST /report?… after 24.0s, from 192.0.2.7"]
+
+
+def test_the_five_oldest_that_were_cut_are_named_and_the_others_counted() -> None:
+    control = ScriptedControl()
+    control.drain(Trigger.HTTP)
+    for number in range(7):
+        control.open(f"/{number}" if number else "/\x1b[31m\x85", kind=Kind.HTTP2 if number == 2 else Kind.HTTP)
+        control.tick(1)
+    control.wait(26)
+    assert control.last_drain is not None
+    lines = list(cut_lines(control.last_drain))
+    assert lines[0] == "cut: GET /?[31m? after 24.0s, from 192.0.2.7", "what clients send must not steer a terminal"
+    assert lines[4:] == ["cut: GET /4 after 20.0s, from 192.0.2.7", "and 2 more"]
+    stream = {**control.last_drain["cut"][2], "method": "", "target": ""}
+    assert lost_work(stream) == "http2 after 22.0s, from 192.0.2.7"  # type: ignore[arg-type]  # as it is of a stream
+
+
+def test_who_ended_what_was_not_cut_is_told_too() -> None:
+    control = ScriptedControl()
+    control.drain(Trigger.HTTP)
+    for ended in Ended:
+        control.end(control.open(), ended=ended)
+    control.wait(7)
+    assert control.last_drain is not None
+    assert "1 completed, 1 cut, 1 left by their clients, 1 broken off by the app, 0 late" in sentence(
+        control.last_drain
+    )
+    assert control.last_drain["aborted"] == len(Ended) - 1
 
 
 def test_a_drain_that_was_called_off_is_still_told_of() -> None:
@@ -164,15 +203,15 @@ def test_durations_are_brief(seconds: float, text: str) -> None:
     assert brief(seconds) == text
 
 
-@given(st.lists(st.tuples(st.floats(0, 3), st.booleans(), st.booleans()), max_size=20))
-def test_every_arrival_in_a_drain_is_completed_cut_or_in_flight(steps: list[tuple[float, bool, bool]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 3), st.booleans(), st.sampled_from(Ended)), max_size=20))
+def test_every_arrival_in_a_drain_is_completed_cut_or_in_flight(steps: list[tuple[float, bool, Ended]]) -> None:
     control = ScriptedControl(Config(resume_after="never"))
     control.drain(Trigger.HTTP)
-    for seconds, ends, completed in steps:
+    for seconds, ends, ended in steps:
         work = control.open()
         control.tick(seconds)
         if ends and work in set(control.ledger.oldest(100)):
-            control.end(work, completed=completed)
+            control.end(work, ended=ended)
         control.tick(0)
         document = status(control)
         block, open_now = document["drain"], document["in_flight"]

@@ -268,10 +268,28 @@ def test_the_termination_message_says_what_to_do() -> None:
     summary = control.last_drain
     assert summary is not None
     assert control.ledger.idle, held
-    _, advice, facts = termination_message(summary).splitlines()
+    _, cut, advice, facts = termination_message(summary).splitlines()
+    assert cut == "cut: GET / after 24.0s, from 192.0.2.7"
     assert advice == "advice: the deadline cut 1 request in the drain, at 24s: set grace-period to 45s"
     assert summary["advice"] is not None
     assert json.loads(facts)["outcome"] == "forced"
+
+
+def test_the_termination_message_is_never_longer_than_the_kubelet_keeps_whatever_was_cut() -> None:
+    control = ScriptedControl()
+    control.drain(Trigger.HTTP)
+    for length in (10, 150, 100_000, 190, 199, 200):
+        control.open("/" + length * "\x80\xff", method="M" * length)
+    control.wait(25)
+    summary = control.last_drain
+    assert summary is not None
+    message = termination_message(summary)
+    assert len(message.encode()) <= 4096
+    said = message.splitlines()
+    facts = json.loads(said[-1])
+    assert (facts["cut_total"], len(facts["cut"])) == (6, 5)
+    assert said[6] == "and 1 more"
+    assert all(line.isprintable() for line in said)
 
 
 def test_a_drain_that_was_called_off_calls_for_nothing() -> None:

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 import drainproxy
 from drainproxy.config.options import Config, flag_of, options
-from drainproxy.drain.ledger import Kind, Work
+from drainproxy.drain.ledger import Ended, Kind, Work
 from drainproxy.drain.phase import Trigger
 from drainproxy.observe.documents import ConnectionCounts
 from drainproxy.observe.metrics import METHODS, METRICS, OTHER, Exposition
@@ -89,7 +89,7 @@ def test_what_is_known_beforehand_is_there_as_zero() -> None:
     samples = scrape(ScriptedControl())
     assert value(samples, "drainproxy_drains_total", trigger="sigterm", outcome="forced") == 0
     assert value(samples, "drainproxy_drain_late_total", phase="drained") == 0
-    assert value(samples, "drainproxy_drain_aborted_total", kind="websocket") == 0
+    assert value(samples, "drainproxy_drain_aborted_total", kind="websocket", by="app") == 0
     assert value(samples, "drainproxy_rejected_total", reason="auth") == 0
     assert value(samples, "drainproxy_upstream_errors_total", reason="connect-refused") == 0
     assert value(samples, "drainproxy_in_flight", kind="tcp") == 0
@@ -237,13 +237,14 @@ def test_the_counts_of_a_drain_outlive_its_resume() -> None:
     control = ScriptedControl()
     control.drain(Trigger.CLI)
     control.tick(3)
-    control.end(control.open(), completed=False)
+    control.end(control.open(), ended=Ended.DEPARTED)
     control.tick(1)
     control.resume()
     control.tick(50)
     samples = scrape(control)
     assert value(samples, "drainproxy_drains_total", trigger="cli", outcome="resumed") == 1
-    assert value(samples, "drainproxy_drain_aborted_total", kind="http") == 1
+    assert value(samples, "drainproxy_drain_aborted_total", kind="http", by="client") == 1
+    assert value(samples, "drainproxy_drain_aborted_total", kind="http", by="us") == 0
     assert value(samples, "drainproxy_drain_last_arrival_seconds") == 3
     assert value(samples, "drainproxy_drain_duration_seconds") == 4
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drainproxy.config.options import Config
-from drainproxy.drain.ledger import Kind
+from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.http1 import RequestHead, parse_request
 from drainproxy.session.http1 import (
@@ -987,3 +987,33 @@ def test_each_table_has_every_state_and_leads_to_each(table: dict[Any, frozenset
     first, *others = cast("type[Enum]", type(next(iter(table))))
     assert set(table) == {first, *others}
     assert set().union(*table.values()) | {first} == {first, *others}
+
+
+# Who ended it.
+
+
+@pytest.mark.parametrize(
+    ("happens", "ended"),
+    [
+        (lambda talk: talk.send(GET).answer(OK), Ended.WELL),
+        (lambda talk: talk.send(GET).vanish(), Ended.DEPARTED),
+        (lambda talk: talk.send(GET).answer(OK[:-1]).vanish(), Ended.DEPARTED),
+        (lambda talk: talk.send(POST + b"da").half_close(), Ended.DEPARTED),
+        (lambda talk: talk.send(b"CONNECT app:1 HTTP/1.1\r\nHost: app:1\r\n\r\n"), Ended.REFUSED),
+        (lambda talk: talk.send(GET).answer(b"SSH-2.0\r\n\r\n"), Ended.BROKEN),
+        (lambda talk: talk.send(POST + b"data").app_closes(clean=False), Ended.BROKEN),
+        (lambda talk: talk.send(GET).answer(OK[:-1]).app_closes(), Ended.BROKEN),
+        (lambda talk: talk.send(GET).time_out(), Ended.TIMED_OUT),
+        (lambda talk: talk.send(GET).answer(OK[:-1]).time_out(), Ended.TIMED_OUT),
+        (lambda talk: talk.send(GET).enter(*DRAIN, Phase.FORCING), Ended.CUT),
+        (lambda talk: talk.send(GET).answer(OK[:-1]).enter(*DRAIN, Phase.FORCING), Ended.CUT),
+        (lambda talk: talk.enter(*DRAIN, Phase.FORCING).send(GET), Ended.CUT),
+    ],
+)
+def test_who_ended_an_exchange_is_known(happens: Callable[[Dialogue], Dialogue], ended: Ended) -> None:
+    happens(Dialogue()).ended_as(ended)
+
+
+def test_an_app_that_is_not_there_has_broken_the_exchange_and_the_deadline_cuts_one_that_waits_for_it() -> None:
+    Dialogue(pooled=0).send(GET).refuses().ended_as(Ended.BROKEN)
+    Dialogue(pooled=0).send(GET).enter(*DRAIN, Phase.FORCING).ended_as(Ended.CUT)

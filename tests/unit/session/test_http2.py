@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from drainproxy.config.loading import load
 from drainproxy.config.options import Config
+from drainproxy.drain.ledger import Ended
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol import http2
 from drainproxy.protocol.http2 import (
@@ -34,7 +35,7 @@ from drainproxy.protocol.http2 import (
     ping,
     rst_stream,
 )
-from drainproxy.protocol.reasons import ErrorCode
+from drainproxy.protocol.reasons import ErrorCode, Reason
 from drainproxy.session.http2 import MAX_STREAMS, RESETS, Http2Session
 from drainproxy.session.ports import Hold, Wait
 from tests.support.session import REQUEST_ID, Dialogue, forwarding
@@ -150,13 +151,13 @@ def test_a_reset_ends_a_stream(by_client: bool) -> None:
     dialogue = connected().send(request(1))
     reset = rst_stream(1, ErrorCode.CANCEL)
     still_open(dialogue.send(reset) if by_client else dialogue.answer(reset), 0)
-    assert "aborted" in str(dialogue.transcript)
+    dialogue.ended_as(Ended.DEPARTED if by_client else Ended.BROKEN)
 
 
 def test_an_app_that_has_answered_may_reset_the_rest_of_an_upload() -> None:
     dialogue = connected().send(request(1, end=False)).answer(response(1) + rst_stream(1, ErrorCode.NO_ERROR))
     still_open(dialogue, 0)
-    assert "aborted" not in str(dialogue.transcript)
+    dialogue.ended_as(Ended.WELL)
 
 
 def test_what_an_app_pushes_is_counted_until_it_is_sent() -> None:
@@ -575,3 +576,22 @@ def test_a_head_that_does_not_arrive_in_time_ends_the_connection() -> None:
 
 def test_a_head_that_arrives_in_time_is_not_timed_any_more() -> None:
     connected().send(frame(HEADERS, 0, 1, BLOCK), frame(CONTINUATION, END_HEADERS, 1, b"x")).waits(Wait.STREAM)
+
+
+# Who ended it.
+
+
+@pytest.mark.parametrize(
+    ("happens", "ended"),
+    [
+        (lambda talk: talk.vanish(), Ended.DEPARTED),
+        (lambda talk: talk.app_closes(), Ended.BROKEN),
+        (lambda talk: talk.answer(http2.goaway(0, Reason.IDLE)), Ended.BROKEN),
+        (lambda talk: talk.answer(frame(PUSH_PROMISE, 0, 0, b"")), Ended.BROKEN),
+        (lambda talk: talk.send(frame(PUSH_PROMISE, 0, 0, b"")), Ended.REFUSED),
+        (lambda talk: talk.enter(Phase.PROPAGATING, Phase.FINISHING, Phase.FORCING), Ended.CUT),
+        (lambda talk: talk.half_close().time_out(), Ended.TIMED_OUT),
+    ],
+)
+def test_who_ended_a_stream_is_known(happens: Callable[[Dialogue], Dialogue], ended: Ended) -> None:
+    happens(connected().send(request(1))).ended_as(ended)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drainproxy.config.options import Config
-from drainproxy.drain.ledger import Kind
+from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.session.ports import UNREAD, Hold, Wait
 from drainproxy.session.tunnel import TunnelSession
@@ -55,11 +55,11 @@ def test_the_app_may_end_its_side_first() -> None:
 
 
 def test_an_app_that_breaks_breaks_its_client() -> None:
-    connected().app_closes(clean=False).client_is("aborted").ended((0, False))
+    connected().app_closes(clean=False).client_is("aborted").ended((0, False)).ended_as(Ended.BROKEN)
 
 
 def test_a_client_that_breaks_breaks_its_app() -> None:
-    connected().vanish().app_is("aborted").ended((0, False))
+    connected().vanish().app_is("aborted").ended((0, False)).ended_as(Ended.DEPARTED)
 
 
 def test_a_client_that_is_gone_after_it_had_ended_its_side_has_left_in_order() -> None:
@@ -82,7 +82,7 @@ def test_a_drain_waits_for_a_connection(phase: Phase) -> None:
 
 
 def test_the_deadline_cuts_so_that_both_ends_notice() -> None:
-    connected().enter(Phase.FORCING).client_is("aborted").app_is("aborted").ended((0, False))
+    connected().enter(Phase.FORCING).client_is("aborted").app_is("aborted").ended((0, False)).ended_as(Ended.CUT)
 
 
 def test_the_deadline_cuts_what_waits_for_an_app() -> None:
@@ -91,7 +91,7 @@ def test_the_deadline_cuts_what_waits_for_an_app() -> None:
 
 
 def test_silence_for_too_long_cuts() -> None:
-    connected().time_out().client_is("aborted").app_is("aborted").ended((0, False))
+    connected().time_out().client_is("aborted").app_is("aborted").ended((0, False)).ended_as(Ended.TIMED_OUT)
 
 
 def test_an_end_is_counted_once() -> None:
