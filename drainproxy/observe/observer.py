@@ -16,7 +16,7 @@ class Side(Enum):
     CLIENT = "client"
     UPSTREAM = "upstream"
 
-    __hash__ = object.__hash__  # members are their own equals; Enum's hash is 0.12 µs of Python for each connection
+    __hash__ = object.__hash__  # members are their own equals; Enum's hash is Python code, for each connection
 
 
 class Observer(Protocol):

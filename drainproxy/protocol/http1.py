@@ -43,7 +43,7 @@ _PLAIN_REQUEST = re.compile(
     rb"|al-ip(?(10)(?!)):([\t\x20-\x7e]++))))\r\n"
     rb"|(?!" + _ODD_REQUEST + rb")" + TOKEN + rb":" + VALUE + rb"\r\n)*\r\n"
 )
-"""A request as nearly all are: one pass checks it and finds the fields (2.7 µs instead of 3.8 with ten of them).
+"""A request as nearly all are: one pass checks it and finds the fields.
 
 Each field that counts may stand once (`(?(n)(?!))`); whatever is unusual does not match, and goes the general way.
 """
@@ -54,7 +54,7 @@ _PLAIN_RESPONSE = re.compile(
     rb"|(?!(?:[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding|e)|[Uu](?i:pgrade)|[Kk](?i:eep-alive)"
     rb"|[Pp](?i:roxy-connection))[ \t]*+:)" + TOKEN + rb":" + VALUE + rb"\r\n)*\r\n"
 )
-"""A response as nearly all are (1.5 µs instead of 3.0)."""
+"""A response as nearly all are."""
 _VERSION = re.compile(rb" HTTP/([0-9]+)\.([0-9]+)$")
 _METHOD_START = re.compile(TOKEN + rb"(?: |$)")
 _VALUE = rb"):[ \t]*+([^\r]*+)\r"
@@ -288,7 +288,7 @@ class RequestHead:
         elif self._takes_trailers:
             added.append(b"Connection: TE\r\nTE: trailers\r\n")
         if len(self._cuts) <= 1 and not self._for_end and self.minor and to.trusted:
-            # Nothing to edit but a Connection line, as browsers send it: 1.2 µs instead of 1.8.
+            # Nothing to edit but a Connection line, as browsers send it.
             cut_from, cut_to = self._cuts[0] if self._cuts else (0, 0)
             return b"".join((data[:cut_from], data[cut_to : end - 2], *added, b"\r\n", data[end:stop]))
         parts: list[bytes] = []

@@ -198,6 +198,23 @@ def test_a_drain_that_was_called_off_is_still_told_of() -> None:
     assert (again["trigger"], again["arrivals"], again["outcome"]) == ("http", 0, None)  # type: ignore[index]
 
 
+def test_a_drain_that_was_called_off_gives_no_advice_even_if_work_came_late() -> None:
+    advice = []
+    for resumed in (True, False):
+        control = ScriptedControl()
+        control.drain(Trigger.CLI)
+        control.tick(5.5)  # behind the floor
+        control.end(control.open())
+        if resumed:
+            assert control.resume()
+        else:
+            control.tick(10)
+        assert control.last_drain is not None
+        advice.append(control.last_drain["advice"])
+    assert advice[0] is None
+    assert advice[1] is not None
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0.0s"), (59.94, "59.9s"), (60, "1m"), (95, "1m35s")])
 def test_durations_are_brief(seconds: float, text: str) -> None:
     assert brief(seconds) == text
