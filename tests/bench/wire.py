@@ -18,7 +18,7 @@ def status_of(port: int, path: str = "/", timeout_s: float = 5.0) -> int:
     """The status of one GET over HTTP/1.1 on a fresh connection; 0 if there was no answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             head = connection.recv(65536)
     except OSError:
         return 0
