@@ -127,10 +127,10 @@ async def _serve(config: Config, log: Log, command: Sequence[str], reread: Calla
         log.info("admin listening", address=admin.address)
         stop.callback(parts.timers.close)
         stop.push_async_callback(tasks.close)
+        stop.push_async_callback(_close_all, parts)
         for each in parts.routes:
             route, listener = each.route, each.listener
             sockets = bind(route.listen, BACKLOG)
-            stop.push_async_callback(_close, listener, parts.machine)
             await listener.start(sockets)
             log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
         forward: Callable[[int], None] = partial(_ignored, log)
@@ -180,8 +180,10 @@ def _keep_freed_memory() -> None:
         mallopt(mmap_threshold, 1 << 20)
 
 
-async def _close(listener: Listener, machine: DrainMachine) -> None:
-    await listener.close(machine.patience_s(asyncio.get_running_loop().time()))
+async def _close_all(parts: Parts) -> None:
+    """All routes at the same time: each has what is left of the grace period."""
+    patience_s = parts.machine.patience_s(asyncio.get_running_loop().time())
+    await asyncio.gather(*(at_work.listener.close(patience_s) for at_work in parts.routes))
 
 
 def _tls(config: Config) -> Tls | None:

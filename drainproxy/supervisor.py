@@ -137,6 +137,7 @@ class Supervisor:
         if self._machine.app_may_stop:
             self._stop_app()
         self._note_state()
+        self._note_expectation()
         self._arm()
 
     def _carry_out(self, directive: Directive) -> None:
@@ -211,6 +212,12 @@ class Supervisor:
     def _look_often(self) -> None:
         for at_work in self._routes:
             at_work.monitor.hurry()
+
+    def _note_expectation(self) -> None:
+        """Requests are held for an app that refuses connections, unless it is not coming back."""
+        expected = not (self._machine.app_gone or self._machine.phase is Phase.DRAINED)
+        for at_work in self._routes:
+            at_work.listener.expect_app(expected=expected)
 
     def _note_state(self) -> None:
         state = self._machine.state

@@ -175,6 +175,11 @@ class DrainMachine:
         """SIGTERM was received, and nothing is in flight any more."""
         return self.phase is Phase.DRAINED and self.terminating_at is not None
 
+    @property
+    def app_gone(self) -> bool:
+        """SIGTERM was received and the app refuses connections: nothing that arrives can be served any more."""
+        return self.terminating_at is not None and not self.reachable
+
     def advance(self, now: float) -> list[Directive]:
         """Everything that is due. Carry the directives out in order, then call again until none come."""
         if self._exit_code is not None:
@@ -195,7 +200,7 @@ class DrainMachine:
             case Phase.SERVING | Phase.FORCING:
                 return self.schedule.started_at
             case Phase.PROPAGATING:
-                return self.schedule.floor_at
+                return self._floor_at(self.schedule)
             case Phase.FINISHING:
                 return self._over_at(self.schedule) if self._ledger.idle else self.schedule.deadline_at
             case Phase.DRAINED:
@@ -207,7 +212,7 @@ class DrainMachine:
         match self.phase:
             case Phase.SERVING:
                 return self._enter(Phase.PROPAGATING)
-            case Phase.PROPAGATING if now >= schedule.floor_at:
+            case Phase.PROPAGATING if now >= self._floor_at(schedule):
                 return self._enter(Phase.FINISHING)
             case Phase.FINISHING if self._ledger.idle and now >= self._over_at(schedule):
                 must_call = now < schedule.deadline_at and self._must_call(schedule)
@@ -269,7 +274,16 @@ class DrainMachine:
         assert tally is not None, "a drain counts from its trigger on"
         return tally
 
+    def _floor_at(self, schedule: Schedule) -> float:
+        """Where nothing can be served, nobody needs the floor: a quiet period after the last arrival is enough."""
+        if self.terminating_at is None or self.reachable:
+            return schedule.floor_at
+        since = max(self.terminating_at, self._tally.last_arrival_at or self.terminating_at)
+        return min(schedule.floor_at, since + schedule.quiet_period_s)
+
     def _quiet_at(self, schedule: Schedule) -> float:
+        if self.app_gone:
+            return self._floor_at(schedule)
         if self._ledger.arriving:
             return schedule.quiet_limit_at  # between two packets of a head it is not quiet
         return schedule.quiet_at(self._tally.last_arrival_at)
@@ -302,7 +316,10 @@ class DrainMachine:
     def _resume_at(self, schedule: Schedule) -> float | None:
         if not self._may_resume_by_itself or not self.reachable:
             return None
-        return schedule.started_at + self._config.grace_period_s
+        assert self.drained_at is not None, "asked after the drain"
+        # A process that was frozen may learn late that it is drained: the app's end still gets its time to come.
+        app_ends_by = self.drained_at + self._config.app_stop_time_s + MARGIN_S
+        return max(schedule.started_at + self._config.grace_period_s, app_ends_by)
 
     def _exit_at(self, schedule: Schedule) -> float:
         """After SIGTERM and drained: at once if nobody needs us any more, else when the app has had its time."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
 
-from drainproxy.drain.phase import Phase
 from drainproxy.net.pool import Terms
+from drainproxy.net.resolve import Resolver
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.upstream import UpstreamConnection
 from drainproxy.protocol.reasons import Reason
@@ -26,15 +27,20 @@ With an attempt for each of thousands of clients at once, an app with a limit of
 """
 
 
+GONE = frozenset({Reason.CONNECT_REFUSED, Reason.CONNECT_FAILED})
+"""What says that attempts are in vain for now: one at a time is enough. An app that is only slow needs all of them."""
+
+
 class Dialler:
-    """Finds a connection for everyone who waits in a pool."""
+    """Finds a connection for everyone who waits in a pool. `expected`: an app that refuses may be back in a moment."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, address: Address, config: Config, pool: ConnectionPool) -> None:
-        self.phase = Phase.SERVING
+        self.expected = True
         self._loop = loop
         self._address = address
         self._config = config
         self._pool = pool
+        self._resolver = Resolver(address)
         self._tasks = Tasks(loop)
         self._dialling = 0
         self._holding = False
@@ -54,13 +60,16 @@ class Dialler:
 
     async def _dial(self) -> None:
         """One connection for whoever has waited longest."""
-        reason = await self._attempt()
-        self._dialling -= 1
-        if reason is None:
-            self._dial_for_all()  # for who came between the handing over and here, and counted on this attempt
-        elif not self._holding and self._pool.waiting:
-            self._holding = True
-            self._tasks.spawn(self._hold_and_retry(reason), f"hold for {self._address}")
+        try:
+            reason = await self._attempt()
+        finally:
+            self._dialling -= 1
+        if reason in GONE and self._pool.waiting:
+            self._hold(reason)
+            return
+        if reason is not None:
+            self._refuse_overdue(reason)
+        self._dial_for_all()  # for who came between the handing over and here, and counted on this attempt
 
     async def _attempt(self) -> Reason | None:
         """Try once. None: there is a connection, and it has been handed over; else why not."""
@@ -72,30 +81,48 @@ class Dialler:
         except OSError as error:
             refused = isinstance(error, ConnectionRefusedError | FileNotFoundError)
             return Reason.CONNECT_REFUSED if refused else Reason.CONNECT_FAILED
+        except Exception as error:
+            self._loop.call_exception_handler({"message": f"dialling {self._address} failed", "exception": error})
+            return Reason.CONNECT_FAILED
         return None
 
     async def _connect(self, attempt: asyncio.Timeout) -> None:
         address, pool = self._address, self._pool
         if address.path:
             await self._loop.create_unix_connection(lambda: UpstreamConnection(pool, attempt), address.path)
-        else:
-            await self._loop.create_connection(lambda: UpstreamConnection(pool, attempt), address.host, address.port)
+            return
+        *others, last = await self._resolver.hosts()
+        for host in others:
+            with suppress(OSError):
+                await self._loop.create_connection(lambda: UpstreamConnection(pool, attempt), host, address.port)
+                return
+        try:
+            await self._loop.create_connection(lambda: UpstreamConnection(pool, attempt), last, address.port)
+        except OSError:
+            self._resolver.forget()
+            raise
+
+    def _hold(self, reason: Reason) -> None:
+        if not self._holding:
+            self._holding = True
+            self._tasks.spawn(self._hold_and_retry(reason), f"hold for {self._address}")
 
     async def _hold_and_retry(self, reason: Reason) -> None:
         """The app starts or restarts: hold what waits, and look again and again until it is there."""
         refused: Reason | None = reason
-        while refused is not None and self._pool.waiting:
-            self._refuse_overdue(refused)
-            await asyncio.sleep(RETRY_S)
-            if self._pool.waiting:
-                refused = await self._attempt()
-        self._holding = False
+        try:
+            while refused in GONE and self._pool.waiting:
+                self._refuse_overdue(refused)
+                await asyncio.sleep(RETRY_S)
+                if self._pool.waiting:
+                    refused = await self._attempt()
+        finally:
+            self._holding = False
         self._dial_for_all()
 
     def _refuse_overdue(self, reason: Reason) -> None:
-        """Once drained, the app is not expected back: nobody is held any longer."""
-        now = inf if self.phase is Phase.DRAINED else self._loop.time()
-        for waiter in self._pool.pop_overdue(now):
+        """Answer who has waited as long as it may; everybody, if the app is not expected back."""
+        for waiter in self._pool.pop_overdue(self._loop.time() if self.expected else inf):
             waiter.refused(reason)
 
     async def close(self) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drainproxy.net.resolve import Resolver
 from drainproxy.protocol.http1 import parse_response
 from drainproxy.protocol.reasons import BadMessage
 
@@ -40,6 +42,7 @@ class HealthMonitor:
     def __init__(self, route: Route, config: Config) -> None:
         address = route.upstream
         self._address = address
+        self._resolver = Resolver(address)
         self._path = config.ready_path if route.protocol in ("auto", "http1") else None  # it is asked in HTTP/1
         self._config = config
         self._wake = asyncio.Event()
@@ -85,8 +88,14 @@ class HealthMonitor:
             still_there = writer is not None or self.health.reachable
             return Health(still_there, healthy=False, reason=f"{self._address} did not answer in time")
         except OSError as error:
-            reason = f"{self._address}: {error.strerror or error}"
-            return Health(writer is not None, healthy=False, reason=reason)
+            # Only who refuses is gone. A name that does not resolve, or a route that is away, is no word of the app's.
+            refused = isinstance(error, ConnectionRefusedError | FileNotFoundError)
+            still_there = writer is not None or (self.health.reachable and not refused)
+            return Health(still_there, healthy=False, reason=f"{self._address}: {error.strerror or error}")
+        except Exception as error:
+            context = {"message": f"looking at {self._address} failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+            return Health(self.health.reachable, healthy=False, reason=f"{self._address}: {error}")
         finally:
             if writer is not None:
                 writer.transport.abort()
@@ -94,7 +103,11 @@ class HealthMonitor:
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._address.path:
             return await asyncio.open_unix_connection(self._address.path)
-        return await asyncio.open_connection(self._address.host, self._address.port)
+        hosts = await self._resolver.hosts()
+        for host in hosts[:-1]:
+            with suppress(OSError):
+                return await asyncio.open_connection(host, self._address.port)
+        return await asyncio.open_connection(hosts[-1], self._address.port)
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> Health:
         request = f"GET {path} HTTP/1.1\r\nHost: {self._address}\r\nUser-Agent: drainproxy\r\nConnection: close\r\n\r\n"

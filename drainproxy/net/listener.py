@@ -30,6 +30,8 @@ libuv takes one from each listening socket it has, so it gets this many; the sto
 turn for each client means more system calls, and answers that leave one by one, each waking somebody: measured to cost
 half as much again under load. When clients come one at a time, the other accepts find nobody, on a core with time.
 """
+TLS_ACCEPTS = 1
+"""And so many where each begins with a private key at work: thousands at once must not keep /livez waiting."""
 GOODBYE_S = 3600.0
 """The loop's own limit for a closing TLS connection, which cuts slow readers, too: net/closing.py has a better one."""
 LAST_S = 0.3
@@ -97,9 +99,13 @@ class Listener:
         for connection in self.connections:
             connection.report()
 
+    def expect_app(self, *, expected: bool) -> None:
+        """Whether an app that refuses connections may be back in a moment: else nobody is held for it."""
+        self._context.dialler.expected = expected
+
     def enter(self, phase: Phase) -> None:
         """Tell every session. FORCING: everything open is cut when this returns."""
-        self.phase = self._context.dialler.phase = phase
+        self.phase = phase
         for connection in list(self.connections):
             connection.enter(phase)
 
@@ -139,7 +145,8 @@ class Listener:
             if self._servers or self._stopped or self._count >= self._max_connections:
                 return
             client = partial(ClientConnection, self._context, self) if self._tls is None else self._begin_handshake
-            copies, backlog = (1, ACCEPTS) if self._is_stock_loop else (ACCEPTS, BACKLOG)
+            accepts = ACCEPTS if self._tls is None else TLS_ACCEPTS
+            copies, backlog = (1, accepts) if self._is_stock_loop else (accepts, BACKLOG)
             for sock in self._sockets:
                 serve = self._loop.create_unix_server if sock.family == socket.AF_UNIX else self._loop.create_server
                 options = self._server_options(sock)

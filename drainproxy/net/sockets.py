@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import BindError
+from drainproxy.net.resolve import resolve
 
 if TYPE_CHECKING:
     from drainproxy.config.values import Address
 
+RESOLVE_S = 5.0
+"""The name of an address to listen on must resolve within this time."""
 EVERYWHERE = ("", "::")
 UNIX_MODE = 0o666
 """Containers of a Pod run as different users: the directory decides who reaches a unix socket, as with nginx."""
@@ -49,11 +52,14 @@ def _bind_everywhere(port: int, backlog: int) -> socket.socket:
 
 def _bind_each(address: Address, backlog: int) -> list[socket.socket]:
     """Every address that the host's name stands for. One that this machine does not have is left out, not all."""
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    found: list[tuple[int, tuple[object, ...]]] = []
+    for host in resolve(address.host, RESOLVE_S):
+        numeric = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        found += [(each[0], each[4]) for each in numeric]
     sockets: list[socket.socket] = []
     missing: OSError | None = None
     port = address.port
-    for family, where in dict.fromkeys((family, where) for family, _, _, _, where in found):
+    for family, where in dict.fromkeys(found):
         try:
             sockets.append(_listen(family, (where[0], port, *where[2:]), backlog))
         except OSError as error:

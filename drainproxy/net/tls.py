@@ -104,6 +104,8 @@ class Tls:
                 raise ConfigError("--tls-key", self._key, f"the private key of {self._cert}") from error
             reason = error.reason or error
             raise ConfigError("--tls-cert", self._cert, f"a certificate that can be used ({reason})") from error
+        except OSError as error:  # it was there a moment ago
+            raise ConfigError("--tls-cert", self._cert, f"a file that can be read ({error.strerror})") from error
         return context
 
     def _check(self, option: str, path: str, mark: str) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import TYPE_CHECKING
 
 from drainproxy.config.loading import load
 from drainproxy.net.health import Health, HealthMonitor
+from drainproxy.net.resolve import Resolver
+
+if TYPE_CHECKING:
+    import pytest
 
 
 async def looks_at(app: socket.socket, seen: asyncio.Queue[Health]) -> None:
@@ -32,5 +37,57 @@ async def test_an_app_whose_accept_queue_is_full_is_unready_after_some_failures_
             while (last := await seen.get()).reachable:
                 pass
             assert not last.healthy
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
+async def test_a_name_that_does_not_resolve_for_a_while_is_no_app_that_went_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: asyncio.Queue[Health] = asyncio.Queue()
+    failing = False
+
+    async def hosts(_: Resolver) -> list[str]:
+        if failing:
+            raise socket.gaierror(-3, "Temporary failure in name resolution")
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(Resolver, "hosts", hosts)
+    with socket.create_server(("127.0.0.1", 0)) as app:
+        looking = asyncio.create_task(looks_at(app, seen))
+        async with asyncio.timeout(5):
+            while not (await seen.get()).healthy:
+                pass
+            failing = True
+            while (last := await seen.get()).healthy:
+                pass
+            assert last.reachable
+            assert "Temporary failure" in last.reason
+            failing = False
+            while not (await seen.get()).healthy:
+                pass
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
+async def test_a_look_that_fails_in_an_unknown_way_is_reported_and_followed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: asyncio.Queue[Health] = asyncio.Queue()
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+
+    async def hosts(_: Resolver) -> list[str]:
+        if len(failures) < 2:
+            raise LookupError("a bug")
+        return ["127.0.0.1"]
+
+    monkeypatch.setattr(Resolver, "hosts", hosts)
+    with socket.create_server(("127.0.0.1", 0)) as app:
+        looking = asyncio.create_task(looks_at(app, seen))
+        async with asyncio.timeout(5):
+            while not (await seen.get()).healthy:
+                pass
+        assert [type(failure) for failure in failures] == [LookupError] * 2
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)

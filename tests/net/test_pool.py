@@ -14,7 +14,6 @@ import uvloop
 
 from drainproxy.config.loading import load
 from drainproxy.config.values import Address
-from drainproxy.drain.phase import Phase
 from drainproxy.net.dial import MAX_DIALS, Dialler
 from drainproxy.net.pool import ConnectionPool
 from drainproxy.net.timers import Timers
@@ -169,15 +168,15 @@ async def test_while_the_app_refuses_a_request_is_held_until_it_is_there() -> No
         held.let_go()
 
 
-@pytest.mark.parametrize("drained_before", [True, False])
-async def test_once_drained_nobody_is_held_for_an_app_that_refuses(drained_before: bool) -> None:
+@pytest.mark.parametrize("given_up_before", [True, False])
+async def test_nobody_is_held_for_an_app_that_refuses_and_is_not_expected_back(given_up_before: bool) -> None:
     async with pool_to(refusing(), connect_wait="1h") as (pool, dialler):
         wanting = Wanting()
-        if drained_before:
-            dialler.phase = Phase.DRAINED
+        if given_up_before:
+            dialler.expected = False
         dialler.want(wanting, fresh=True, validate=False)
         await asyncio.sleep(0)
-        dialler.phase = Phase.DRAINED
+        dialler.expected = False
         await wanting.got.wait()
         assert wanting.reason is Reason.CONNECT_REFUSED
         assert pool.waiting == 0
@@ -216,3 +215,58 @@ def test_a_connection_that_was_handed_over_in_time_stays_open_when_the_loop_is_l
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(hand_over_late()) == b"hello"
+
+
+async def test_an_app_that_is_slow_to_accept_does_not_make_others_wait_for_one_attempt_at_a_time() -> None:
+    """An attempt that times out says that the app is busy, not that it is gone: as many as may be are under way."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as app:
+        filling = [socket.socket() for _ in range(8)]
+        for each in filling:  # the accept queue is full: who comes now is not answered
+            each.setblocking(False)
+            each.connect_ex(app.getsockname())
+        async with pool_to(app, connect_timeout="100ms", connect_wait="1h") as (pool, dialler):
+            waiting = [Wanting() for _ in range(20)]
+            for waiter in waiting:
+                dialler.want(waiter, fresh=True, validate=False)
+            await asyncio.sleep(0.3)
+            assert dialler._dialling == len(waiting) == pool.waiting
+            for each in filling:
+                each.close()
+            taking = asyncio.create_task(take_all(app))
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(waiter.got.wait() for waiter in waiting))
+            for waiter in waiting:
+                waiter.let_go()
+            taking.cancel()
+            await asyncio.gather(taking, return_exceptions=True)
+
+
+async def take_all(app: socket.socket) -> None:
+    app.setblocking(False)
+    loop, taken = asyncio.get_running_loop(), []
+    try:
+        while True:
+            taken.append((await loop.sock_accept(app))[0])
+    finally:
+        for each in taken:
+            each.close()
+
+
+async def test_no_exception_of_any_kind_ends_dialling() -> None:
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    async with pool_to(refusing(), connect_wait="50ms") as (pool, dialler):
+
+        async def broken() -> list[str]:
+            raise LookupError("a bug")
+
+        dialler._resolver.hosts = broken  # type: ignore[method-assign]  # what may fail in any way
+        for _ in range(2):
+            wanting = Wanting()
+            dialler.want(wanting, fresh=True, validate=False)
+            async with asyncio.timeout(5):
+                await wanting.got.wait()
+            assert wanting.reason is Reason.CONNECT_FAILED
+        assert pool.waiting == dialler._dialling == 0
+        assert all(isinstance(failure, LookupError) for failure in failures)
+        assert failures

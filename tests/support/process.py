@@ -70,6 +70,7 @@ class ScriptedListener:
         self.connections: set[ScriptedConnection] = set()
         self.phases: list[Phase] = []
         self.reported = 0
+        self.expected = True
         self.open: list[Work] = []
         self.ledger = ledger
 
@@ -82,6 +83,9 @@ class ScriptedListener:
 
     def report_all(self) -> None:
         self.reported += 1
+
+    def expect_app(self, *, expected: bool) -> None:
+        self.expected = expected
 
 
 class ScriptedPool:

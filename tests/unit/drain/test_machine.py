@@ -276,9 +276,9 @@ def test_classic_order_exit_when_the_app_has_gone_or_has_had_its_time() -> None:
     assert life.ending() == (1006 + APP_STOP_S, 0)
 
 
-def test_sigterm_at_the_start_exit_when_drained_and_the_app_has_gone() -> None:
+def test_sigterm_at_the_start_exit_when_the_app_has_gone_and_nobody_comes_any_more() -> None:
     life = Life().sigterm().after(3).app(up=False).after(60)
-    assert life.ending() == (1000 + FLOOR_S + QUIET_S, 0)
+    assert life.ending() == (1000 + 3, 0)
     life = Life().sigterm().after(60)
     assert life.ending() == (1000 + FLOOR_S + QUIET_S + APP_STOP_S, 0)
 
@@ -307,6 +307,63 @@ def test_after_a_forced_drain_the_process_ends_within_a_second() -> None:
     life.sigterm().after(60)
     assert life.ending() == (1000 + DEADLINE_S + FORCED_EXIT_S, 0)
     assert FORCED_EXIT_S < 1
+
+
+def test_sigterm_without_an_app_ends_after_one_quiet_period() -> None:
+    """A finished Job's sidecar: nothing that arrives can be served any more."""
+    life = Life().app(up=False).sigterm().after(QUIET_S - 0.001)
+    assert not life.has_exited()
+    life.after(0.001)
+    assert life.outcome() is Outcome.CLEAN
+    assert life.ending() == (life.now, 0)
+
+
+def test_sigterm_to_a_process_whose_app_never_came_is_no_different() -> None:
+    life = Life(up=False).sigterm().after(QUIET_S)
+    assert life.has_exited()
+
+
+def test_without_an_app_the_end_waits_for_one_quiet_period_after_the_last_arrival_and_the_floor_at_the_latest() -> None:
+    life = Life().app(up=False).sigterm()
+    begun_at = life.now
+    life.after(0.5).visit().after(0.5).visit().after(QUIET_S)
+    assert life.ending() == (begun_at + 1 + QUIET_S, 0)
+    life = Life().app(up=False).sigterm()
+    begun_at = life.now
+    while not life.has_exited():
+        life.after(0.25).visit()
+    assert life.entered(Phase.DRAINED) <= begun_at + FLOOR_S + 0.25
+
+
+def test_an_app_that_accepts_nobody_any_more_but_still_answers_is_waited_for() -> None:
+    life = Life()
+    work = life.begin()
+    life.app(up=False).sigterm().after(2 * FLOOR_S)
+    assert life.is_in(Phase.FINISHING)
+    life.end(work)
+    assert life.has_exited()
+
+
+def test_an_app_that_is_back_after_sigterm_is_served_through_the_floor() -> None:
+    life = Life().app(up=False).sigterm().after(QUIET_S / 2).app(up=True).after(FLOOR_S - 1)
+    assert life.is_in(Phase.PROPAGATING)
+
+
+def test_a_drain_call_without_sigterm_keeps_to_the_floor_though_the_app_is_gone() -> None:
+    life = Life().drain().app(up=False).after(FLOOR_S - 0.001)
+    assert life.is_in(Phase.PROPAGATING)
+
+
+def test_a_process_that_was_frozen_past_the_grace_period_is_not_resumed_in_the_same_breath() -> None:
+    life = Life().drain()
+    life.begin()
+    life.now += 10 * GRACE_S
+    life.settle()
+    assert life.phases == TO_FORCED
+    life.after(APP_STOP_S + 0.5)
+    assert life.is_in(Phase.DRAINED)
+    life.after(0.5)
+    assert life.is_in(Phase.SERVING)
 
 
 def test_a_second_sigterm_skips_floor_and_quiet() -> None:
@@ -390,7 +447,7 @@ def test_sigterm_after_ctrl_c_changes_nothing() -> None:
 
 def test_the_process_stays_for_one_more_scrape_and_no_longer() -> None:
     def drained() -> Life:
-        return Life(final_scrape_wait_s=10).sigterm().after(2).scraped().app(up=False).after(5)
+        return Life(final_scrape_wait_s=10).sigterm().after(2).scraped().after(4).app(up=False).after(1)
 
     assert not drained().has_exited()
     assert drained().scraped().ending() == (1007, 0)
