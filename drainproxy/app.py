@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import resource
 import signal
 import sys
@@ -17,16 +18,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from drainproxy import __version__
+from drainproxy.admin.server import BACKLOG as ADMIN_BACKLOG
 from drainproxy.admin.server import AdminServer
 from drainproxy.config.loading import effective
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.machine import DrainMachine
 from drainproxy.drain.turns import Turns
 from drainproxy.errors import BudgetError, ConfigError
+from drainproxy.net.adopted import ADMIN, adopt, names
 from drainproxy.net.health import HealthMonitor
 from drainproxy.net.listener import BACKLOG, Listener
 from drainproxy.net.route import context_for
-from drainproxy.net.sockets import bind
 from drainproxy.net.splice import FILES
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.timers import Timers
@@ -34,6 +36,7 @@ from drainproxy.net.tls import Tls
 from drainproxy.observe.log import configure
 from drainproxy.observe.metrics import Meter
 from drainproxy.process.children import Children
+from drainproxy.process.notify import ServiceManager, without_manager
 from drainproxy.process.signals import listen
 from drainproxy.supervisor import Supervisor
 from drainproxy.view import ProcessView, RouteAtWork
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from drainproxy.config.options import Config
     from drainproxy.config.values import Route
+    from drainproxy.net.adopted import Adopted
     from drainproxy.net.client import ClientConnection
     from drainproxy.observe.log import Log
     from drainproxy.process.children import Child
@@ -71,8 +75,9 @@ def run(config: Config, warnings: list[str], command: Sequence[str] = (), *, rer
     log = configure(config)
     for warning in warnings:
         log.warning(warning)
+    adopted, manager = adopt(os.environ, os.getpid()), ServiceManager.of(os.environ, os.getpid())
     with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
-        return runner.run(_serve(config, log, command, reread))
+        return runner.run(_serve(config, log, command, reread, adopted, manager))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Parts:
 
     machine: DrainMachine
     routes: list[RouteAtWork]
+    view: ProcessView
     supervisor: Supervisor
     admin: AdminServer
     timers: Timers
@@ -112,10 +118,17 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
     routes = [at_work(route) for route in config.routes]
     view = ProcessView(loop, config, machine, ledger, routes)
     supervisor = Supervisor(loop, view, routes, turns=turns, meter=meter, log=log, stop_app=stop_app)
-    return Parts(machine, routes, supervisor, AdminServer(view, supervisor, meter), timers, tasks, tls, app)
+    return Parts(machine, routes, view, supervisor, AdminServer(view, supervisor, meter), timers, tasks, tls, app)
 
 
-async def _serve(config: Config, log: Log, command: Sequence[str], reread: Callable[[], Config]) -> int:
+async def _serve(
+    config: Config,
+    log: Log,
+    command: Sequence[str],
+    reread: Callable[[], Config],
+    adopted: Adopted,
+    manager: ServiceManager,
+) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: log.failure(context))
     parts = _built(loop, config, log)
@@ -123,22 +136,23 @@ async def _serve(config: Config, log: Log, command: Sequence[str], reread: Calla
 
     async with AsyncExitStack() as stop:
         stop.push_async_callback(admin.stop)
-        await admin.start()
+        await admin.start(partial(adopted.bind, ADMIN, config.admin, ADMIN_BACKLOG))
         log.info("admin listening", address=admin.address)
         stop.callback(parts.timers.close)
         stop.push_async_callback(tasks.close)
         stop.push_async_callback(_close_all, parts)
-        for each in parts.routes:
+        for each, name in zip(parts.routes, names(config.routes), strict=True):
             route, listener = each.route, each.listener
-            sockets = bind(route.listen, BACKLOG)
+            sockets = adopted.bind(name, route.listen, BACKLOG)
             await listener.start(sockets)
             log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
+        adopted.refuse_rest()
         forward: Callable[[int], None] = partial(_ignored, log)
         if command:
             children = Children(loop)
             children.listen()
             stop.callback(children.kill_rest)
-            child = children.start(command)
+            child = children.start(command, without_manager(os.environ))
             forward = child.signal
             parts.app.append(child)
             child.exited.add_done_callback(lambda exited: supervisor.app_ended(exited.result()))
@@ -151,13 +165,16 @@ async def _serve(config: Config, log: Log, command: Sequence[str], reread: Calla
             signal.SIGTERM: supervisor.terminate,
             signal.SIGINT: supervisor.interrupt,
             signal.SIGQUIT: supervisor.quit,
-            signal.SIGHUP: partial(_read_again, reread, log, tls),
+            signal.SIGHUP: partial(_read_again, reread, log, tls, manager),
         }
         listen(loop, meanings, forward)
         if config.access == "any":
             log.warning(
                 "anyone who reaches the admin port may drain: set --drain-token, or --drain-access any to say so"
             )
+        stop.callback(manager.stopping)
+        manager.ready()
+        tasks.spawn(manager.keep_told(parts.view.report), "tell the service manager")
         log.info("started", version=__version__, config=effective(config))
         _keep_freed_memory()
         gc.collect()
@@ -195,17 +212,19 @@ def _tls(config: Config) -> Tls | None:
     return tls
 
 
-def _read_again(reread: Callable[[], Config], log: Log, tls: Tls | None) -> None:
+def _read_again(reread: Callable[[], Config], log: Log, tls: Tls | None, manager: ServiceManager) -> None:
     """SIGHUP: take over what can change while connections are open. The drain token is read at each use anyway."""
+    manager.reloading()
     try:
         level = reread().log_level
         if tls is not None:
             tls.load()
     except (ConfigError, BudgetError) as error:
         log.error("SIGHUP: what was in force stays", reason=str(error))
-        return
-    log.set_level(level)
-    log.info("SIGHUP: read again", log_level=level, certificate=tls is not None)
+    else:
+        log.set_level(level)
+        log.info("SIGHUP: read again", log_level=level, certificate=tls is not None)
+    manager.ready()
 
 
 def _ignored(log: Log, number: int) -> None:

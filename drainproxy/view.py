@@ -1,4 +1,4 @@
-"""What do the admin port and the metrics see of the process? Facts to read, and nothing that changes them."""
+"""What do the admin port, the metrics and the service manager see of the process? Facts to read, nothing to change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drainproxy.observe.documents import ConnectionCounts, UpstreamView, drain_summary
+from drainproxy.drain.phase import DRAINING
+from drainproxy.observe.documents import ConnectionCounts, UpstreamView, brief, drain_summary, in_flight
+from drainproxy.process.notify import Report
 
 if TYPE_CHECKING:
     import asyncio
@@ -82,6 +84,18 @@ class ProcessView:
             upstream_idle=sum(at_work.pool.idle for at_work in self._routes),
             upstream_busy=sum(at_work.pool.busy for at_work in self._routes),
         )
+
+    def report(self) -> Report:
+        """For the service manager: on one line, the state and what is waited for."""
+        machine, now = self.machine, self.now()
+        if machine.phase in DRAINING and machine.schedule is not None:
+            open_work = ", ".join(f"{count} {kind}" for kind, count in in_flight(self.ledger).items() if count)
+            left = brief(max(0.0, machine.schedule.deadline_at - now))
+            status = f"{machine.phase.value}: in flight {open_work or 'nothing'}; deadline in {left}"
+        else:
+            unwell = next((each.reason for each in self.upstreams() if not each.healthy), None)
+            status = machine.state.value + (f": {unwell}" if unwell else "")
+        return Report(status, None if machine.terminating_at is None else machine.patience_s(now))
 
     def state_has_changed(self) -> None:
         """The supervisor says so."""

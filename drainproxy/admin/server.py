@@ -12,10 +12,11 @@ from drainproxy.admin.aiohttp_web import web
 from drainproxy.admin.guard import Guards, guarding
 from drainproxy.admin.handlers import Endpoints
 from drainproxy.config.values import Address
-from drainproxy.net.sockets import bind
 from drainproxy.observe.metrics import Exposition
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from drainproxy.admin.control import Control
     from drainproxy.observe.documents import Process
     from drainproxy.observe.metrics import Meter
@@ -31,7 +32,7 @@ PAGE = {
 
 
 class AdminServer:
-    """The admin port. Constructed, it touches nothing; `start` listens, `stop` ends it."""
+    """The admin port. Constructed, it touches nothing; `start` answers, `stop` ends it."""
 
     def __init__(self, process: Process, control: Control, meter: Meter) -> None:
         self._process = process
@@ -44,14 +45,14 @@ class AdminServer:
         self.address = process.config.admin
         """Where it listens: as configured, with the port that the kernel chose for 0."""
 
-    async def start(self) -> None:
-        """Listen. Raises BindError; ConfigError if the token cannot be read."""
+    async def start(self, listen: Callable[[], list[socket.socket]]) -> None:
+        """Answer on the sockets that `listen` gives. Raises what that does; ConfigError if the token cannot be read."""
         self._access.load()
         folder = Path(__file__).parent
         assets = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in PAGE.items()}
         exposition = Exposition(self._process, self._meter)
         endpoints = Endpoints(self._process, self._control, self._meter, exposition, self._access, self._guards, assets)
-        sockets = bind(self._process.config.admin, BACKLOG)
+        sockets = listen()
         self.address = _bound(self.address, sockets[0])
         self._http = web.Server(
             endpoints.handle,

@@ -295,6 +295,17 @@ def unit() -> configparser.RawConfigParser:
     return parser
 
 
+def test_systemd_opens_the_ports_that_the_service_names() -> None:
+    lines = (DEPLOY / "systemd" / "drainproxy.socket").read_text().splitlines()
+    opened = {line.partition("=")[2] for line in lines if line.startswith("ListenStream=")}
+    named = dict(
+        line.split("=", 2)[1:]
+        for line in (DEPLOY / "systemd" / "drainproxy.service").read_text().splitlines()
+        if line.startswith("Environment=")
+    )
+    assert opened == {named["DRAINPROXY_LISTEN"].removeprefix(":"), named["DRAINPROXY_ADMIN"]}
+
+
 def test_systemd_gives_the_proxy_the_time_it_counts_on() -> None:
     text = (DEPLOY / "systemd" / "drainproxy.service").read_text()
     environment = dict(
@@ -313,6 +324,8 @@ def test_systemd_reads_the_unit(tmp_path: Path) -> None:
     text = (DEPLOY / "systemd" / "drainproxy.service").read_text()
     (tmp_path / "drainproxy.service").write_text(text.replace("/usr/local/bin/drainproxy", "/bin/true"))
     (tmp_path / "app.service").write_text("[Service]\nExecStart=/bin/true\n")
-    command = ["systemd-analyze", "verify", str(tmp_path / "drainproxy.service"), str(tmp_path / "app.service")]
+    shutil.copy(DEPLOY / "systemd" / "drainproxy.socket", tmp_path)
+    units = [str(tmp_path / name) for name in ("drainproxy.service", "drainproxy.socket", "app.service")]
+    command = ["systemd-analyze", "verify", *units]
     verified = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (verified.returncode, verified.stderr) == (0, "")

@@ -9,6 +9,7 @@ import re
 import socket
 import struct
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from drainproxy.admin import guard
 from drainproxy.admin.access import Access
-from drainproxy.admin.server import AdminServer
+from drainproxy.admin.server import BACKLOG, AdminServer
 from drainproxy.config.options import Config
 from drainproxy.config.values import Address
 from drainproxy.drain.phase import Trigger
 from drainproxy.errors import BindError, ConfigError
+from drainproxy.net.sockets import bind
 from drainproxy.protocol.reasons import Reason
 from tests.support.control import ScriptedControl, view
 
@@ -72,7 +74,7 @@ class Port:
 async def serving(config: Config | None = None, *, ready: bool = True, **options: Any) -> AsyncIterator[Port]:
     control = ScriptedControl(config or Config(admin=ANYWHERE, **options), ready=ready)
     server = AdminServer(control, control, control.meter)
-    await server.start()
+    await server.start(partial(bind, control.config.admin, BACKLOG))
     try:
         yield Port(control, server)
     finally:
