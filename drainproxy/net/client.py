@@ -262,6 +262,9 @@ class ClientConnection(asyncio.Protocol):
     def farewell_ended(self) -> None:
         self._route.ledger.farewell_ended()
 
+    def ask_again(self) -> None:
+        self._owner.turns.again(self, self.now())
+
     def switch(self, session: Session) -> None:
         self.pair.session = session
         self._to_session = session.client_bytes

@@ -39,6 +39,11 @@ def frame_size(data: bytes, at: int) -> int:
     return size + extended + int.from_bytes(data[at + 2 : at + 2 + extended])
 
 
+def carries_data(data: bytes) -> bool:
+    """Whether a frame that begins here is part of a message, and no Close, Ping or Pong (RFC 6455 §5.5)."""
+    return data[:1] != b"" and data[0] & 0x0F < CLOSE_OPCODE
+
+
 class Frames:
     """The frames of one direction, cut anywhere. `closing`: a Close has begun, so no frame of ours may follow."""
 

@@ -133,6 +133,9 @@ class Client(Protocol):
     def upgraded(self, kind: Kind) -> None:
         """The exchange has become a tunnel of this kind."""
 
+    def ask_again(self) -> None:
+        """It is no good moment to ask the client to go: `wind_down` is called once more, in a second or so."""
+
     def switch(self, session: Session) -> None:
         """From now on this session has the connection."""
 

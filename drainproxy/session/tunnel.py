@@ -25,7 +25,7 @@ class TunnelSession:
     that follows an upgrade is not started: its exchange has begun long since.
     """
 
-    __slots__ = ("_client", "_client_done", "_open", "_outgoing", "_status", "_upstream", "_upstream_done")
+    __slots__ = ("_client", "_client_done", "_open", "_outgoing", "_status", "_upstream", "_upstream_done", "_well")
 
     half_closes = True
 
@@ -37,6 +37,7 @@ class TunnelSession:
         self._client_done = False
         self._upstream_done = False
         self._open = True
+        self._well = Ended.WELL
 
     def __repr__(self) -> str:
         ended = [name for name, done in (("client", self._client_done), ("app", self._upstream_done)) if done]
@@ -76,17 +77,21 @@ class TunnelSession:
             return
         self._client_done = True
         if self._upstream_done:
-            self._end(Ended.WELL)
+            self._end(self._well)
             self._client.close()
         elif self._upstream is not None:
             self._upstream.write_eof()
 
     def client_gone(self) -> None:
-        self._end(Ended.WELL if self._client_done or self._upstream_done else Ended.DEPARTED)
+        self._end(self._well if self._client_done or self._upstream_done else Ended.DEPARTED)
 
     def leave(self) -> None:
         """The client is gone, as it was asked to."""
-        self._end(Ended.WELL)
+        self._end(self._well)
+
+    def end_as(self, ended: Ended) -> None:
+        """However politely it ends from here on, it has ended like this."""
+        self._well = ended
 
     def upstream_ready(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -117,7 +122,7 @@ class TunnelSession:
             self._end(Ended.BROKEN)
             self._client.abort()
         elif self._client_done:
-            self._end(Ended.WELL)
+            self._end(self._well)
             self._client.close()
         else:
             self._client.write_eof()

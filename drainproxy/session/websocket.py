@@ -1,8 +1,10 @@
-"""How does a WebSocket end politely? With Close 1001 where a frame may stand; its client's answer goes to the app.
+"""How does a WebSocket end politely? With Close 1001 where nothing is cut off; its client's answer goes to the app.
 
-    NONE ─our turn▶ DUE ─between two frames▶ SENT          (nothing of the app's may follow a Close: RFC 6455 §5.5.1)
+    NONE ─our turn▶ DUE ─answered, or a second turn▶ NEXT ─between two frames▶ SENT
 
-The app sees a client that says Close 1001, answers it and closes; what the client sent before its Close arrives.
+Nothing of the app's may follow a Close (RFC 6455 §5.5.1), so a message that the app still works on would never be
+answered. The Close waits for the app's next words if the client had the last ones, until our second turn. The app sees
+a client that says Close 1001, answers it and closes; what the client sent before its Close arrives.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.drain.ledger import Ended
 from drainproxy.drain.phase import Phase
-from drainproxy.protocol.websocket import GOING_AWAY, Frames, close_frame
+from drainproxy.protocol.websocket import GOING_AWAY, Frames, carries_data, close_frame
 from drainproxy.session.tunnel import TunnelSession
 
 if TYPE_CHECKING:
@@ -27,13 +29,15 @@ class Farewell(Enum):
     """How far our Close is."""
 
     NONE = "not our turn"
-    DUE = "at the end of the frame that is under way"
+    DUE = "once the app has answered what the client has said"
+    NEXT = "at the end of the frame that is under way"
     SENT = "sent: the client's answer is awaited"
 
 
 NEXT_FAREWELL: dict[Farewell, frozenset[Farewell]] = {
-    Farewell.NONE: frozenset({Farewell.DUE}),
-    Farewell.DUE: frozenset({Farewell.SENT}),
+    Farewell.NONE: frozenset({Farewell.DUE, Farewell.NEXT}),
+    Farewell.DUE: frozenset({Farewell.NEXT}),
+    Farewell.NEXT: frozenset({Farewell.SENT}),
     Farewell.SENT: frozenset(),
 }
 """Which step may follow which."""
@@ -42,7 +46,7 @@ NEXT_FAREWELL: dict[Farewell, frozenset[Farewell]] = {
 class WebSocketSession:
     """A tunnel whose frames from the app are followed. See Session for the contract."""
 
-    __slots__ = ("_client", "_farewell", "_frames", "_patient", "_tunnel")
+    __slots__ = ("_client", "_farewell", "_frames", "_patient", "_tunnel", "_unanswered")
 
     half_closes = True
 
@@ -52,6 +56,7 @@ class WebSocketSession:
         self._frames = Frames()
         self._farewell = Farewell.NONE
         self._patient = patient  # left alone until the deadline
+        self._unanswered = False  # the client has said something, and the app nothing since
 
     def __repr__(self) -> str:
         return f"<WebSocketSession {self._farewell.name} {self._tunnel!r}>"
@@ -64,6 +69,7 @@ class WebSocketSession:
         """The upgrade was the start."""
 
     def client_bytes(self, data: bytes) -> None:
+        self._unanswered = True
         self._tunnel.client_bytes(data)
 
     def client_eof(self) -> None:
@@ -82,13 +88,27 @@ class WebSocketSession:
         raise AssertionError("an upgraded connection asks for no other")
 
     def upstream_bytes(self, data: bytes) -> None:
-        if self._farewell is Farewell.NONE:
-            self._frames.follow(data)
-            self._tunnel.upstream_bytes(data)
-        elif self._farewell is Farewell.DUE:
+        farewell = self._farewell
+        if farewell is Farewell.NEXT:
             end = self._frames.end_of_frame(data)
             self._tunnel.upstream_bytes(data[:end])
             self._say_farewell()
+            self._drop(data[end:])
+        elif farewell is Farewell.SENT:
+            self._drop(data)
+        else:
+            self._unanswered = False
+            self._frames.follow(data)
+            self._tunnel.upstream_bytes(data)
+            if farewell is Farewell.DUE and self._may_close and self._frames.at_boundary:
+                self._farewell = Farewell.NEXT
+                self._say_farewell()
+
+    def _drop(self, data: bytes) -> None:
+        """What the app says behind our Close. A message is lost there, and the exchange counts as cut."""
+        if self._frames.at_boundary and carries_data(data):
+            self._tunnel.end_as(Ended.CUT)
+        self._frames.follow(data)
 
     def upstream_closed(self, *, clean: bool) -> None:
         self._tunnel.upstream_closed(clean=clean)
@@ -101,8 +121,13 @@ class WebSocketSession:
             self._cut(Ended.CUT)
 
     def wind_down(self) -> None:
-        if self._farewell is Farewell.NONE and not self._patient and self._may_close:
+        if self._patient or not self._may_close:
+            return
+        if self._farewell is Farewell.NONE and self._unanswered:
             self._farewell = Farewell.DUE
+            self._client.ask_again()
+        elif self._farewell in (Farewell.NONE, Farewell.DUE):
+            self._farewell = Farewell.NEXT
             self._say_farewell()
 
     @property

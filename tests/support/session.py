@@ -135,6 +135,7 @@ class ScriptedClient:
     """The client's connection, and the shell around the session. `state`: open, finished, closed, aborted or gone."""
 
     def __init__(self, transcript: Transcript) -> None:
+        self.asked_again = 0
         self.transcript = transcript
         self.state = "open"
         self.got = b""
@@ -279,6 +280,10 @@ class ScriptedClient:
         """See Client."""
         self._says(f"upgraded to {kind.value}")
         self.kind = kind
+
+    def ask_again(self) -> None:
+        self._says("is to be asked again")
+        self.asked_again += 1
 
     def switch(self, session: Session) -> None:
         """See Client."""

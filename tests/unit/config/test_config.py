@@ -204,7 +204,6 @@ def test_an_address_is_read_and_shown(text: str, address: Address) -> None:
         *(
             "[]:80",
             "[a]:80",
-            "[1.2.3.4]:80",
             "unix:",
             "http://a:80",
             "a/b:80",

@@ -77,9 +77,8 @@ def test_a_close_may_stand_between_the_pieces_of_a_message() -> None:
 
 
 def test_the_rest_of_a_chunk_behind_the_close_is_not_sent() -> None:
-    connected().answer(MESSAGES[1][:3]).wind_down().answer(MESSAGES[1][3:] + MESSAGES[2]).client_got(
-        MESSAGES[1] + CLOSE
-    )
+    dialogue = connected().answer(MESSAGES[1][:3]).wind_down().answer(MESSAGES[1][3:] + MESSAGES[2])
+    dialogue.client_got(MESSAGES[1] + CLOSE).vanish().ended((SWITCHED, False))
 
 
 def test_the_clients_answer_closes_the_apps_side_in_order() -> None:
@@ -87,6 +86,47 @@ def test_the_clients_answer_closes_the_apps_side_in_order() -> None:
     dialogue.send(b"last words" + CLOSE_ANSWER).app_got(b"last words" + CLOSE_ANSWER).open()
     dialogue.answer(frame(8, b"\x03\xe9")).client_got(b"")  # a second Close would be one too many
     dialogue.app_closes().open().half_close().ended((SWITCHED, True)).client_is("closed")
+
+
+MESSAGE = bytes((0x82, 0x81)) + b"maskx"
+"""A client's masked message."""
+
+
+def test_a_message_that_the_app_still_works_on_is_answered_before_the_close() -> None:
+    dialogue = connected().send(MESSAGE).wind_down().client_got(b"")
+    assert dialogue.client.asked_again == 1
+    dialogue.answer(MESSAGES[1]).client_got(MESSAGES[1] + CLOSE)
+    dialogue.send(CLOSE_ANSWER).app_closes().half_close().ended((SWITCHED, True))
+
+
+def test_an_answer_in_pieces_is_whole_before_the_close() -> None:
+    dialogue = connected().send(MESSAGE).wind_down()
+    dialogue.answer(MESSAGES[4][:100], MESSAGES[4][100:]).client_got(MESSAGES[4] + CLOSE)
+
+
+def test_a_client_that_nobody_answers_is_told_at_the_second_turn() -> None:
+    connected().send(MESSAGE).wind_down().send(MESSAGE).wind_down().client_got(CLOSE).client_is("open")
+
+
+def test_the_second_turn_waits_for_the_end_of_a_frame() -> None:
+    dialogue = connected().send(MESSAGE).wind_down().answer(MESSAGES[1][:3]).wind_down().client_got(MESSAGES[1][:3])
+    dialogue.answer(MESSAGES[1][3:]).client_got(MESSAGES[1][3:] + CLOSE)
+
+
+def test_who_was_answered_is_told_at_the_first_turn() -> None:
+    dialogue = connected().send(MESSAGE).answer(MESSAGES[1]).wind_down().client_got(MESSAGES[1] + CLOSE)
+    assert dialogue.client.asked_again == 0
+
+
+@pytest.mark.parametrize("chunks", [(MESSAGES[1],), (frame(9, b"ping"), MESSAGES[2][:5], MESSAGES[2][5:])])
+def test_a_message_that_the_app_sends_behind_the_close_is_counted_as_cut(chunks: tuple[bytes, ...]) -> None:
+    dialogue = connected().wind_down().client_got(CLOSE).answer(*chunks).client_got(b"")
+    dialogue.send(CLOSE_ANSWER).app_closes().half_close().ended((SWITCHED, False))
+
+
+def test_pings_behind_the_close_are_no_loss() -> None:
+    dialogue = connected().wind_down().client_got(CLOSE).answer(frame(9, b"ping") + frame(8, b"\x03\xe9"))
+    dialogue.send(CLOSE_ANSWER).app_closes().half_close().ended((SWITCHED, True))
 
 
 def test_a_client_that_just_leaves_when_asked_has_left_in_order() -> None:
