@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from drainproxy import __version__
 from drainproxy.admin.server import BACKLOG as ADMIN_BACKLOG
 from drainproxy.admin.server import AdminServer
+from drainproxy.announce.announcer import Announcer
 from drainproxy.config.loading import effective
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.machine import DrainMachine
@@ -92,6 +93,7 @@ class Parts:
     timers: Timers
     tasks: Tasks
     tls: Tls | None
+    children: Children
     app: list[Child]
 
 
@@ -117,8 +119,14 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
 
     routes = [at_work(route) for route in config.routes]
     view = ProcessView(loop, config, machine, ledger, routes)
-    supervisor = Supervisor(loop, view, routes, turns=turns, meter=meter, log=log, stop_app=stop_app)
-    return Parts(machine, routes, view, supervisor, AdminServer(view, supervisor, meter), timers, tasks, tls, app)
+    children = Children(loop)
+    announcer = Announcer(config, tasks, children)
+    supervisor = Supervisor(
+        loop, view, routes, turns=turns, meter=meter, log=log, stop_app=stop_app, tell=announcer.tell
+    )
+    announcer.on_told = supervisor.told
+    admin = AdminServer(view, supervisor, meter)
+    return Parts(machine, routes, view, supervisor, admin, timers, tasks, tls, children, app)
 
 
 async def _serve(
@@ -148,10 +156,11 @@ async def _serve(
             log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
         adopted.refuse_rest()
         forward: Callable[[int], None] = partial(_ignored, log)
-        if command:
-            children = Children(loop)
+        children = parts.children
+        if command or any(hook and hook.words for hook in (config.on_ready, config.on_drain, config.on_resume)):
             children.listen()
             stop.callback(children.kill_rest)
+        if command:
             child = children.start(command, without_manager(os.environ))
             forward = child.signal
             parts.app.append(child)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from drainproxy.drain.announcement import Occasion
 from drainproxy.drain.machine import Enter, Exit, Finish, LastCall
-from drainproxy.drain.phase import Outcome, Phase
+from drainproxy.drain.phase import Outcome, Phase, State
 from drainproxy.net.health import gate_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from drainproxy.drain.announcement import Told
     from drainproxy.drain.machine import Directive
     from drainproxy.drain.phase import Trigger
     from drainproxy.drain.turns import Turns
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 class Supervisor:
     """Runs the drain machine. What the admin port may do with the process: see admin.control.Control.
 
-    `stop_app` is called, perhaps several times, once the app may stop.
+    `stop_app` is called, perhaps several times, once the app may stop; `tell` when other discovery is to be told.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Supervisor:
         meter: Meter,
         log: Log,
         stop_app: Callable[[], None],
+        tell: Callable[[Occasion], None],
     ) -> None:
         self.exit_code: asyncio.Future[int] = loop.create_future()
         self._loop = loop
@@ -54,6 +57,8 @@ class Supervisor:
         self._meter = meter
         self._log = log
         self._stop_app = stop_app
+        self._tell = tell
+        self._was_ready = False
         self._finished: asyncio.Future[Finish] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._state = self._machine.state
@@ -113,6 +118,16 @@ class Supervisor:
                 at_work.monitor.calm()
         self._advance()
 
+    def told(self, told: Told) -> None:
+        """Other discovery was told, or could not be."""
+        write = self._log.info if told.error is None else self._log.error
+        write(f"on-{told.occasion.value}", attempts=told.attempts, took_s=told.took_s, error=told.error)
+        self._meter.told(told)
+        self._view.told[told.occasion] = told
+        if told.occasion is Occasion.DRAIN:
+            self._machine.told(self._loop.time())
+            self._advance()
+
     def app_ended(self, code: int) -> None:
         """The app was our child, and has ended. Unless it was told to, so do we, with its exit code."""
         self._log.info("app ended", exit_code=code)
@@ -152,12 +167,16 @@ class Supervisor:
                 self._exit(code)
 
     def _enter(self, phase: Phase) -> None:
+        if phase is Phase.PROPAGATING:
+            self._view.told.pop(Occasion.DRAIN, None)
+            self._tell(Occasion.DRAIN)
         self._log.info("phase", phase=phase.value, in_flight=sum(self._ledger.count().values()))
         for at_work in self._routes:
             at_work.listener.enter(phase)
         match phase:
             case Phase.SERVING:
                 self._turns.clear()
+                self._tell(Occasion.RESUME)
             case Phase.PROPAGATING if self._finished.done():
                 self._finished = self._loop.create_future()
             case Phase.FINISHING:
@@ -225,6 +244,9 @@ class Supervisor:
             self._log.info("state", state=state.value, before=self._state.value)
             self._state = state
             self._view.state_has_changed()
+        if state is State.READY and not self._was_ready:
+            self._was_ready = True
+            self._tell(Occasion.READY)
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from drainproxy.config.options import Config
     from drainproxy.config.values import Route
+    from drainproxy.drain.announcement import Occasion, Told
     from drainproxy.drain.ledger import Ledger
     from drainproxy.drain.machine import DrainMachine, Finish
     from drainproxy.net.health import HealthMonitor
@@ -49,6 +50,7 @@ class ProcessView:
         self.machine = machine
         self.ledger = ledger
         self.last_drain: Summary | None = None
+        self.told: dict[Occasion, Told] = {}
         self._loop = loop
         self._routes = routes
         self.since = self.wall()

@@ -128,10 +128,12 @@ def _validate_budget(config: Config) -> None:
         )
     if config.budget_s > room:
         raise BudgetError(f"--drain-timeout {show(config.budget_s)} is more than {split} = {show(room)} allows")
-    need = whole_us(config.propagation_delay_s + config.quiet_period_s)
+    need = whole_us(config.telling_s + config.propagation_delay_s + config.quiet_period_s)
+    telling = f"hook-limit {show(config.telling_s)} + " if config.telling_s else ""
     if need > config.budget_s:
         raise BudgetError(
-            f"propagation-delay {show(config.propagation_delay_s)} + quiet-period {show(config.quiet_period_s)} "
+            f"{telling}propagation-delay {show(config.propagation_delay_s)} "
+            f"+ quiet-period {show(config.quiet_period_s)} "
             f"= {show(need)} do not fit into the drain's {show(config.budget_s)} ({split} = {show(room)})"
         )
 

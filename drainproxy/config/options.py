@@ -15,6 +15,7 @@ from drainproxy.config.values import (
     ACCESS_LOG,
     COUNT,
     DURATION,
+    HOOK,
     HOST_NAME,
     LISTEN,
     PATH,
@@ -26,6 +27,7 @@ from drainproxy.config.values import (
     URL_PATH,
     AccessLogFilter,
     Address,
+    Hook,
     Route,
     ValueType,
     choice,
@@ -70,10 +72,11 @@ def option(
     return field(default=value, repr=not secret, metadata={"option": declared})
 
 
-ADDRESSES, BUDGET, DRAIN, APP, TIMEOUTS, LIMITS, SECURITY, OUTPUT = (
+ADDRESSES, BUDGET, DRAIN, DISCOVERY, APP, TIMEOUTS, LIMITS, SECURITY, OUTPUT = (
     "Addresses",
     "Budget",
     "Drain",
+    "Other discovery",
     "The app",
     "Timeouts",
     "Limits",
@@ -172,6 +175,38 @@ class Config:
         group=DRAIN,
         why="clients that are all told at once all reconnect at once; idle ones take their turns within half the quiet "
         "period, since they do not hold the drain",
+    )
+
+    on_drain: Hook | None = option(
+        HOOK,
+        "",
+        "whom to tell when a drain begins, before anything else: METHOD URL [BODY], or a command (no shell)",
+        group=DISCOVERY,
+        unset="nobody",
+        why="Consul, Nacos, Eureka, target groups and DNS do not hear of it from Kubernetes; the floor counts from the "
+        "call's success, or from hook-limit",
+    )
+    on_ready: Hook | None = option(
+        HOOK, "", "whom to tell when the app is ready for the first time", group=DISCOVERY, unset="nobody"
+    )
+    on_resume: Hook | None = option(
+        HOOK, "", "whom to tell when a drain was called off", group=DISCOVERY, unset="nobody"
+    )
+    hook_headers_file: str | None = option(
+        PATH,
+        "",
+        "header lines (Name: value) for these calls, read for each",
+        group=DISCOVERY,
+        unset="no headers",
+        why="a token does not belong on a command line, and may be rotated",
+    )
+    hook_timeout_s: float = option(DURATION, "2s", "time one attempt of such a call may take", group=DISCOVERY)
+    hook_limit_s: float = option(
+        DURATION,
+        "5s",
+        "time for all attempts together; then it has failed, and the drain goes on",
+        group=DISCOVERY,
+        why="they are repeated after 100 ms, 200 ms, and so on up to a second",
     )
 
     ready_path: str | None = option(URL_PATH, "", "the app's health path", group=APP, unset="a TCP connect decides")
@@ -284,6 +319,11 @@ class Config:
     def drain_room_s(self) -> float:
         """What the grace period leaves for the drain, seconds."""
         return whole_us(self.grace_period_s - self.app_stop_time_s - MARGIN_S)
+
+    @property
+    def telling_s(self) -> float:
+        """How long a drain may have to wait for `--on-drain` before its floor begins to count."""
+        return self.hook_limit_s if self.on_drain is not None else 0.0
 
     @property
     def access(self) -> str:

@@ -6,6 +6,7 @@ Each kind reads text (ValueError if it cannot) and writes it back in the shortes
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
@@ -59,6 +60,20 @@ class AccessLogFilter:
         return f"slow:{show_duration(self.slow_s)}" if self.mode == "slow" else self.mode
 
 
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Whom to tell: an HTTP request (`method`, `url`, `body`), or a command (`words`). `text`: as it was written."""
+
+    text: str
+    method: str = ""
+    url: str = ""
+    body: str = ""
+    words: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+
 _N = r"(\d+(?:\.\d+)?)"
 _DURATION = re.compile(rf"(?:{_N}h)?(?:{_N}m(?!s))?(?:{_N}s)?(?:{_N}ms)?", re.ASCII)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
@@ -69,6 +84,7 @@ _ADDRESS = re.compile(
 )
 """Brackets around an IPv4 address are allowed: `[$(POD_IP)]:8080` in a manifest is then right for both families."""
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?", re.ASCII)
+_HTTP_URL = re.compile(r"https?://[^\s/?#]+[^\s#]*")
 _URL_PATH = re.compile(r"/[\x21-\x7e]*")
 _MAX_PORT = 65535
 
@@ -150,6 +166,21 @@ def parse_route(text: str) -> Route:
     return Route(parse_address(listen), parse_upstream(upstream), protocol)
 
 
+def parse_hook(text: str) -> Hook:
+    """`METHOD URL [BODY]`, else a command whose words are split as a shell does. Raises ValueError."""
+    text = text.strip()
+    first, _, rest = text.partition(" ")
+    if first.isascii() and first.isalpha() and first.isupper():
+        url, _, body = rest.strip().partition(" ")
+        if not _HTTP_URL.fullmatch(url):
+            raise ValueError(text)
+        return Hook(text, method=first, url=url, body=body.strip())
+    words = tuple(shlex.split(text))
+    if not words or "://" in words[0]:
+        raise ValueError(text)
+    return Hook(text, words=words)
+
+
 def _parse_readiness(text: str) -> float:
     return {"fail": 0.0, "hold": HOLD}[text] if text in ("fail", "hold") else parse_duration(text)
 
@@ -203,6 +234,7 @@ HOST_NAME = ValueType(
     "a host name without a port, such as drainproxy.shop.svc",
     lambda text: text if _HOST_NAME.fullmatch(text) else _refuse(text),
 )
+HOOK = ValueType("CALL", "METHOD URL [BODY], such as PUT http://127.0.0.1:8500/v1/agent/…, or a command", parse_hook)
 READINESS = ValueType(
     "WHEN",
     "fail, hold or a duration",

@@ -111,6 +111,11 @@ class DrainMachine:
         self._called_at = None
         self._ledger.begin()
 
+    def told(self, now: float) -> None:
+        """Other discovery knows of the drain, or could not be told: the floor counts from here."""
+        if self.schedule is not None and self.phase is Phase.PROPAGATING:
+            self.schedule = self.schedule.told(self._config, now)
+
     def terminate(self, now: float) -> None:
         """SIGTERM: the process will end. The second one skips floor and quiet."""
         if self.terminating_at is not None:

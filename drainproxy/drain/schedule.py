@@ -20,7 +20,7 @@ FORCED_EXIT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One drain's absolute times. Made once at the trigger; only `hurry` makes another, and never a later one."""
+    """One drain's absolute times. Made at the trigger; only `told` and `hurry` make another, never a later one."""
 
     started_at: float
     floor_at: float
@@ -31,13 +31,20 @@ class Schedule:
     @staticmethod
     def of(config: Config, now: float) -> Schedule:
         """The drain that is triggered now."""
-        floor_at = now + config.propagation_delay_s
+        floor_at = now + config.telling_s + config.propagation_delay_s
         return Schedule(
             started_at=now,
             floor_at=floor_at,
             quiet_limit_at=floor_at + config.quiet_limit_s,
             deadline_at=now + config.budget_s,
             quiet_period_s=config.quiet_period_s,
+        )
+
+    def told(self, config: Config, now: float) -> Schedule:
+        """The same drain with its floor counted from now: others know of it, or cannot be told."""
+        floor_at = min(self.floor_at, now + config.propagation_delay_s)
+        return replace(
+            self, floor_at=floor_at, quiet_limit_at=min(self.quiet_limit_at, floor_at + config.quiet_limit_s)
         )
 
     def hurry(self, now: float) -> Schedule:

@@ -9,6 +9,7 @@ from drainproxy import __version__
 from drainproxy.config.loading import effective
 from drainproxy.config.values import show_duration
 from drainproxy.drain.advice import Drain, Times, hint
+from drainproxy.drain.announcement import Occasion
 from drainproxy.drain.ledger import Ended, Kind, Tally
 from drainproxy.drain.phase import Outcome
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from drainproxy.config.options import Config
+    from drainproxy.drain.announcement import Told
     from drainproxy.drain.ledger import Ledger, Loss, Work
     from drainproxy.drain.machine import DrainMachine, Finish
     from drainproxy.drain.phase import Trigger
@@ -59,6 +61,8 @@ class Process(Protocol):
     """Unix time of the last change of state, seconds."""
     last_drain: Summary | None
     """The last drain that has ended, by any outcome."""
+    told: dict[Occasion, Told]
+    """What became of the last call to other discovery, for each occasion."""
 
     def now(self) -> float:
         """The clock of machine and ledger, seconds."""
@@ -116,6 +120,8 @@ class Summary(DrainBlock):
     """A drain that has ended: what `/drain` answers, and what the log and the termination message say."""
 
     why: str
+    told: dict[str, object] | None
+    """What became of `--on-drain`; None: nobody was to be told, or the drain ended before."""
     times: dict[str, float]
     """The options that decided how it went, seconds by name: each summary can be read without the others."""
 
@@ -138,6 +144,7 @@ def status(process: Process) -> dict[str, object]:
         },
         "oldest": [_work(work, now) for work in ledger.oldest(MOST_SHOWN)],
         "drain": drain_block(process),
+        "told": {occasion.value: _told(told) for occasion, told in process.told.items()},
         "config": effective(process.config),
     }
     if len(upstreams) > 1:
@@ -169,7 +176,17 @@ def drain_summary(process: Process, finish: Finish) -> Summary:
     schedule = process.machine.schedule
     started_at = process.now() - finish.duration_s if schedule is None else schedule.started_at
     block = _block(process, finish.trigger, finish.outcome, schedule, started_at, finish.duration_s)
-    return {**block, "why": finish.why, "times": Times.of(process.config).by_option()}
+    told = process.told.get(Occasion.DRAIN)
+    return {
+        **block,
+        "why": finish.why,
+        "told": None if told is None else _told(told),
+        "times": Times.of(process.config).by_option(),
+    }
+
+
+def _told(told: Told) -> dict[str, object]:
+    return {"result": told.result, "attempts": told.attempts, "took_s": round(told.took_s, 3), "error": told.error}
 
 
 def _advice(block: DrainBlock, config: Config) -> str | None:

@@ -26,6 +26,7 @@ from prometheus_client.registry import Collector
 from drainproxy import __version__
 from drainproxy.config.options import Config
 from drainproxy.drain.advice import Times
+from drainproxy.drain.announcement import RESULTS, Occasion
 from drainproxy.drain.ledger import BY, By, Kind
 from drainproxy.drain.phase import LATE, Outcome, Phase, State, Trigger
 from drainproxy.observe.observer import Side
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric as Family
 
+    from drainproxy.drain.announcement import Told
     from drainproxy.drain.ledger import Tally, Work
     from drainproxy.observe.documents import ConnectionCounts, Process
 
@@ -67,6 +69,7 @@ class Meter:
         self.retries = 0
         self.drains: Counter[tuple[Trigger, Outcome]] = Counter()
         self.drain_duration_s = 0.0
+        self.calls: Counter[tuple[Occasion, str]] = Counter()
 
     def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
         self.codes.get(work.method, self._other)[status] += 1
@@ -88,6 +91,10 @@ class Meter:
 
     def retried(self) -> None:
         self.retries += 1
+
+    def told(self, told: Told) -> None:
+        """Other discovery was told, or could not be."""
+        self.calls[told.occasion, told.result] += 1
 
     def drain_finished(self, trigger: Trigger, outcome: Outcome, duration_s: float) -> None:
         """A drain has ended."""
@@ -184,6 +191,11 @@ def _last_arrival_s(now: Snapshot) -> float:
 def _times(now: Snapshot) -> Iterator[Sample]:
     for name, seconds in Times.of(now.process.config).by_option().items():
         yield (name,), seconds
+
+
+def _calls(now: Snapshot) -> Iterator[Sample]:
+    for occasion in Occasion:
+        yield from (((occasion.value, result), float(now.meter.calls[occasion, result])) for result in RESULTS)
 
 
 def _kinds(counted: Counter[Kind]) -> Iterator[Sample]:
@@ -326,6 +338,13 @@ METRICS = (
         "The options that decide how a drain goes, as they are in force.",
         {"option": _values(*Times.of(Config()).by_option())},
         _times,
+    ),
+    Metric(
+        "drainproxy_hooks_total",
+        "counter",
+        "Calls to other discovery (--on-ready, --on-drain, --on-resume), each with all its attempts.",
+        {"hook": _values(*(occasion.value for occasion in Occasion)), "result": _values(*RESULTS)},
+        _calls,
     ),
     Metric(
         "drainproxy_drain_arrivals_total",

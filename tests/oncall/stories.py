@@ -159,6 +159,12 @@ def refused(stage: Stage, name: str) -> None:
         stage.until.wait(300)
 
 
+def untold(stage: Stage, name: str) -> None:
+    with stage.pod(name, 1, on_drain="PUT http://127.0.0.1:1/out", hook_limit="500ms") as proxy:
+        proxy.ask("/drain")
+        end(proxy)
+
+
 def left(stage: Stage, name: str) -> None:
     with stage.pod(name, 1, resume_after="never") as proxy:
         proxy.ask("/drain")
@@ -187,6 +193,7 @@ STORIES = (
     ),
     Story("broken", broken, frozenset({"DrainproxyAppBrokeWork", "DrainproxyAppErrors"})),
     Story("refused", refused, frozenset({"DrainproxyDrainRefused"})),
+    Story("untold", untold, frozenset({"DrainproxyDiscoveryNotTold"})),
     Story("left", left, frozenset({"DrainproxyLeftDrained"})),
     Story("down", down, frozenset({"DrainproxyAppDown", "DrainproxyAppErrors"})),
 )

@@ -20,6 +20,7 @@ from tests.support.clock import Clock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from drainproxy.drain.announcement import Occasion
     from drainproxy.net.client import ClientConnection
 
 WELL = Health(reachable=True, healthy=True, reason="accepts connections")
@@ -149,6 +150,7 @@ class ScriptedProcess:
         self.turns: Turns[ClientConnection] = Turns()
         self.meter = Meter()
         self.app_stops = 0
+        self.occasions: list[Occasion] = []
         named = [
             Route(parse_address(f":{n}"), parse_address(f"127.0.0.1:{n + 100}")) for n in range(9080, 9080 + routes)
         ]
@@ -162,6 +164,7 @@ class ScriptedProcess:
             meter=self.meter,
             log=Log(self.config),
             stop_app=self._stop_app,
+            tell=self.occasions.append,
         )
 
     def _stop_app(self) -> None:

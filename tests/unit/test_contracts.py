@@ -15,10 +15,10 @@ import drainproxy
 ROOT = Path(drainproxy.__file__).parent
 LANGUAGE = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "functools", "itertools", "typing"}
 ROOMS = {
-    "drain": {"bisect", "math"},
+    "drain": {"bisect", "math", "string"},
     "protocol": {"http", "re", "struct"},
     "session": {"re"},
-    "config": {"re"},
+    "config": {"re", "shlex"},
     "errors.py": set[str](),
     "tools/manifest": {
         *("base64", "binascii", "bisect", "difflib", "hashlib", "json", "math", "re", "tomllib", "urllib.parse"),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.config.options import Config
+from drainproxy.config.values import parse_hook
+from drainproxy.drain.announcement import Occasion, Told
 from drainproxy.drain.ledger import Ended
 from drainproxy.drain.phase import Outcome, Phase, State, Trigger
 from drainproxy.drain.turns import ASK_AGAIN_S
@@ -319,3 +321,75 @@ def test_the_view_tells_of_every_route_and_since_when_the_state_is() -> None:
     assert one.view.since == since
     one.supervisor.drain(Trigger.HTTP)
     assert one.view.since > since
+
+
+# Other discovery.
+
+
+def phase_of(one: ScriptedProcess) -> Phase:
+    return one.machine.phase
+
+
+def told(one: ScriptedProcess, occasion: Occasion, error: str | None = None) -> None:
+    one.supervisor.told(Told(occasion, attempts=1, took_s=0.5, error=error))
+
+
+def test_other_discovery_is_told_once_of_the_first_ready_then_of_each_drain_and_each_way_back() -> None:
+    one = process()
+    one.look(ILL)
+    one.look(WELL)
+    one.supervisor.drain(Trigger.HTTP)
+    one.supervisor.drain(Trigger.CLI)
+    one.supervisor.resume()
+    one.supervisor.drain(Trigger.HTTP)
+    assert one.occasions == [Occasion.READY, Occasion.DRAIN, Occasion.RESUME, Occasion.DRAIN]
+
+
+@pytest.mark.parametrize("error", [None, "403"])
+def test_the_floor_counts_from_the_end_of_the_call_whatever_became_of_it(error: str | None) -> None:
+    one = process(on_drain=parse_hook("true"), hook_limit_s=8.0)
+    one.supervisor.drain(Trigger.HTTP)
+    one.clock.advance(3)
+    told(one, Occasion.DRAIN, error)
+    one.clock.advance(4.999)
+    assert phase_of(one) is Phase.PROPAGATING
+    one.clock.advance(0.001)
+    assert phase_of(one) is Phase.FINISHING
+    one.clock.advance(1)
+    assert one.view.last_drain is not None
+    assert one.view.last_drain["told"] == {
+        "result": "failed" if error else "ok",
+        "attempts": 1,
+        "took_s": 0.5,
+        "error": error,
+    }
+
+
+def test_a_call_of_which_nothing_is_heard_holds_the_floor_to_its_limit_only() -> None:
+    one = process(on_drain=parse_hook("true"), hook_limit_s=8.0)
+    one.supervisor.drain(Trigger.HTTP)
+    one.clock.advance(13)
+    assert phase_of(one) is Phase.FINISHING
+
+
+def test_what_is_heard_too_late_changes_nothing() -> None:
+    one = process(on_drain=parse_hook("true"), hook_limit_s=1.0)
+    one.supervisor.drain(Trigger.HTTP)
+    one.clock.advance(6.5)
+    told(one, Occasion.DRAIN)
+    one.clock.advance(0.5)
+    assert phase_of(one) is Phase.DRAINED
+    one.supervisor.resume()
+    told(one, Occasion.DRAIN)
+    assert phase_of(one) is Phase.SERVING
+
+
+def test_what_was_told_of_one_drain_is_not_said_of_the_next() -> None:
+    one = process(on_drain=parse_hook("true"))
+    one.supervisor.drain(Trigger.HTTP)
+    told(one, Occasion.DRAIN)
+    one.supervisor.resume()
+    one.supervisor.drain(Trigger.HTTP)
+    one.clock.advance(40)
+    assert one.view.last_drain is not None
+    assert one.view.last_drain["told"] is None

@@ -56,6 +56,7 @@ def _rate(metric: str, *more: str) -> str:
 
 
 _AUTH = series("rejected_total", 'reason="auth"')
+_FAILED = series("hooks_total", 'result="failed"')
 _DRAINED = series("state", 'state="drained"')
 _UNREADY = series("state", 'state="unready"')
 
@@ -81,10 +82,15 @@ BUDGET_USED = _kept(
     f" / max_over_time({series('drain_deadline_seconds')}[{WINDOW}]))",
     "the largest part of its budget that a drain used",
 )
+NOT_TOLD = _kept(
+    "hooks_failed:increase1h",
+    f"sum by ({BY}, hook) (increase({_FAILED}[{WINDOW}]))",
+    "calls to other discovery that failed",
+)
 REQUESTS = _kept("requests:rate5m", _rate("requests_total", "code"), "requests a second, by code")
 ERRORS = _kept("upstream_errors:rate5m", _rate("upstream_errors_total"), "failures of the app a second")
 
-RECORDINGS = (DRAINS, ARRIVALS, LATE, ABORTED, REFUSED, LAST_ARRIVAL, BUDGET_USED, REQUESTS, ERRORS)
+RECORDINGS = (DRAINS, ARRIVALS, LATE, ABORTED, REFUSED, LAST_ARRIVAL, BUDGET_USED, NOT_TOLD, REQUESTS, ERRORS)
 
 ALERTS = (
     Alert(
@@ -148,6 +154,15 @@ ALERTS = (
         "drain calls to {{ $labels.workload }} were refused for their token",
         "If it is the preStop hook that has the wrong token, its Pods are killed without a drain: `drainproxy check` "
         "compares both. If not, somebody tries.",
+    ),
+    Alert(
+        "DrainproxyDiscoveryNotTold",
+        f"{NOT_TOLD.name} > 0",
+        "",
+        "warning",
+        "other discovery was not told: on-{{ $labels.hook }} of {{ $labels.workload }} failed",
+        "Its clients go on sending to Pods that end, or do not find those that have come. The log line "
+        "`on-{{ $labels.hook }}` says why.",
     ),
     Alert(
         "DrainproxyLeftDrained",

@@ -19,6 +19,7 @@ from drainproxy.config.values import (
     Route,
     parse_address,
     parse_duration,
+    parse_hook,
     parse_route,
     parse_size,
     parse_upstream,
@@ -537,3 +538,37 @@ def test_an_access_log_is_shown_as_it_is_written() -> None:
 def test_an_upstream_that_is_ourselves_is_refused(flags: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="the app's address, not one that drainproxy listens on"):
         load(flags, {}, {})
+
+
+# Calls to other discovery.
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("PUT http://127.0.0.1:8500/v1?x=1", ("PUT", "http://127.0.0.1:8500/v1?x=1", "", ())),
+        ("DELETE https://registry/web", ("DELETE", "https://registry/web", "", ())),
+        ('POST http://r/x {"a": "b c"}', ("POST", "http://r/x", '{"a": "b c"}', ())),
+        ("/bin/leave --now", ("", "", "", ("/bin/leave", "--now"))),
+        ("tool 'two words' $PORT", ("", "", "", ("tool", "two words", "$PORT"))),
+    ],
+)
+def test_a_call_is_a_request_or_a_command(text: str, expected: tuple[object, ...]) -> None:
+    hook = parse_hook(f" {text} ")
+    assert (hook.method, hook.url, hook.body, hook.words) == expected
+    assert str(hook) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["http://r/x", "PUT r/x", "PUT", "PUT ftp://r/x", "PUT http://", "", "'open", "PUT http:///path"]
+)
+def test_a_call_that_cannot_be_made_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_hook(text)
+
+
+def test_the_limit_of_a_call_counts_against_the_budget() -> None:
+    load({"on-drain": "true"}, {}, {})
+    with pytest.raises(BudgetError, match="hook-limit 20s \\+ propagation-delay 5s"):
+        load({"on-drain": "true", "hook-limit": "20s"}, {}, {})
+    load({"hook-limit": "20s"}, {}, {})  # without a call it counts for nothing

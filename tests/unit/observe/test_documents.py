@@ -16,7 +16,19 @@ from drainproxy.drain.phase import Trigger
 from drainproxy.observe.documents import MOST_SHOWN, brief, cut_lines, lost_work, sentence, shown_target, status
 from tests.support.control import EPOCH, ScriptedControl, view
 
-FIELDS = ["version", "state", "phase", "since", "upstream", "in_flight", "connections", "oldest", "drain", "config"]
+FIELDS = [
+    "version",
+    "state",
+    "phase",
+    "since",
+    "upstream",
+    "in_flight",
+    "connections",
+    "oldest",
+    "drain",
+    "told",
+    "config",
+]
 DRAIN_FIELDS = [
     *("trigger", "started_at", "elapsed_s", "deadline_in_s", "floor_in_s"),
     *("arrivals", "late", "last_arrival_s", "completed", "aborted"),
