@@ -195,7 +195,8 @@ def _oldest(oldest: list[dict[str, Any]], rows: int) -> Iterator[str]:
     yield ""
     for work in oldest[: max(1, rows)]:
         request = f"{work['method']} {work['target']}" if work["method"] else "connection"
-        yield f"{brief(work['age_s']):>9}  {work['kind']:<9}  {request}   from {work['client']}"
+        left = ", which has left" if work["client_left"] else ""
+        yield f"{brief(work['age_s']):>9}  {work['kind']:<9}  {request}   from {work['client']}{left}"
 
 
 def _safe(line: str) -> str:

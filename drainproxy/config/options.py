@@ -168,6 +168,14 @@ class Config:
         "close: Close 1001 after the floor; wait: leave WebSockets alone until the deadline",
         group=DRAIN,
     )
+    departed_clients: str = option(
+        choice("wait", "cut"),
+        "wait",
+        "a request whose client has closed its side: wait, since the app works on it; cut: end it, as nginx does",
+        group=DRAIN,
+        why="a FIN does not tell a client that is gone from one that only sends no more; and what the app has begun "
+        "may matter to others: a payment, an import",
+    )
     close_spread_s: float = option(
         DURATION,
         "5s",

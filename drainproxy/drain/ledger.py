@@ -67,11 +67,13 @@ MOST_NAMED = 5
 class Work:
     """One piece of work. A connection that carries one exchange at a time uses the same object again for each."""
 
-    __slots__ = ("client", "kind", "method", "started_at", "target")
+    __slots__ = ("client", "client_left", "kind", "method", "started_at", "target")
 
     def __init__(self, kind: Kind, client: str) -> None:
         self.kind = kind
         self.client = client
+        self.client_left = False
+        """Its client has sent FIN: perhaps it still reads, perhaps nobody is there."""
         self.method = ""
         self.target = ""
         self.started_at = 0.0
@@ -85,6 +87,7 @@ class Loss:
     method: str
     target: str
     client: str
+    client_left: bool
     age_s: float
 
 
@@ -100,7 +103,7 @@ class Losses:
     def add(self, work: Work, now: float) -> None:
         """One more."""
         self.count += 1
-        loss = Loss(work.kind, work.method, work.target, work.client, now - work.started_at)
+        loss = Loss(work.kind, work.method, work.target, work.client, work.client_left, now - work.started_at)
         insort(self.oldest, loss, key=_youth)
         del self.oldest[MOST_NAMED:]
 
@@ -128,6 +131,8 @@ class Tally:
         if ended is Ended.WELL:
             self.completed[work.kind] += 1
             return
+        if ended is Ended.BROKEN and work.client_left:
+            ended = Ended.DEPARTED  # the app has seen its client's FIN, and may stop working for it
         if phase is Phase.DRAINED and ended in (Ended.CUT, Ended.BROKEN):
             ended = Ended.LOST
             self.lost.add(work, now)

@@ -9,7 +9,7 @@ from drainproxy.drain.ledger import Ended, Kind, Work
 from drainproxy.drain.phase import LATE, Phase
 from drainproxy.drain.turns import ASK_AGAIN_S
 from drainproxy.net.closing import Closing
-from drainproxy.net.flow import ReadGate, readable, reset
+from drainproxy.net.flow import ReadGate, Taken, all_taken, half_close, readable, reset
 from drainproxy.net.pair import Pair
 from drainproxy.net.peer import forwarding, peer_address
 from drainproxy.net.waits import Waits
@@ -50,7 +50,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__", "_closing", "_is_work", "_owner", "_reported", "_route", "_said_all", "_streams", "_through",
-        "_to_session", "full", "gate", "pair", "received", "sent", "transport", "waits", "work",
+        "_to_session", "_unconfirmed", "full", "gate", "pair", "received", "sent", "transport", "waits", "work",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -73,6 +73,8 @@ class ClientConnection(asyncio.Protocol):
         self._said_all = False  # nothing may be written any more: we have half-closed
         self._closing: Closing | None = None
         self._streams = 0
+        # Answers to a client that has sent FIN: work, status, duration. Open until it is known whether they arrived.
+        self._unconfirmed: tuple[tuple[Work, int, float], ...] = ()
 
     @property
     def session(self) -> Session:
@@ -111,6 +113,8 @@ class ClientConnection(asyncio.Protocol):
             self.pair.stop_passing()
             if not self._through:
                 self.pair.session.client_gone()
+            if self._unconfirmed:
+                self._confirm(arrived=exc is None and self._closing is not None and self._closing.delivered)
         finally:  # whatever failed: nothing is kept of a connection that has ended, and no place
             if self._closing is not None:
                 self._closing.stop()
@@ -136,7 +140,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._said_all = True
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            half_close(self.transport)
         else:
             self._end()  # TLS: what comes from the client after our end has nowhere to go
 
@@ -152,12 +156,15 @@ class ClientConnection(asyncio.Protocol):
 
     def close(self) -> None:
         self._through = True
+        if self._unconfirmed and self.transport.can_write_eof():
+            self.write_eof()
         self._end()
 
     def _end(self, *, linger_s: float = 0.0) -> None:
         if self._closing is not None:
             self._closing.stop()
-        self._closing = Closing(self.transport, self._route.timers, self._route.loop.time(), linger_s=linger_s)
+        now, confirm = self._route.loop.time(), bool(self._unconfirmed)
+        self._closing = Closing(self.transport, self._route.timers, now, linger_s=linger_s, acknowledged=confirm)
 
     def close_if_silent(self) -> bool:
         if self.transport.is_closing() or readable(self.transport):
@@ -209,6 +216,8 @@ class ClientConnection(asyncio.Protocol):
         route = self._route
         now = route.loop.time()
         work = self.work
+        if work.client_left:
+            self._confirm(arrived=True)  # one of several requests that came together: it was not the last word
         work.method = method.decode("latin-1")
         work.target = target.decode("latin-1")
         self._is_work = is_work
@@ -222,9 +231,12 @@ class ClientConnection(asyncio.Protocol):
         route = self._route
         now = route.loop.time()
         work = self.work
-        if self._is_work:
-            route.ledger.leave(work, now, ended)
-        route.observer.exchange(work, status, now - work.started_at, completed=ended is _WELL)
+        if work.client_left and ended is _WELL:
+            self._unconfirmed += ((work, status, now - work.started_at),)
+        else:
+            if self._is_work:
+                route.ledger.leave(work, now, ended)
+            route.observer.exchange(work, status, now - work.started_at, completed=ended is _WELL)
         self.waits.begin(_IDLE, now)
         if self._owner.phase is not _SERVING and self.pair.session.idle:
             self._ask_again_if_late(now)
@@ -242,18 +254,35 @@ class ClientConnection(asyncio.Protocol):
     def stream_ended(self, work: Work, ended: Ended) -> None:
         route = self._route
         now = route.loop.time()
-        route.ledger.leave(work, now, ended)
         completed = ended is _WELL
-        route.observer.exchange(work, UNREAD if completed else 0, now - work.started_at, completed=completed)
+        if work.client_left and completed:
+            self._unconfirmed += ((work, UNREAD, now - work.started_at),)
+        else:
+            route.ledger.leave(work, now, ended)
+            route.observer.exchange(work, UNREAD if completed else 0, now - work.started_at, completed=completed)
         self._streams -= 1
         if not self._streams:
             self.waits.begin(_IDLE, now)
+
+    def departed(self) -> None:
+        self.work.client_left = True
+
+    def _confirm(self, *, arrived: bool) -> None:
+        """It is known what became of the answers to a client that has sent FIN."""
+        unconfirmed, self._unconfirmed = self._unconfirmed, ()
+        route, now = self._route, self._route.loop.time()
+        ended = _WELL if arrived else Ended.DEPARTED
+        for work, status, duration_s in unconfirmed:
+            if self._is_work or work is not self.work:
+                route.ledger.leave(work, now, ended)
+            route.observer.exchange(work, status, duration_s, completed=arrived)
 
     def now(self) -> float:
         return self._route.loop.time()
 
     def upgraded(self, kind: Kind) -> None:
         self.work.kind = kind
+        self.work.client_left = False  # in a tunnel each direction ends on its own
         self._ask_again_if_late(self.now())
 
     def farewell_begun(self) -> None:
@@ -280,6 +309,8 @@ class ClientConnection(asyncio.Protocol):
         """The drain has moved on."""
         if not self._through:
             self._guard(self.pair.session.enter, phase)
+        elif phase is Phase.FORCING and self._unconfirmed:
+            self._confirm(arrived=all_taken(self.transport) is Taken.ALL)
 
     def _guard(self, step: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Whoever calls this has others to call, too: a session that fails ends its own connection, and no more."""

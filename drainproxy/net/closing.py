@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from drainproxy.net.flow import reset, taken
+from drainproxy.net.flow import Taken, all_taken, reset, taken
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,15 +23,31 @@ STALL_S = 5.0
 class Closing:
     """One connection on its way out. Its owner calls `stop` when it has ended."""
 
-    __slots__ = ("_taken", "_timers", "_transport", "bucket")
+    __slots__ = ("_stalled_at", "_taken", "_timers", "_transport", "bucket", "delivered")
 
-    def __init__(self, transport: asyncio.Transport, timers: Timers, now: float, *, linger_s: float = 0.0) -> None:
-        """Close it now, or after `linger_s` seconds in which what the peer sends is still read (RFC 9112 §9.6)."""
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        timers: Timers,
+        now: float,
+        *,
+        linger_s: float = 0.0,
+        acknowledged: bool = False,
+    ) -> None:
+        """Close it now, or after `linger_s` seconds in which what the peer sends is still read (RFC 9112 §9.6).
+
+        `acknowledged`: or once the peer has everything that was sent, our FIN included: then `delivered` tells.
+        """
         self.bucket: int | None = None
+        self.delivered = False
+        """The peer's kernel has acknowledged everything. Only known if asked for."""
         self._transport = transport
         self._timers = timers
         self._taken = -1
-        if linger_s:
+        self._stalled_at = now + STALL_S if acknowledged else 0.0
+        if acknowledged:
+            timers.watch(self, now)
+        elif linger_s:
             timers.watch(self, now + linger_s)
         else:
             self._close(now)
@@ -45,13 +61,29 @@ class Closing:
 
     def alarm(self, now: float) -> None:
         if not self._transport.is_closing():
-            self._close(now)
+            if not self._stalled_at or self._is_settled(now):
+                self._close(now)
             return
         before, self._taken = self._taken, taken(self._transport)
         if self._taken == before:
             reset(self._transport)
         else:
             self._timers.watch(self, now + STALL_S)
+
+    def _is_settled(self, now: float) -> bool:
+        """The peer has everything, or never will; else look again."""
+        all_is = all_taken(self._transport)
+        self.delivered = all_is is Taken.ALL
+        before, self._taken = self._taken, taken(self._transport)
+        if self._taken != before:
+            self._stalled_at = now + STALL_S
+        if all_is is not Taken.NOT_YET:
+            return True
+        if now >= self._stalled_at:
+            reset(self._transport)
+            return False
+        self._timers.watch(self, now)
+        return False
 
     def stop(self) -> None:
         """The connection has ended."""

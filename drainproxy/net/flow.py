@@ -6,6 +6,9 @@ import os
 import select
 import socket
 import struct
+from enum import Enum
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -83,6 +86,14 @@ def reset(transport: asyncio.Transport) -> None:
     transport.abort()
 
 
+def half_close(transport: asyncio.Transport) -> None:
+    """Send nothing more to a peer that may not be read from any more."""
+    try:
+        transport.write_eof()
+    except OSError:  # the stock loop's, if the peer has reset the connection, which nobody else would notice
+        transport.abort()
+
+
 def taken(transport: asyncio.Transport) -> int:
     """A number that changes whenever the peer takes some of what was written: by TCP's word, else by what is left."""
     sock = transport.get_extra_info("socket")
@@ -93,6 +104,31 @@ def taken(transport: asyncio.Transport) -> int:
             (acknowledged,) = _BYTES_ACKED.unpack(info)
             return int(acknowledged)
     return transport.get_write_buffer_size()
+
+
+class Taken(Enum):
+    """Whether the peer has acknowledged all that was written to a connection."""
+
+    ALL = "all of it"
+    NOT_YET = "not all of it yet"
+    NEVER = "the peer has reset the connection"
+
+
+def all_taken(transport: asyncio.Transport) -> Taken:
+    """Look once. After our FIN, ALL means that the peer's kernel has everything; asking clears the socket's error."""
+    sock = transport.get_extra_info("socket")
+    if transport.get_write_buffer_size():
+        return Taken.NOT_YET
+    if sock is None or sock.fileno() < 0:
+        return Taken.ALL
+    with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
+        if duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return Taken.NEVER
+        try:
+            (unacknowledged,) = struct.unpack("i", ioctl(duplicate, TIOCOUTQ, bytes(4)))  # SIOCOUTQ, tcp(7), unix(7)
+        except OSError:
+            return Taken.ALL  # a system that does not tell
+        return Taken.NOT_YET if unacknowledged else Taken.ALL
 
 
 _BYTES_ACKED = struct.Struct("120xQ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, cast
 
 from drainproxy.net.flow import ReadGate, last_words, readable, reset
@@ -137,7 +138,8 @@ class UpstreamConnection(asyncio.Protocol):
     def write_eof(self) -> None:
         if not self._said_all and not self.transport.is_closing():
             self._said_all = True
-            self.transport.write_eof()
+            with suppress(OSError):  # the stock loop's, if the app has reset the connection: the reader learns it, too
+                self.transport.write_eof()
 
     def is_silent(self) -> bool:
         return not readable(self.transport)

@@ -85,6 +85,7 @@ class LostWork(TypedDict):
     target: str
     age_s: float
     client: str
+    client_left: bool
 
 
 class DrainBlock(TypedDict):
@@ -267,6 +268,7 @@ def _loss(loss: Loss) -> LostWork:
         "target": shown_target(loss.target),
         "age_s": round(loss.age_s, 3),
         "client": loss.client,
+        "client_left": loss.client_left,
     }
 
 
@@ -277,6 +279,7 @@ def _work(work: Work, now: float) -> dict[str, object]:
         "target": shown_target(work.target),
         "age_s": round(now - work.started_at, 3),
         "client": work.client,
+        "client_left": work.client_left,
     }
 
 
@@ -324,7 +327,8 @@ def cut_lines(summary: DrainBlock) -> Iterator[str]:
 def lost_work(work: LostWork) -> str:
     """One piece of lost work on one printable line."""
     request = f"{work['method']} {work['target']}" if work["method"] else work["kind"]
-    line = f"{request} after {brief(work['age_s'])}, from {work['client']}"
+    left = ", which had left" if work["client_left"] else ""
+    line = f"{request} after {brief(work['age_s'])}, from {work['client']}{left}"
     return "".join(character if character.isprintable() else "?" for character in line)
 
 

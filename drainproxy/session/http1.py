@@ -255,16 +255,25 @@ class Http1Session:
                 self._client.wait(_RESPONSE)
 
     def client_eof(self) -> None:
-        """A client that has sent its request may half-close and still read the answer (RFC 9112 §9.6)."""
+        """A client that has sent its request may half-close and still read the answer (RFC 9112 §9.6).
+
+        So may one that has gone: there is no telling them apart until the answer is sent (`departed-clients`).
+        """
         self._eof = True
         if self._request_state is _BODY:
             self._break_off(Reason.INCOMPLETE_BODY, Ended.DEPARTED)
         elif self._request_state is not _SENT:
             self._request_state = _CLOSED
             self._client.close()
-        elif self._upstream is not None and not self._pending:
-            self._reusable = False
-            self._upstream.write_eof()  # the app sees what it would see without us
+        elif self._config.departed_clients == "cut":
+            self._request_state = _CLOSED
+            self._give_up(Ended.DEPARTED)
+            self._client.close()
+        else:
+            self._client.departed()
+            if self._upstream is not None and not self._pending:
+                self._reusable = False
+                self._upstream.write_eof()  # the app sees what it would see without us
 
     def client_gone(self) -> None:
         self._request_state = _CLOSED

@@ -98,9 +98,9 @@ class Http2Session:
     """
 
     __slots__ = (
-        "_accepted", "_answered", "_asking", "_awaiting", "_client", "_client_done", "_departure", "_down",
-        "_ends_at_goaway", "_last", "_last_pushed", "_new_id", "_on_arrival", "_outgoing", "_phase", "_ping", "_resets",
-        "_up", "_upstream",
+        "_accepted", "_answered", "_asking", "_awaiting", "_client", "_client_done", "_cut_departed", "_departure",
+        "_down", "_ends_at_goaway", "_last", "_last_pushed", "_new_id", "_on_arrival", "_outgoing", "_phase", "_ping",
+        "_resets", "_up", "_upstream",
     )  # fmt: skip
 
     half_closes = False
@@ -123,6 +123,7 @@ class Http2Session:
         self._on_arrival = phase in LATE  # come late: its first stream is served, then it is asked to go
         self._ends_at_goaway = False
         self._client_done = False
+        self._cut_departed = config.departed_clients == "cut"
         self._ping = b""  # the eight bytes of our PING, until it is answered
         self._resets = TokenBucket(*RESETS)
 
@@ -269,7 +270,14 @@ class Http2Session:
     def client_eof(self) -> None:
         """What is open may still be answered, as long as the app does not fall silent."""
         self._client_done = True
+        if self._cut_departed and not self.idle:
+            self.client_gone()
+            self._client.close()
+            return
         if not self.idle:
+            for table in (self._asking, self._awaiting, self._answered):
+                for work in table.values():
+                    work.client_left = True
             self._client.wait(Wait.LEFT)
             if self._upstream is not None:
                 self._upstream.write_eof()

@@ -121,6 +121,9 @@ class Client(Protocol):
     def end(self, status: int, ended: Ended) -> None:
         """The exchange is over. `status` 0: no response was sent; or UNREAD."""
 
+    def departed(self) -> None:
+        """The client has sent FIN while its exchange is open: it is told of as one that may be gone."""
+
     def stream_begun(self) -> Work:
         """One of several pieces of work at a time, an HTTP/2 stream, begins."""
 

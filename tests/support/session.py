@@ -146,6 +146,7 @@ class ScriptedClient:
         self.exchange: tuple[bytes, bytes, bool] | None = None
         self.ended: list[tuple[int, bool]] = []
         self.endings: list[Ended] = []
+        self.client_left = False
         self.idle_at_end: list[bool] = []
         self.rejections: list[str] = []
         self.upstream_errors: list[str] = []
@@ -256,6 +257,11 @@ class ScriptedClient:
         self.ended.append((status, ended is Ended.WELL))
         self.endings.append(ended)
         self.idle_at_end.append(self.session is not None and self.session.idle)
+
+    def departed(self) -> None:
+        """See Client."""
+        self._says("may be gone")
+        self.client_left = True
 
     def stream_begun(self) -> Work:
         """See Client."""

@@ -83,6 +83,11 @@ one `quiet-period`, and never beyond the deadline.
 What counts is work: HTTP exchanges until the last byte of both bodies, open HTTP/2 streams, tunnels, TCP connections. Idle
 connections, health checks by the kubelet and by load balancers, scrapes and the drain call itself never hold a drain.
 
+*A client that has sent FIN* still holds the drain: its app works on the request, and to kill it there may lose what others
+rely on. `/status` shows such work as `client_left`. If the answer does not arrive any more, it counts as `departed`, and the
+access log says `completed: false`. With `departed-clients cut` the exchange ends with the FIN, and the app's connection is
+closed, as nginx does. In a tunnel a FIN ends one direction, as ever.
+
 ## Who begins it, who joins, how it ends
 
 Triggers: {triggers}. The first begins the drain, every other one joins it: same deadline, same result, at the same time.

@@ -129,7 +129,14 @@ def test_a_drain_that_lost_work_or_was_called_off_is_exit_code_1(code: int, outc
 
 
 def test_what_was_cut_is_listed_and_how_much_more() -> None:
-    lost = {"kind": "http", "method": "GET", "target": "/\x1b[2J", "age_s": 23.9, "client": "192.0.2.7"}
+    lost = {
+        "kind": "http",
+        "method": "GET",
+        "target": "/\x1b[2J",
+        "age_s": 23.9,
+        "client": "192.0.2.7",
+        "client_left": False,
+    }
     with admin(504, {**SUMMARY, "outcome": "forced", "cut_total": 4, "cut": [lost, lost]}) as script:
         lines = run(script, "drain").output.splitlines()
     assert ", 4 cut, " in lines[0]

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import gc
 import socket
+import time
 import weakref
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from drainproxy.drain.ledger import Kind
+from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.drain.turns import ASK_AGAIN_S
 from drainproxy.net.client import LINGER_S, ClientConnection
+from drainproxy.net.closing import STALL_S
+from drainproxy.net.flow import Taken, all_taken
 from drainproxy.net.peer import forwarding, peer_address
 from drainproxy.net.timers import RESOLUTION_S
+from drainproxy.protocol.http2 import EMPTY_SETTINGS, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame
 from drainproxy.protocol.reasons import Reason
-from drainproxy.session.ports import Wait
-from tests.support.transports import RouteRig
+from drainproxy.session.ports import UNREAD, Wait
+from tests.support.transports import RouteRig, ScriptedTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 10\r\n\r\n"
+LATE_S = 2 * RESOLUTION_S
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -344,3 +352,202 @@ def test_what_is_written_after_our_own_end_is_dropped_on_both_sides() -> None:
         end.connection.write_eof()
         end.connection.write(b"late")
         assert end.take() == b""
+
+
+# Clients that have sent FIN: perhaps they still read.
+
+
+def stream(number: int) -> bytes:
+    """A request, or an answer, of one frame."""
+    return frame(HEADERS, END_HEADERS | END_STREAM, number, b"\x82")
+
+
+def halves(client: Any) -> None:
+    """The client sends no more."""
+    client.connection.eof_received()
+
+
+def waits_for_an_answer(rig: RouteRig, request: bytes = GET) -> tuple[Any, Any]:
+    """A client that has half-closed after its request, and the app that works on it."""
+    client = rig.client()
+    client.sends(request)
+    app = rig.app()
+    halves(client)
+    return client, app
+
+
+def closes(rig: RouteRig, client: Any) -> None:
+    """What is under way is taken by the client's kernel, and the connection ends."""
+    rig.loop.advance(LATE_S)
+    assert client.transport.end == "closed"
+    client.connection.connection_lost(None)
+
+
+def test_a_client_that_has_sent_fin_is_shown_as_such_and_holds_the_drain_until_its_answer_has_arrived() -> None:
+    rig = RouteRig()
+    rig.ledger.begin()
+    client, app = waits_for_an_answer(rig)
+    assert [work.client_left for work in rig.ledger.oldest(1)] == [True]
+    app.sends(OK)
+    assert client.take() == OK
+    assert client.transport.got_eof
+    assert rig.ledger.count() == {Kind.HTTP: 1}
+    assert rig.noting.exchanges == []
+    closes(rig, client)
+    assert rig.noting.exchanges == [(200, True)]
+    assert rig.ledger.tally is not None
+    assert rig.ledger.tally.completed == {Kind.HTTP: 1}
+
+
+@pytest.mark.parametrize("error", [None, ConnectionResetError()])
+def test_an_answer_that_no_longer_finds_its_client_is_not_completed(error: Exception | None) -> None:
+    rig = RouteRig()
+    rig.ledger.begin()
+    client, app = waits_for_an_answer(rig)
+    app.sends(OK)
+    client.transport.unsent = 10
+    client.leaves(error)
+    assert rig.noting.exchanges == [(200, False)]
+    assert rig.ledger.tally is not None
+    assert rig.ledger.tally.aborted == {(Kind.HTTP, Ended.DEPARTED): 1}
+    assert rig.ledger.idle
+
+
+def test_a_client_that_takes_nothing_more_is_not_waited_for() -> None:
+    rig = RouteRig()
+    client, app = waits_for_an_answer(rig)
+    app.sends(OK)
+    client.transport.unsent = 10
+    rig.loop.advance(STALL_S - RESOLUTION_S)
+    assert client.transport.end == "open"
+    rig.loop.advance(LATE_S)
+    assert client.transport.end == "aborted"
+
+
+def test_at_the_deadline_what_is_not_known_to_have_arrived_has_not() -> None:
+    rig = RouteRig()
+    rig.ledger.begin()
+    client, app = waits_for_an_answer(rig)
+    app.sends(OK)
+    client.transport.unsent = 10
+    client.connection.enter(Phase.FORCING)
+    assert rig.noting.exchanges == [(200, False)]
+    assert rig.ledger.idle
+    client.leaves()
+    assert rig.noting.exchanges == [(200, False)]
+
+
+def test_of_requests_that_came_together_before_the_fin_only_the_last_answer_is_in_doubt() -> None:
+    rig = RouteRig()
+    client, app = waits_for_an_answer(rig, GET + GET)
+    app.sends(OK)
+    assert rig.noting.exchanges == [(200, True)]
+    rig.app().sends(OK)
+    assert rig.noting.exchanges == [(200, True)]
+    closes(rig, client)
+    assert rig.noting.exchanges == [(200, True), (200, True)]
+    assert rig.ledger.idle
+
+
+def test_an_app_that_stops_working_for_a_client_that_has_left_has_broken_nothing() -> None:
+    rig = RouteRig()
+    rig.ledger.begin()
+    _, app = waits_for_an_answer(rig)
+    app.ends()
+    assert rig.ledger.tally is not None
+    assert rig.ledger.tally.aborted == {(Kind.HTTP, Ended.DEPARTED): 1}
+
+
+def test_with_departed_clients_cut_the_exchange_ends_with_the_fin() -> None:
+    rig = RouteRig(departed_clients="cut")
+    client, app = waits_for_an_answer(rig, GET + GET)
+    assert app.transport.end == "aborted"
+    assert client.transport.end == "closed"
+    assert rig.noting.exchanges == [(0, False)]
+    assert rig.ledger.idle
+
+
+def test_streams_of_a_client_that_has_sent_fin_are_shown_as_such_and_confirmed_together() -> None:
+    rig = RouteRig("http2")
+    client = rig.client()
+    client.sends(PREFACE + EMPTY_SETTINGS + stream(1) + stream(3))
+    app = rig.app()
+    halves(client)
+    assert [work.client_left for work in rig.ledger.oldest(9)] == [True, True]
+    app.sends(EMPTY_SETTINGS + stream(1))
+    assert rig.noting.exchanges == []
+    app.sends(stream(3))
+    closes(rig, client)
+    assert rig.noting.exchanges == [(UNREAD, True)] * 2
+    assert rig.ledger.idle
+
+
+def test_with_departed_clients_cut_streams_end_with_the_fin() -> None:
+    rig = RouteRig("http2", departed_clients="cut")
+    client = rig.client()
+    client.sends(PREFACE + EMPTY_SETTINGS + stream(1) + stream(3))
+    app = rig.app()
+    halves(client)
+    assert app.transport.end == "aborted"
+    assert client.transport.end == "closed"
+    assert rig.noting.exchanges == [(0, False)] * 2
+    assert rig.ledger.idle
+
+
+@pytest.mark.parametrize("departed_clients", ["wait", "cut"])
+def test_in_a_tunnel_a_fin_ends_one_direction_and_says_nothing_of_its_client(departed_clients: str) -> None:
+    rig = RouteRig("tcp", departed_clients=departed_clients)
+    client = rig.client()
+    client.sends(b"hello")
+    app = rig.app()
+    halves(client)
+    assert [work.client_left for work in rig.ledger.oldest(1)] == [False]
+    app.sends(b"world")
+    assert client.take() == b"world"
+    assert rig.ledger.count() == {Kind.TCP: 1}
+
+
+def test_who_takes_what_is_asked_of_the_socket_itself() -> None:
+    ours, theirs = connected_pair()
+    with ours, theirs:
+        transport = ScriptedTransport(ours)
+        assert all_taken(transport) is Taken.ALL
+        ours.sendall(b"x")
+        ours.shutdown(socket.SHUT_WR)
+        wait_until(lambda: all_taken(transport) is Taken.ALL)
+        transport.unsent = 1
+        assert all_taken(transport) is Taken.NOT_YET
+
+
+def test_a_peer_that_has_gone_resets_what_is_sent_to_it() -> None:
+    ours, theirs = connected_pair()
+    with ours:
+        theirs.close()
+        ours.sendall(b"x")
+        wait_until(lambda: all_taken(ScriptedTransport(ours)) is Taken.NEVER)
+
+
+def test_a_peer_that_does_not_read_has_not_taken_all() -> None:
+    ours, theirs = connected_pair()
+    with ours, theirs:
+        ours.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                ours.send(bytes(1 << 16))
+        assert all_taken(ScriptedTransport(ours)) is Taken.NOT_YET
+
+
+def connected_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+        return ours, theirs
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """The kernel does it in a moment."""
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
 
-from drainproxy.net.flow import ReadGate, last_words, readable
+from drainproxy.net.flow import ReadGate, half_close, last_words, readable
 from drainproxy.session.ports import Hold
 from tests.support.transports import ScriptedTransport
 
@@ -77,3 +78,14 @@ def test_last_words_are_all_that_waits_in_the_socket() -> None:
     with ours, theirs:
         theirs.send(b"x" * 100_000)
         assert b"".join(last_words(ScriptedTransport(ours))) == b"x" * 100_000
+
+
+def test_a_half_close_that_fails_because_the_peer_has_reset_the_connection_ends_it() -> None:
+    transport = ScriptedTransport()
+
+    def refuses() -> None:
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    transport.write_eof = refuses  # type: ignore[method-assign]  # as the stock loop's does
+    half_close(transport)
+    assert transport.end == "aborted"

@@ -82,6 +82,7 @@ def test_the_oldest_work_comes_first_with_its_age_and_no_more_than_twenty() -> N
         "target": "/first?…",
         "age_s": 2.5,
         "client": "2001:db8::1",
+        "client_left": False,
     }
     assert document["in_flight"] == {"http": 1, "http2": 0, "websocket": 30, "tcp": 0}
 
@@ -159,7 +160,14 @@ def test_a_forced_drain_says_what_was_cut() -> None:
         "0 completed, 1 cut, 0 late, nothing arrived; trigger sigterm"
     )
     assert block["cut"] == [  # type: ignore[index]
-        {"kind": "http", "method": "POST", "target": "/report?…", "age_s": 24.0, "client": "192.0.2.7"}
+        {
+            "kind": "http",
+            "method": "POST",
+            "target": "/report?…",
+            "age_s": 24.0,
+            "client": "192.0.2.7",
+            "client_left": False,
+        }
     ]
     assert list(cut_lines(control.last_drain)) == ["cut: POST /report?… after 24.0s, from 192.0.2.7"]
 
@@ -175,8 +183,8 @@ def test_the_five_oldest_that_were_cut_are_named_and_the_others_counted() -> Non
     lines = list(cut_lines(control.last_drain))
     assert lines[0] == "cut: GET /?[31m? after 24.0s, from 192.0.2.7", "what clients send must not steer a terminal"
     assert lines[4:] == ["cut: GET /4 after 20.0s, from 192.0.2.7", "and 2 more"]
-    stream = {**control.last_drain["cut"][2], "method": "", "target": ""}
-    assert lost_work(stream) == "http2 after 22.0s, from 192.0.2.7"  # type: ignore[arg-type]  # as it is of a stream
+    stream = {**control.last_drain["cut"][2], "method": "", "target": "", "client_left": True}
+    assert lost_work(stream) == "http2 after 22.0s, from 192.0.2.7, which had left"  # type: ignore[arg-type]  # as it is of a stream
 
 
 def test_who_ended_what_was_not_cut_is_told_too() -> None:
