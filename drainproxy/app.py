@@ -37,6 +37,7 @@ from drainproxy.net.tls import Tls
 from drainproxy.observe.log import configure
 from drainproxy.observe.metrics import Meter
 from drainproxy.process.children import Children
+from drainproxy.process.memory import FreedMemory
 from drainproxy.process.notify import ServiceManager, without_manager
 from drainproxy.process.signals import listen
 from drainproxy.supervisor import Supervisor
@@ -52,10 +53,6 @@ if TYPE_CHECKING:
     from drainproxy.observe.log import Log
     from drainproxy.process.children import Child
 
-try:
-    import ctypes
-except ImportError:  # a Python that was built without libffi
-    ctypes = None  # type: ignore[assignment]  # looked at before use
 try:
     import uvloop as loops
 except ImportError:  # not on this platform: the stock loop works, too, only slower
@@ -141,6 +138,7 @@ async def _serve(
     loop.set_exception_handler(lambda _, context: log.failure(context))
     parts = _built(loop, config, log)
     admin, supervisor, tasks, tls = parts.admin, parts.supervisor, parts.tasks, parts.tls
+    memory = FreedMemory()
 
     async with AsyncExitStack() as stop:
         stop.push_async_callback(admin.stop)
@@ -185,25 +183,13 @@ async def _serve(
         manager.ready()
         tasks.spawn(manager.keep_told(parts.view.report), "tell the service manager")
         log.info("started", version=__version__, config=effective(config))
-        _keep_freed_memory()
+        memory.keep()
+        tasks.spawn(memory.give_back(), "give freed memory back")
         gc.collect()
         gc.freeze()  # what was built so far lives as long as the process: no collection need look at it again
         code = await supervisor.exit_code
         log.info("stopping", exit_code=code)
     return code
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep up to 1 MiB that was freed: see mallopt(3). Other C libraries are left as they are.
-
-    What is read comes in blocks of up to 256 KiB. By itself glibc gives each back to the kernel and gets the next one
-    page by page, which was measured to cost a large part of the CPU of a download.
-    """
-    trim_threshold, mmap_threshold = -1, -3
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if ctypes else None
-    if mallopt is not None:
-        mallopt(trim_threshold, 1 << 20)
-        mallopt(mmap_threshold, 1 << 20)
 
 
 async def _close_all(parts: Parts) -> None:

@@ -85,6 +85,7 @@ class ProcessView:
             client=sum(len(at_work.listener.connections) for at_work in self._routes),
             upstream_idle=sum(at_work.pool.idle for at_work in self._routes),
             upstream_busy=sum(at_work.pool.busy for at_work in self._routes),
+            handshakes=sum(at_work.listener.handshakes for at_work in self._routes),
         )
 
     def report(self) -> Report:

@@ -28,6 +28,8 @@ P = ParamSpec("P")
 
 _IDLE, _STREAM, _SERVING, _WELL = Wait.IDLE, Wait.STREAM, Phase.SERVING, Ended.WELL  # as globals: see net/pair.py
 
+TLS_BUFFER = 64 * 1024
+"""Bytes that wait for a TLS client before the app is not read any more. The loop's own limit is eight times this."""
 LINGER_S = 2.0
 """How long a connection that we end is still read from, so that our last bytes are not lost to a reset."""
 
@@ -85,6 +87,8 @@ class ClientConnection(asyncio.Protocol):
         route = self._route
         self.transport = cast("asyncio.Transport", transport)
         self.gate = ReadGate(self.transport)
+        if route.tls:
+            self.transport.set_write_buffer_limits(high=TLS_BUFFER)
         address = peer_address(transport.get_extra_info("peername"))
         self.work = Work(Kind.HTTP, address)
         session = route.session_for(self, forwarding(address, route.scheme), self._owner.phase)

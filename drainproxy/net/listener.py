@@ -134,6 +134,11 @@ class Listener:
             self._tasks.spawn(self._accept(), f"accept again on {self._context.route.listen}")
 
     @property
+    def handshakes(self) -> int:
+        """TLS clients that have connected, and whose handshake is not over."""
+        return len(self._handshakes)
+
+    @property
     def _count(self) -> int:
         return len(self.connections) + len(self._handshakes)
 

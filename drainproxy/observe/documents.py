@@ -49,6 +49,8 @@ class ConnectionCounts:
     client: int
     upstream_idle: int
     upstream_busy: int
+    handshakes: int = 0
+    """TLS clients whose handshake is not over: no connections yet, but each has a place."""
 
 
 class Process(Protocol):
@@ -142,6 +144,7 @@ def status(process: Process) -> dict[str, object]:
             "client": connections.client,
             "upstream_idle": connections.upstream_idle,
             "upstream_busy": connections.upstream_busy,
+            "handshakes": connections.handshakes,
         },
         "oldest": [_work(work, now) for work in ledger.oldest(MOST_SHOWN)],
         "drain": drain_block(process),

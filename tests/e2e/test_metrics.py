@@ -108,4 +108,4 @@ def test_status_is_json_with_every_field_of_the_contract(proxy: Proxy) -> None:
     assert set(fields) <= set(status)
     assert set(status["upstream"]) == {"address", "healthy", "reason"}
     assert set(status["in_flight"]) == {"http", "http2", "websocket", "tcp"}
-    assert set(status["connections"]) == {"client", "upstream_idle", "upstream_busy"}
+    assert set(status["connections"]) == {"client", "upstream_idle", "upstream_busy", "handshakes"}

@@ -71,6 +71,7 @@ class ScriptedListener:
         self.connections: set[ScriptedConnection] = set()
         self.phases: list[Phase] = []
         self.reported = 0
+        self.handshakes = 0
         self.expected = True
         self.open: list[Work] = []
         self.ledger = ledger

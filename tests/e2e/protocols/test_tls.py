@@ -10,6 +10,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from cryptography import x509
 from tests.e2e.protocols.calls import KINDS, call, methods
 from tests.e2e.protocols.conftest import grpc_app, nghttpd
 from tests.e2e.protocols.test_websocket import ws_app
-from tests.support.apps import http_server, need
+from tests.support.apps import http_server, need, nginx
 from tests.support.certificates import certificate
 from tests.support.proxy import Proxy, serve, wait_for
 
@@ -246,10 +247,45 @@ def test_clients_that_never_say_hello_count_as_connections_until_their_time_is_o
         assert proxy.is_accepting()
         silent = [socket.create_connection(proxy.address) for _ in range(3)]
         wait_for(lambda: not proxy.is_accepting(), "accepting to pause")
+        counts = proxy.status()["connections"]
+        assert (counts["handshakes"], counts["client"]) == (3, 0)
         with trusting(proxy) as fourth:
             assert get(fourth) == 200
         for each in silent:
             each.close()
+
+
+def test_a_client_that_does_not_read_costs_little_and_what_it_cost_is_given_back(
+    secret: Secret, tmp_path: Path
+) -> None:
+    """165 of them are to fit into the memory limit that inject writes, 256 MiB."""
+    (tmp_path / "large").write_bytes(bytes(20_000_000))
+    with nginx(tmp_path) as app, serve(app, **secret.options) as proxy:
+        before = proxy.await_ready().resident_kib()
+        stalled = []
+        for _ in range(40):
+            sock = trusting(proxy)
+            sock.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            stalled.append(sock)
+        wait_for(lambda: proxy.status()["in_flight"]["http"] == 40, "all requests")
+        wait_for(Steady(proxy), "memory to stand still")
+        assert proxy.resident_kib() - before < 40 * 1024
+        for sock in stalled:
+            sock.close()
+        wait_for(lambda: proxy.resident_kib() - before < 24 * 1024, "memory to be given back")
+
+
+class Steady:
+    """Whether memory has not grown since it was last asked."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._last = 0
+
+    def __call__(self) -> bool:
+        before, self._last = self._last, self._proxy.resident_kib()
+        time.sleep(0.2)  # growth is what is looked for, so time has to pass
+        return self._last <= before
 
 
 def test_a_drain_with_tls_loses_nothing(https: Proxy) -> None:

@@ -44,7 +44,7 @@ def test_ready_shows_every_field_of_the_contract() -> None:
     assert (document["state"], document["phase"], document["since"]) == ("ready", "serving", EPOCH + control.now())
     assert document["upstream"] == {"address": "127.0.0.1:8080", "healthy": True, "reason": "accepts connections"}
     assert document["in_flight"] == {"http": 0, "http2": 0, "websocket": 0, "tcp": 0}
-    assert document["connections"] == {"client": 0, "upstream_idle": 0, "upstream_busy": 0}
+    assert document["connections"] == {"client": 0, "upstream_idle": 0, "upstream_busy": 0, "handshakes": 0}
     assert document["oldest"] == []
     assert document["drain"] is None
 

@@ -1,0 +1,50 @@
+"""How much freed memory stays with us? Enough that large bodies need no new pages, and no more than that for long.
+
+What is read comes in blocks of up to 256 KiB. By itself glibc gives each back to the kernel, and gets the next one page
+by page: that was measured to be a large part of a download's CPU. So it keeps what is freed, and what a crowd has left
+behind is given back soon after. Other C libraries are left as they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+try:
+    import ctypes
+except ImportError:  # a Python that was built without libffi
+    ctypes = None  # type: ignore[assignment]  # looked at before use
+
+LOOK_S = 5.0
+"""Between two looks at what is kept: some microseconds each."""
+KEPT = 8 << 20
+"""Bytes that may stay."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+
+
+class FreedMemory:
+    """What glibc's malloc keeps of it. Nothing happens where there is no glibc."""
+
+    def __init__(self) -> None:
+        libc = ctypes.CDLL(None) if ctypes is not None else None
+        self._libc = libc if hasattr(libc, "mallopt") and hasattr(libc, "mallinfo2") else None
+
+    def keep(self) -> None:
+        """Keep blocks of up to 1 MiB when they are freed (mallopt(3))."""
+        if self._libc is not None:
+            self._libc.mallopt(_TRIM_THRESHOLD, 1 << 20)
+            self._libc.mallopt(_MMAP_THRESHOLD, 1 << 20)
+
+    async def give_back(self) -> None:
+        """Give back what is more than KEPT, every LOOK_S seconds, until cancelled (malloc_trim(3))."""
+        if self._libc is None:
+            return
+
+        class Info(ctypes.Structure):  # struct mallinfo2 (malloc.h)
+            names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+            _fields_ = [(name, ctypes.c_size_t) for name in names.split()]  # noqa: RUF012 - as ctypes wants it
+
+        self._libc.mallinfo2.restype = Info
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self._libc.mallinfo2().fordblks > KEPT:
+                self._libc.malloc_trim(KEPT // 2)
