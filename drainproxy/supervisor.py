@@ -102,7 +102,7 @@ class Supervisor:
 
     def scraped(self) -> None:
         """`/metrics` was read."""
-        self._machine.scraped()
+        self._machine.scraped(self._loop.time())
         self._soon()
 
     def saw(self, _: Health) -> None:

@@ -21,6 +21,7 @@ from drainproxy.config.values import (
     PATH,
     READINESS,
     ROUTE,
+    SCRAPE_WAIT,
     SIZE,
     TEXT,
     UPSTREAM,
@@ -133,10 +134,12 @@ class Config:
         unset="grace-period - app-stop-time - 1s",
     )
     final_scrape_wait_s: float = option(
-        DURATION,
-        "0s",
-        "after the drain, stay up to this long for one more /metrics scrape, inside the budget",
+        SCRAPE_WAIT,
+        "auto",
+        "after the drain, stay up to this long for one more /metrics scrape, inside the grace period",
         group=BUDGET,
+        why="auto: if somebody scrapes and there is something to tell (the outcome is not clean, or work came late or "
+        "did not end well), the time between two scrapes and 30s at most; else not at all",
     )
 
     propagation_delay_s: float = option(

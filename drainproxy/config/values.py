@@ -19,6 +19,10 @@ HOLD = float("inf")
 """`readiness_on_drain`: readiness is never failed by a drain."""
 
 
+AUTO = -1.0
+"""`final_scrape_wait`: as long as there is somebody to wait for, and something to tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where to listen or connect. `path` set: a unix socket; else `host` (empty: all addresses) and `port`."""
@@ -240,6 +244,12 @@ READINESS = ValueType(
     "fail, hold or a duration",
     _parse_readiness,
     lambda seconds: "fail" if seconds == 0 else show_duration(seconds),
+)
+SCRAPE_WAIT = ValueType(
+    "WAIT",
+    "auto or a duration",
+    lambda text: AUTO if text == "auto" else parse_duration(text),
+    lambda seconds: "auto" if seconds == AUTO else show_duration(seconds),
 )
 ACCESS_LOG = ValueType("WHICH", "off, errors, slow:DURATION or all", _parse_access_log)
 

@@ -144,6 +144,11 @@ class Tally:
         """Pieces of work that have ended so; not WELL."""
         return sum(count for (_, how), count in self.aborted.items() if how is ended)
 
+    @property
+    def is_notable(self) -> bool:
+        """Something in it is worth to be known: work came late, or did not end well. A refused request is not."""
+        return bool(self.late) or self.aborted.total() > self.count(Ended.REFUSED)
+
     def absorb(self, other: Tally) -> None:
         """Add another drain's counts to these."""
         self.arrivals += other.arrivals

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drainproxy.config.options import MARGIN_S
+from drainproxy.config.values import AUTO
 from drainproxy.drain.phase import DRAINING, NEXT, Outcome, Phase, State, Trigger
 from drainproxy.drain.schedule import FORCED_EXIT_S, Schedule
+from drainproxy.drain.scrapes import Scrapes
 
 if TYPE_CHECKING:
     from drainproxy.config.options import Config
@@ -27,6 +29,8 @@ END = {
 
 INTERRUPTED_EXIT_CODE = 130
 QUIT_EXIT_CODE = 131
+MOST_SCRAPE_WAIT_S = 30.0
+"""What `final-scrape-wait auto` waits at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class DrainMachine:
         self._arrivals_at_call = 0
         self._left_since_drained = False
         self._scraped = False
+        self._scrapes = Scrapes()
+        self._scrape_interval_s: float | None = None
         self._calling_off: str | None = None
 
     def upstream(self, *, reachable: bool, healthy: bool, gate: str | None) -> None:
@@ -160,8 +166,9 @@ class DrainMachine:
             self._calling_off = "asked to resume"
         return True
 
-    def scraped(self) -> None:
+    def scraped(self, now: float) -> None:
         """`/metrics` was read."""
+        self._scrapes.note(now)
         self._scraped = True  # one before the end of the drain is forgotten there
 
     @property
@@ -253,6 +260,7 @@ class DrainMachine:
         self.drained_at = now
         self._left_since_drained = not self.reachable
         self._scraped = False
+        self._scrape_interval_s = self._scrapes.interval_s(now)
         return [*self._enter(Phase.DRAINED), self._ended(outcome, END[outcome], now)]
 
     def _ended(self, outcome: Outcome, why: str, now: float) -> Finish:
@@ -338,8 +346,15 @@ class DrainMachine:
             exit_at = both_at + min(FORCED_EXIT_S, self._config.app_stop_time_s)
         else:
             exit_at = both_at + self._config.app_stop_time_s
-        if self._scraped:
+        if self._scraped or self._hurried:
             return exit_at
         budget_end_at = schedule.started_at + self._config.grace_period_s - MARGIN_S
-        scrape_until = min(self.drained_at + self._config.final_scrape_wait_s, budget_end_at)
-        return exit_at if self._hurried else max(exit_at, scrape_until)
+        return max(exit_at, min(self.drained_at + self._scrape_wait_s, budget_end_at))
+
+    @property
+    def _scrape_wait_s(self) -> float:
+        """How long the last values may have to wait for somebody to read them."""
+        if self._config.final_scrape_wait_s != AUTO:
+            return self._config.final_scrape_wait_s
+        to_tell = self.outcome is not Outcome.CLEAN or self._tally.is_notable
+        return min(self._scrape_interval_s or 0.0, MOST_SCRAPE_WAIT_S) if to_tell else 0.0

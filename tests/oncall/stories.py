@@ -46,7 +46,7 @@ class Stage:
     @contextmanager
     def pod(self, workload: str, number: int, revision: str = "1", app: str = "", **options: str) -> Iterator[Proxy]:
         """A Pod's proxy, scraped from its readiness to its end."""
-        with serve(app or self.app, stock_loop=False, final_scrape_wait="5s", **options) as proxy:
+        with serve(app or self.app, stock_loop=False, **options) as proxy:
             address = proxy.await_ready().admin.removeprefix("http://")
             pod = f"{workload}-{revision}-{number}"
             self.watch.scrape(address, namespace=NAMESPACE, workload=workload, revision=revision, pod=pod)

@@ -124,7 +124,7 @@ class Life:
 
     def scraped(self) -> Life:
         """`/metrics` was read."""
-        self.machine.scraped()
+        self.machine.scraped(self.now)
         return self.settle()
 
     def begin(self, kind: Kind = Kind.HTTP) -> Work:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from drainproxy.config.options import MARGIN_S, Config
 from drainproxy.config.values import show_duration
 from drainproxy.drain import phase as phases
+from drainproxy.drain.machine import MOST_SCRAPE_WAIT_S
 from drainproxy.drain.phase import DRAINING, LATE, NEXT, Outcome, Phase, State, Trigger
 from drainproxy.drain.schedule import FORCED_EXIT_S, HURRY_CAP_S
 
@@ -99,8 +100,10 @@ be cut: `quiet-limit` or the deadline has passed, or a second signal came. Those
 more, to a Pod that is gone. A drain that is called off after it was drained is counted as what it was, and then as `resumed`.
 
 After SIGTERM and the drain the process exits when the app is gone and nothing is in flight, `app-stop-time` later at most,
-{forced_exit} after a forced drain. The port stays open until then. `final-scrape-wait` lets the process stay for one more
-scrape, inside the grace period.
+{forced_exit} after a forced drain. The port stays open until then.
+After a drain that has something to tell the process stays for one more scrape, if somebody scrapes (`final-scrape-wait auto`):
+for the time between two scrapes, {scrape} at most, and inside the grace period. There is something to tell if the outcome is
+not `clean`, or if work came late or did not end well. All other drains wait for nobody.
 
 ## The way back
 
@@ -131,6 +134,7 @@ def page() -> str:
         grace=show_duration(config.grace_period_s),
         margin=show_duration(MARGIN_S),
         hurry=show_duration(HURRY_CAP_S),
+        scrape=show_duration(MOST_SCRAPE_WAIT_S),
         forced_exit=show_duration(FORCED_EXIT_S),
     )
 

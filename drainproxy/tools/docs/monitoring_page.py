@@ -31,8 +31,9 @@ Both scrape every container that has a port named `drain-admin`, and give each s
 StatefulSet, DaemonSet or Job), `revision` and `pod`. If you scrape in another way, by the `prometheus.io` annotations for
 example, set these labels too: without `workload` the rules sum up all that has the same `namespace`.
 
-The last values of a Pod are the interesting ones. Scrape every 15 s or more often, and give drainproxy a
-`final-scrape-wait` of at least that, so that it stays for the scrape behind its drain.
+The last values of a Pod are the interesting ones. So drainproxy stays for one more scrape when its drain has something to tell
+(`final-scrape-wait auto`), as far as the grace period allows: with the defaults a drain that is forced leaves 5 s. Scrape more
+often than that, or make the grace period longer by the time between two scrapes and set `drain-timeout` to what it was.
 
 ## Alerts
 

@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 )
 
 from drainproxy.config.options import Config
+from drainproxy.config.values import AUTO
 from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.machine import LastCall
 from drainproxy.drain.phase import Outcome, Phase, State, Trigger
@@ -473,6 +474,64 @@ def test_a_scrape_after_an_earlier_drain_does_not_count_for_this_one() -> None:
     assert life.scraped().has_exited()
 
 
+def scraped_every(seconds: float, life: Life, until: float) -> Life:
+    """`/metrics` is read regularly, until a time behind the start."""
+    while life.now - 1000 + seconds <= until:
+        life.scraped().after(seconds)
+    return life.after(until - life.now + 1000)
+
+
+def forced(every_s: float, **options: Any) -> Life:
+    """A drain that cuts something, and is scraped up to its end."""
+    life = scraped_every(every_s, Life(**options), 2 * every_s)
+    life.begin()
+    return scraped_every(every_s, life.sigterm(), life.now - 1000 + DEADLINE_S)
+
+
+def stays_s(life: Life) -> float:
+    """How long the process lives behind its drain, if the app ends at once and nobody scrapes any more."""
+    life.app(up=False).after(100)
+    ending = life.ending()
+    assert ending is not None
+    return round(ending[0] - life.entered(Phase.DRAINED), 6)
+
+
+def test_by_default_a_forced_drain_waits_for_the_next_scrape_and_a_clean_one_for_nobody() -> None:
+    assert stays_s(forced(3)) == 3
+    assert stays_s(scraped_every(3, scraped_every(3, Life(), 12).sigterm(), 12 + FLOOR_S + QUIET_S)) == 0
+    life = forced(3).app(up=False).after(1).scraped()
+    assert life.ending() == (life.entered(Phase.DRAINED) + 1, 0)
+
+
+def test_the_last_values_wait_inside_the_grace_period_and_thirty_seconds_at_most() -> None:
+    assert stays_s(forced(12)) == GRACE_S - 1 - DEADLINE_S
+    assert stays_s(forced(12, grace_period_s=300, drain_timeout_s=DEADLINE_S)) == 12
+    assert stays_s(forced(60, grace_period_s=300, drain_timeout_s=DEADLINE_S)) == 30
+
+
+def test_nobody_is_waited_for_who_does_not_scrape_or_has_stopped() -> None:
+    def cuts(life: Life) -> Life:
+        life.begin()
+        return life.sigterm().after(DEADLINE_S)
+
+    assert stays_s(cuts(Life())) == 0
+    assert stays_s(cuts(Life().scraped())) == 0
+    assert stays_s(cuts(scraped_every(3, Life(), 12))) == 0
+
+
+@pytest.mark.parametrize("ended", [each for each in Ended if each is not Ended.LOST])
+@pytest.mark.parametrize("at", [1, FLOOR_S + 0.5])
+def test_work_that_came_late_or_ended_badly_is_worth_a_scrape_and_a_refused_request_is_not(
+    ended: Ended, at: float
+) -> None:
+    life = scraped_every(1, scraped_every(1, Life(), 12).sigterm(), 12 + at)
+    life.process.end(life.begin(), ended)
+    scraped_every(1, life, 12 + FLOOR_S + 0.5 + QUIET_S)
+    assert life.is_in(Phase.DRAINED)
+    dull = at < FLOOR_S and ended in (Ended.WELL, Ended.REFUSED)
+    assert life.app(up=False).has_exited() is dull
+
+
 def test_who_is_in_a_hurry_does_not_wait_for_a_scrape() -> None:
     assert Life(final_scrape_wait_s=10).sigterm().sigterm().ending() == (1000, 0)
 
@@ -649,7 +708,7 @@ class AnyLife(RuleBasedStateMachine):
         floor_s=DURATIONS,
         quiet_s=DURATIONS,
         quiet_limit_s=DURATIONS,
-        scrape_s=DURATIONS,
+        scrape_s=DURATIONS | st.just(AUTO),
         app_stop_s=DURATIONS,
         resume_after=st.sampled_from(["auto", "never"]),
         up=st.booleans(),
