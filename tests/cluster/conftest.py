@@ -136,7 +136,10 @@ def place(namespaces: Namespaces, images: Images) -> Place:
 @pytest.fixture(scope="session")
 def table(kubeconfig: Path, place: Place) -> Iterator[Table]:
     """Written when all have ended, if anything was played."""
-    made = Table(_facts(Kubectl(kubeconfig, "default"), place))
+    product = ["git", "log", "-1", "--format=%h", "--", "drainproxy", "image", "Dockerfile"]
+    commit = subprocess.run(product, capture_output=True, text=True, check=False, cwd=ROOT)
+    made = Table(_facts(Kubectl(kubeconfig, "default"), place), commit.stdout.strip() or "unknown")
+    made.read(OUT / "cluster.json")
     yield made
     if made.rows:
         OUT.mkdir(parents=True, exist_ok=True)
@@ -147,12 +150,9 @@ def _facts(kubectl: Kubectl, place: Place) -> dict[str, str]:
     nodes = json.loads(kubectl.now("get", "nodes", "--output=json"))["items"]
     info = nodes[0]["status"]["nodeInfo"]
     server = json.loads(kubectl.now("version", "--output=json"))["serverVersion"]["gitVersion"]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=ROOT
-    )
     return {
         "day": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "drainproxy": f"{drainproxy.__version__}, commit {commit.stdout.strip() or 'unknown'}",
+        "drainproxy": drainproxy.__version__,
         "Kubernetes": server,
         "nodes": f"{len(nodes)}, kubelet {info['kubeletVersion']}, {info['containerRuntimeVersion']}",
         "node": f"{nodes[0]['status']['capacity']['cpu']} CPUs, kernel {info['kernelVersion']}, {info['osImage']}",
@@ -187,7 +187,7 @@ async def stage(
                 if not made.rows:
                     made.row("to be played to its end")
                 made.rows = [replace(row, kept=False) for row in made.rows]
-            table.rows.extend(made.rows)
+            table.take([replace(row, commit=table.commit) for row in made.rows])
     finally:
         namespaces.remove(kubectl)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from tests.cluster.table import Row
 from tests.cluster.traffic import traffic
-from tests.cluster.workloads import Bare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -111,14 +109,3 @@ class Stage:
         self.row("0 lost", flow, app=app, note=note, case=case)
         assert flow.verdict.failed == 0, flow.said()
         assert flow.verdict.sent >= at_least, f"only {flow.verdict.sent} requests were sent"
-
-    @property
-    def bare(self) -> bool:
-        return isinstance(self.wiring, Bare)
-
-
-async def all_of(*waits: Any) -> None:
-    """Wait for several things that happen at the same time; the first that fails fails all."""
-    async with asyncio.TaskGroup() as group:
-        for each in waits:
-            group.create_task(each)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 TOP = """# On a real cluster
 
 Every case is played on a Kubernetes cluster while clients send requests, and each request is counted. `make cluster`
-plays them on the cluster of your kubeconfig and writes this page; [how](../tests/cluster/README.md). The apps in the
+plays them on the cluster of your kubeconfig and writes this page; `tests/cluster/README.md` says how. The apps in the
 Pods handle no signal and die at once on SIGTERM.
 
 - **lost**: requests that were not answered in full: refused, reset, cut, a 5xx, a gRPC error, a WebSocket
@@ -50,13 +51,32 @@ class Row:
     promise: str
     note: str = ""
     kept: bool = True
+    commit: str = ""
+
+    @property
+    def played(self) -> tuple[str, str, str]:
+        """What was played: a case, in one way to wire it. It has a row for each kind of traffic."""
+        return (self.group, self.case, self.sidecar)
 
 
 @dataclass
 class Table:
     facts: dict[str, str]
+    commit: str
     rows: list[Row] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def read(self, data: Path) -> None:
+        """Rows of earlier runs, as `write` left them: they stay until their case is played again."""
+        if data.exists():
+            self.rows = [Row(**row) for row in json.loads(data.read_text(encoding="utf-8"))["rows"]]
+
+    def take(self, rows: Sequence[Row]) -> None:
+        """The rows of one case, in the place of those it had."""
+        now = {row.played for row in rows}
+        at = next((at for at, row in enumerate(self.rows) if row.played in now), len(self.rows))
+        others = [row for row in self.rows if row.played not in now]
+        self.rows = [*others[:at], *rows, *others[at:]]
 
     def write(self, page: Path, data: Path) -> None:
         page.write_text(self.markdown(), encoding="utf-8")
@@ -70,7 +90,9 @@ class Table:
                 parts += [f"## {group}\n\n{_rows(rows)}"]
         if self.skipped:
             parts.append("## Not played\n\n" + "".join(f"- {case}: {why}\n" for case, why in self.skipped))
-        facts = "".join(_line(pair) for pair in self.facts.items())
+        commits = Counter(row.commit for row in self.rows)
+        played = ", ".join(f"{count} rows of commit {commit}" for commit, count in commits.items())
+        facts = "".join(_line(pair) for pair in [*self.facts.items(), ("played", played)])
         parts.append("## The run\n\n| | |\n|---|---|\n" + facts)
         return "\n".join(parts)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 from typing import TYPE_CHECKING
@@ -60,33 +59,30 @@ async def test_what_is_longer_than_the_grace_period_is_cut_counted_and_told(stag
         in_hand = (await stage.status(victim.name))["in_flight"]["http"]
         await stage.kubectl("delete", f"pod/{victim.name}", "--wait=false")
         await stage.pods.until(lambda: victim.gone_at is not None)
-        last_words = _last_words(victim)
+        told = _last_words(victim)
         failed_hooks = await stage.events("FailedPreStopHook")
-    told = last_words.get("cut", last_words)
     stage.row(
         "only what the Pod had in hand, at its deadline; an event says so",
         flow,
-        note=f"{in_hand} in hand, told: {told}",
+        note=f"{in_hand} in hand; told: {told}",
     )
     assert 0 < flow.verdict.failed <= in_hand + 2 * LONG.rate, flow.said()
     assert victim.took_s is not None
     assert victim.took_s < GRACE_S + 3
     assert [event["involvedObject"]["name"] for event in failed_hooks] == [victim.name]
-    assert last_words["outcome"] == "forced"
+    assert "forced" in told
 
 
-def _last_words(pod: Pod) -> dict[str, object]:
-    """The drain's summary: the sidecar's termination message."""
-    message = pod.container("drainproxy").get("state", {}).get("terminated", {}).get("message", "{}")
-    found = json.loads(message)
-    assert isinstance(found, dict)
-    return found
+def _last_words(pod: Pod) -> str:
+    """The drain's summary in words: the first line of the sidecar's termination message."""
+    message = str(pod.container("drainproxy").get("state", {}).get("terminated", {}).get("message", ""))
+    return message.partition("\n")[0]
 
 
-@pytest.mark.case(BUDGETS, "the last scrape: a scraper every 2 s, a drain that cuts something")
+@pytest.mark.case(BUDGETS, "the last scrape: one every 2 s, a drain that cuts something, `final-scrape-wait` 4 s")
 async def test_the_last_scrape_has_the_outcome_of_the_drain(stage: Stage, wiring: Wiring) -> None:
     web = workload("Deployment", "web", stage.images, pod={"terminationGracePeriodSeconds": GRACE_S}, replicas=1)
-    await stage.deploy(web, service("web"))
+    await stage.deploy(web, service("web"), settings={"final-scrape-wait": "4s"})
     (victim,) = stage.pods.live("web")
     scraper = await asyncio.create_subprocess_exec(
         *stage.place.python("-m", "tests.cluster.peers.scrape", f"http://{victim.address}:9081/metrics", "2"),
@@ -104,8 +100,7 @@ async def test_the_last_scrape_has_the_outcome_of_the_drain(stage: Stage, wiring
         if scraper.returncode is None:
             scraper.kill()
     aborted = sum(
-        float(each)
-        for each in re.findall(r'^drainproxy_drain_aborted_total\{[^}]*by="us"[^}]*\} (\S+)', out.decode(), re.M)
+        float(each) for each in re.findall(r"^drainproxy_drain_aborted_total\{.*\} (\S+)", out.decode(), re.M)
     )
     stage.row("it tells the outcome and every cut", flow, note=f"{aborted:g} told, {said.decode().strip()}")
     assert re.search(r'^drainproxy_drains_total\{[^}]*outcome="forced"[^}]*\} 1', out.decode(), re.M), out.decode()[

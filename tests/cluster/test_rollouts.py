@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster.stage import WARM, Stage, all_of
+from tests.cluster.stage import WARM, Stage
 from tests.cluster.table import BASELINES, ROLLOUTS
 from tests.cluster.traffic import GRPC, MIXED, QUICK, STREAMS, WEBSOCKET
 from tests.cluster.workloads import service, workload
@@ -33,7 +34,7 @@ async def test_what_a_prestop_sleep_loses_is_told(stage: Stage) -> None:
         await stage.roll_out("web")
         await stage.pods.settled()
         await flow.more(WARM)
-    stage.row("none", flow)
+    stage.row("nothing is promised", flow)
 
 
 @pytest.mark.case(ROLLOUTS, "ten rolling updates in a row")
@@ -53,7 +54,7 @@ async def test_grpc_calls_and_streams_move_to_other_pods_without_an_error(stage:
     async with stage.traffic(GRPC, "web") as calls, stage.traffic(STREAMS, "web") as streams:
         await stage.roll_out("web", times=2)
         await stage.pods.settled()
-        await all_of(calls.more(WARM), streams.more(10))
+        await asyncio.gather(calls.more(WARM), streams.more(10))
     stage.row("0 lost", streams)
     stage.nothing_lost(calls, at_least=300)
     assert streams.verdict.failed == 0, streams.said()

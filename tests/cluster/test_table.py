@@ -17,7 +17,9 @@ def row(group: str, **other: object) -> Row:
 
 
 def test_rows_stand_in_the_order_of_the_groups_and_a_broken_one_says_so(tmp_path: Path) -> None:
-    table = Table({"Kubernetes": "v1"}, [row(ACCIDENTS, kept=False), row(BASELINES)], [("deploy/x", "no definition")])
+    table = Table(
+        {"Kubernetes": "v1"}, "c0ffee", [row(ACCIDENTS, kept=False), row(BASELINES)], [("deploy/x", "no definition")]
+    )
     table.write(tmp_path / "page.md", tmp_path / "page.json")
     page = (tmp_path / "page.md").read_text()
     assert page.index(BASELINES) < page.index(ACCIDENTS)
@@ -27,4 +29,15 @@ def test_rows_stand_in_the_order_of_the_groups_and_a_broken_one_says_so(tmp_path
 
 
 def test_a_case_without_traffic_shows_no_requests() -> None:
-    assert "| native | - | - | - |" in Table({}, [row(BASELINES, traffic="")]).markdown()
+    assert "| native | - | - | - |" in Table({}, "c0ffee", [row(BASELINES, traffic="")]).markdown()
+
+
+def test_a_case_that_is_played_again_takes_its_old_place_and_the_others_stay(tmp_path: Path) -> None:
+    first = Table({}, "old", [row(BASELINES, case="a", commit="old"), row(BASELINES, case="b", commit="old")])
+    first.write(tmp_path / "page.md", tmp_path / "page.json")
+    again = Table({}, "new")
+    again.read(tmp_path / "page.json")
+    again.take([row(BASELINES, case="a", traffic="HTTP/2", commit="new"), row(BASELINES, case="a", commit="new")])
+    told = [(each.case, each.traffic, each.commit) for each in again.rows]
+    assert told == [("a", "HTTP/2", "new"), ("a", "HTTP/1", "new"), ("b", "HTTP/1", "old")]
+    assert "2 rows of commit new, 1 rows of commit old" in again.markdown()
