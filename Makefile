@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml
 	@[ -e $@ ] || $(PYTHON) -m venv --clear --without-pip $(VENV)
 	@if $(PYTHON) -m pip --version >/dev/null 2>&1; then pip="$(PYTHON) -m pip"; else pip="python3 -m pip"; fi; \
 	$$pip --python $(BIN)/python install --quiet --disable-pip-version-check 'pip>=25.1'
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[tools]' --group dev
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[tools,cluster]' --group dev
 	@touch $@
 
 # What only one target needs comes when it is first asked for.

@@ -26,6 +26,7 @@ VERBS = {
     "status": (SIDECAR, "show what a running drainproxy does"),
     "inject": (TOOLS, "add drainproxy to Kubernetes manifests"),
     "check": (TOOLS, "find the mistakes in manifests that lose requests"),
+    "webhook": (TOOLS, "add drainproxy to Pods as the cluster creates them"),
     "run": (SIDECAR, "start the app, proxy to it, drain before it is stopped"),
     "probe": (TOOLS, "send steady traffic during a rollout and report what failed"),
     "advise": (TOOLS, "say which floor and grace period each workload needs, and why"),

@@ -183,6 +183,8 @@ def pinned(name: str) -> dict[str, str]:
     ("wanted", "file"),
     [
         (PROJECT["project"]["dependencies"], "requirements.txt"),
+        (PROJECT["project"]["dependencies"], "requirements-webhook.txt"),
+        (PROJECT["project"]["optional-dependencies"]["cluster"], "requirements-webhook.txt"),
         (PROJECT["build-system"]["requires"], "requirements-build.txt"),
     ],
 )
@@ -190,6 +192,11 @@ def test_the_exact_versions_are_ones_the_project_accepts(wanted: list[str], file
     there = pinned(file)
     for each in map(Requirement, wanted):
         assert each.specifier.contains(there[canonicalize_name(each.name)]), f"make image/{file} anew: {each}"
+
+
+def test_both_images_have_the_same_version_of_what_both_have() -> None:
+    sidecar, webhook = pinned("requirements.txt"), pinned("requirements-webhook.txt")
+    assert sidecar.items() <= webhook.items()
 
 
 def test_no_extra_is_in_the_image() -> None:

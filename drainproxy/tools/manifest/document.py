@@ -1,7 +1,8 @@
 """What does `inject` make of one object that has no text? The same planner, for documents that come from an API.
 
 An admission webhook gets a Pod and knows the Services of its namespace; the difference between the document before and
-after is its patch. Services cannot follow there: `moved` says which port numbers their numeric `targetPort`s miss.
+after is its patch. Services and NetworkPolicies cannot follow there: `moved` says which port numbers numeric
+`targetPort`s miss, `shut_out` which policies would keep clients away.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from drainproxy.tools.manifest.objects import TEMPLATES, Workload, resource_of, 
 from drainproxy.tools.manifest.outcome import Row, rows_of
 from drainproxy.tools.manifest.plan import plan
 from drainproxy.tools.manifest.sidecar import find
-from drainproxy.tools.manifest.wiring import service_overlay
+from drainproxy.tools.manifest.wiring import policy_overlay, service_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,16 +30,20 @@ class Injected:
     """The object with drainproxy in it; `document` is a new one and shares what did not change with the old.
 
     `moved`: for each Service whose numeric targetPort would lead past drainproxy, the app's ports and drainproxy's.
+    `shut_out`: the NetworkPolicies that let clients through to the app's port and not to drainproxy's.
     """
 
     document: dict[str, Any]
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
     moved: Mapping[str, Mapping[int, int]]
+    shut_out: tuple[str, ...] = ()
 
 
 def inject_document(document: dict[str, Any], others: Sequence[dict[str, Any]], options: Options) -> Injected:
-    """Add drainproxy to a workload or Pod. `others`: the Services that may lead to it, its Namespace, its ConfigMaps.
+    """Add drainproxy to a workload or Pod.
+
+    `others`: the Services that may lead to it, its Namespace, the ConfigMaps and NetworkPolicies there.
 
     Raises NothingToProxy (also where a drainproxy is there already, so that a second call changes nothing), Undecided
     where it cannot be told what is meant, and ManifestError for what is no workload.
@@ -57,4 +62,8 @@ def inject_document(document: dict[str, Any], others: Sequence[dict[str, Any]], 
     numbers = {route.upstream: route.listen for route in planned.routes}
     leading = [each for each in around if service_selects(each, workload)]
     moved = {each.name: numbers for each in leading if service_overlay(each, numbers) is not None}
-    return Injected(applied(document, overlay), tuple(rows_of(resource, planned)), planned.notes, moved)
+    policies = [each for each in around if each.kind == "NetworkPolicy"]
+    wired = [(workload, planned.routes)]
+    shut_out = tuple(each.name for each in policies if policy_overlay(each, wired) is not None)
+    rows = tuple(rows_of(resource, planned))
+    return Injected(applied(document, overlay), rows, planned.notes, moved, shut_out)
