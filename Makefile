@@ -71,6 +71,9 @@ demo: $(STAMP) ## a rolling update without and with drainproxy: who loses what
 search: $(STAMP) ## random drains in search of lost work; ARGS="--cases 100 --seed 7"
 	$(BIN)/python -m tests.search $(ARGS)
 
+fuzz: $(STAMP) ## wrong bytes from both ends for half an hour; ARGS="--minutes 5"
+	$(BIN)/python -m tests.search.fuzz $(ARGS)
+
 oncall: $(STAMP)-oncall debian ## rollouts in front of a real Prometheus: which alert fires when; ARGS="--pictures docs"
 	$(BIN)/python -m tests.oncall $(ARGS)
 
