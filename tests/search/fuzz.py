@@ -20,6 +20,7 @@ from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from hpack import Encoder
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
