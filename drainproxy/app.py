@@ -21,7 +21,8 @@ from drainproxy import __version__
 from drainproxy.admin.server import BACKLOG as ADMIN_BACKLOG
 from drainproxy.admin.server import AdminServer
 from drainproxy.announce.announcer import Announcer
-from drainproxy.config.loading import effective
+from drainproxy.config.loading import chosen
+from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.machine import DrainMachine
 from drainproxy.drain.turns import Turns
@@ -46,7 +47,6 @@ from drainproxy.view import ProcessView, RouteAtWork
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from drainproxy.config.options import Config
     from drainproxy.config.values import Route
     from drainproxy.net.adopted import Adopted
     from drainproxy.net.client import ClientConnection
@@ -60,6 +60,8 @@ except ImportError:  # not on this platform: the stock loop works, too, only slo
 
 SPARE_FILES = 64
 """File descriptors for everything that is no proxied connection: log, admin port, health checks."""
+FEW_CONNECTIONS = 1000
+"""Fewer than these are told of even if nobody asked for a number."""
 ROUTE_FILES = 64
 """And for each route: nine for each listening socket (net/listener.ACCEPTS), and who comes in the turn of the limit."""
 
@@ -146,6 +148,7 @@ async def _serve(
         log.info("admin listening", address=admin.address)
         stop.callback(parts.timers.close)
         stop.push_async_callback(tasks.close)
+        stop.callback(supervisor.conclude)
         stop.push_async_callback(_close_all, parts)
         for each, name in zip(parts.routes, names(config.routes), strict=True):
             route, listener = each.route, each.listener
@@ -182,7 +185,7 @@ async def _serve(
         stop.callback(manager.stopping)
         manager.ready()
         tasks.spawn(manager.keep_told(parts.view.report), "tell the service manager")
-        log.info("started", version=__version__, config=effective(config))
+        log.info("started", version=__version__, config=chosen(config))
         memory.keep()
         tasks.spawn(memory.give_back(), "give freed memory back")
         gc.collect()
@@ -237,7 +240,8 @@ def _files_for_connections(config: Config, log: Log) -> int:
     """How many client connections a route may have, so that file descriptors never run out: each may need two."""
     open_files = _most_open_files()
     room = max(1, ((open_files - SPARE_FILES) // len(config.routes) - ROUTE_FILES - FILES) // 2)
-    if room < config.max_connections:
+    asked = config.max_connections != Config().max_connections
+    if room < config.max_connections and (asked or room < FEW_CONNECTIONS):
         log.warning("the limit of open files allows fewer connections", max_connections=room, open_files=open_files)
     return min(room, config.max_connections)
 

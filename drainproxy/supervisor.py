@@ -63,6 +63,7 @@ class Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self._state = self._machine.state
         self._advance_soon = False
+        self._noted = [_what_is_told(at_work.monitor.health) for at_work in routes]
         self._ledger.on_idle = self._turns.on_sooner = self._soon
 
     def drain(self, trigger: Trigger) -> None:
@@ -113,6 +114,7 @@ class Supervisor:
             healthy=all(look.healthy for look in looks),
             gate=gate_reason(self._config.ready_gate),
         )
+        self._note_apps()
         if machine.answered_once and machine.phase is not Phase.DRAINED and machine.terminating_at is None:
             for at_work in self._routes:
                 at_work.monitor.calm()
@@ -133,6 +135,15 @@ class Supervisor:
         self._log.info("app ended", exit_code=code)
         if not self._machine.app_may_stop:
             self._exit(code)
+
+    def conclude(self) -> None:
+        """All connections have ended. What came after the end of the drain was not in its summary: tell it now."""
+        summary = self._view.summary_by_now()
+        if summary is None:
+            return
+        write = self._log.warning if summary["lost"] else self._log.info
+        write("after the drain", **summary)
+        self._log.termination(summary)
 
     def _soon(self) -> None:
         """Think again once the present callback is through."""
@@ -238,6 +249,19 @@ class Supervisor:
         for at_work in self._routes:
             at_work.listener.expect_app(expected=expected)
 
+    def _note_apps(self) -> None:
+        """Why an app cannot be reached, or is not well: once, until something changes."""
+        machine = self._machine
+        for at_work, noted in zip(self._routes, self._noted, strict=True):
+            health = at_work.monitor.health
+            if _what_is_told(health) == noted:
+                continue
+            expected = not machine.answered_once or machine.phase is Phase.DRAINED
+            write = self._log.info if health.healthy or expected else self._log.warning
+            state = "well" if health.healthy else "not well" if health.reachable else "not reachable"
+            write(f"app is {state}", upstream=str(at_work.route.upstream), reason=health.reason)
+        self._noted = [_what_is_told(at_work.monitor.health) for at_work in self._routes]
+
     def _note_state(self) -> None:
         state = self._machine.state
         if state is not self._state:
@@ -255,3 +279,7 @@ class Supervisor:
         wakes = [at for at in (self._machine.wake_at(), self._turns.wake_at()) if at is not None]
         if wakes:
             self._timer = self._loop.call_at(min(wakes), self._advance)
+
+
+def _what_is_told(health: Health) -> tuple[bool, bool, str]:
+    return health.reachable, health.healthy, "" if health.healthy else health.reason

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from drainproxy.drain.phase import DRAINING
+from drainproxy.drain.phase import DRAINING, Phase
 from drainproxy.observe.documents import ConnectionCounts, UpstreamView, brief, drain_summary, in_flight
 from drainproxy.process.notify import Report
 
@@ -50,6 +50,7 @@ class ProcessView:
         self.machine = machine
         self.ledger = ledger
         self.last_drain: Summary | None = None
+        self._finish: Finish | None = None
         self.told: dict[Occasion, Told] = {}
         self._loop = loop
         self._routes = routes
@@ -106,5 +107,16 @@ class ProcessView:
 
     def drain_has_ended(self, finish: Finish) -> Summary:
         """The supervisor says so; the summary of that drain, before its counts are put away."""
+        self._finish = finish
+        self.last_drain = drain_summary(self, finish)
+        return self.last_drain
+
+    def summary_by_now(self) -> Summary | None:
+        """That of the drain that is over, with what came after its end; None: nothing has come, or no drain is over."""
+        tally, finish = self.ledger.tally, self._finish
+        if self.machine.drained_at is None or finish is None or tally is None:
+            return None
+        if not tally.late[Phase.DRAINED] and not tally.lost.count:
+            return None
         self.last_drain = drain_summary(self, finish)
         return self.last_drain

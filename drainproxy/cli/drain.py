@@ -54,9 +54,9 @@ def command(*, no_wait: bool, output: str, **flags: Any) -> None:
 
 
 def _lines(summary: dict[str, Any]) -> list[str]:
-    from drainproxy.observe.documents import cut_lines, sentence  # noqa: PLC0415 - loaded while nothing waits for it
+    from drainproxy.observe.documents import loss_lines, sentence  # noqa: PLC0415 - loaded while nothing waits for it
 
     try:
-        return [sentence(summary), *cut_lines(summary)]  # type: ignore[arg-type]  # what /drain answers is a Summary
+        return [sentence(summary), *loss_lines(summary)]  # type: ignore[arg-type]  # what /drain answers is a Summary
     except (KeyError, TypeError, ValueError) as error:
         raise AdminError("the answer is of another version of drainproxy: use --json to see it") from error

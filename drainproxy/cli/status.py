@@ -14,7 +14,7 @@ import click
 from drainproxy.cli._admin import admin_of, admin_options
 from drainproxy.cli._output import output_option
 from drainproxy.errors import AdminError
-from drainproxy.observe.documents import brief, cut_lines
+from drainproxy.observe.documents import brief, loss_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -181,7 +181,7 @@ def _drain(drain: dict[str, Any], state: str) -> Iterator[str]:
     yield f"             trigger {drain['trigger']}; {drain['arrivals']} arrivals, {arrival}; {drain['late']} late"
     counts = {"completed": "completed", "cut_total": "cut", "departed": "left by clients", "broken": "broken off"}
     yield "             " + ", ".join(f"{drain[name]} {word}" for name, word in counts.items())
-    yield from (f"             {line}" for line in cut_lines(drain))  # type: ignore[arg-type]  # a DrainBlock
+    yield from (f"             {line}" for line in loss_lines(drain))  # type: ignore[arg-type]  # a DrainBlock
 
 
 def _bar(used: float, whole: float) -> str:

@@ -139,18 +139,23 @@ def _validate_budget(config: Config) -> None:
 
 
 def effective(config: Config) -> dict[str, object]:
-    """Every setting by option name as a user would write it, secrets redacted: for `/status` and the start-up line."""
-    shown: dict[str, object] = {}
-    for each, opt in options():
-        value = getattr(config, each.name)
-        if each.name == "drain_timeout_s":
-            value = config.budget_s
-        if each.name == "drain_access":
-            value = config.access
-        if value is None or value == ():
-            shown[flag_of(each)] = None
-        elif opt.secret:
-            shown[flag_of(each)] = "(set)"
-        else:
-            shown[flag_of(each)] = [opt.kind.show(v) for v in value] if opt.repeatable else opt.kind.show(value)
-    return shown
+    """Every setting by option name as a user would write it, secrets redacted: for `/status`."""
+    derived = {"drain_timeout_s": config.budget_s, "drain_access": config.access}
+    return {flag_of(each): _shown(opt, derived.get(each.name, getattr(config, each.name))) for each, opt in options()}
+
+
+def chosen(config: Config) -> dict[str, object]:
+    """The settings that differ from the defaults, as `effective` shows them: for the start-up line."""
+    return {
+        flag_of(each): _shown(opt, getattr(config, each.name))
+        for each, opt in options()
+        if getattr(config, each.name) != each.default
+    }
+
+
+def _shown(opt: Option, value: Any) -> object:
+    if value is None or value == ():
+        return None
+    if opt.secret:
+        return "(set)"
+    return [opt.kind.show(each) for each in value] if opt.repeatable else opt.kind.show(value)

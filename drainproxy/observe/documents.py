@@ -11,7 +11,7 @@ from drainproxy.config.values import show_duration
 from drainproxy.drain.advice import Drain, Times, hint
 from drainproxy.drain.announcement import Occasion
 from drainproxy.drain.ledger import Ended, Kind, Tally
-from drainproxy.drain.phase import Outcome
+from drainproxy.drain.phase import Outcome, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,6 +110,8 @@ class DrainBlock(TypedDict):
     """The app broke it off, or was not there."""
     lost: int
     """It failed after the end of the drain, when the app was allowed to stop."""
+    lost_work: list[LostWork]
+    """The oldest five of it."""
     cut_total: int
     """The deadline ended it."""
     cut: list[LostWork]
@@ -193,7 +195,7 @@ def _told(told: Told) -> dict[str, object]:
     return {"result": told.result, "attempts": told.attempts, "took_s": round(told.took_s, 3), "error": told.error}
 
 
-def _advice(block: DrainBlock, config: Config) -> str | None:
+def _advice(block: DrainBlock, after_end: int, config: Config) -> str | None:
     """The hint for a drain that ended; one that was called off tells nothing."""
     outcome = block["outcome"]
     if outcome is None or outcome == Outcome.RESUMED.value:
@@ -208,6 +210,7 @@ def _advice(block: DrainBlock, config: Config) -> str | None:
             arrivals=block["arrivals"],
             cut=block["cut_total"],
             broken=block["broken"],
+            after_end=after_end,
         )
     )
 
@@ -237,12 +240,13 @@ def _block(
         "departed": tally.count(Ended.DEPARTED),
         "broken": tally.count(Ended.BROKEN),
         "lost": tally.lost.count,
+        "lost_work": [_loss(loss) for loss in tally.lost.oldest],
         "cut_total": tally.cut.count,
         "cut": [_loss(loss) for loss in tally.cut.oldest],
         "outcome": outcome.value if outcome else None,
         "advice": None,
     }
-    return {**block, "advice": _advice(block, process.config)}
+    return {**block, "advice": _advice(block, tally.late[Phase.DRAINED], process.config)}
 
 
 def _left(at: float, now: float) -> float:
@@ -310,6 +314,7 @@ def sentence(summary: Summary) -> str:
         f"{summary['cut_total']} cut",
         *([f"{summary['departed']} left by their clients"] if summary["departed"] else []),
         *([f"{summary['broken']} broken off by the app"] if summary["broken"] else []),
+        *([f"{summary['lost']} lost after the end"] if summary["lost"] else []),
         f"{summary['late']} late",
     ]
     return (
@@ -318,17 +323,20 @@ def sentence(summary: Summary) -> str:
     )
 
 
-def cut_lines(summary: DrainBlock) -> Iterator[str]:
-    """What was cut, a line each, and how many more. Printable, whatever clients have sent."""
-    for work in summary["cut"]:
-        yield "cut: " + lost_work(work)
-    more = summary["cut_total"] - len(summary["cut"])
-    if more:
-        yield f"and {more} more"
+def loss_lines(drain: DrainBlock) -> Iterator[str]:
+    """What was cut or lost, a line each, and how many more. Printable, whatever clients have sent."""
+    yield from _named("cut", drain["cut"], drain["cut_total"])
+    yield from _named("lost after the end", drain["lost_work"], drain["lost"])
 
 
-def lost_work(work: LostWork) -> str:
-    """One piece of lost work on one printable line."""
+def _named(fate: str, oldest: list[LostWork], count: int) -> Iterator[str]:
+    for work in oldest:
+        yield f"{fate}: {_line(work)}"
+    if count > len(oldest):
+        yield f"{fate}: {count - len(oldest)} more"
+
+
+def _line(work: LostWork) -> str:
     request = f"{work['method']} {work['target']}" if work["method"] else work["kind"]
     left = ", which had left" if work["client_left"] else ""
     line = f"{request} after {brief(work['age_s'])}, from {work['client']}{left}"

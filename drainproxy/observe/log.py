@@ -18,7 +18,7 @@ from os import write
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.observe.documents import cut_lines, sentence
+from drainproxy.observe.documents import loss_lines, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -99,20 +99,24 @@ class Log:
 
 
 def termination_message(summary: Summary) -> str:
-    """One line each: what happened, what was cut, what to do about it, and the facts; targets are cut until it fits."""
+    """A line each: what happened, what was cut or lost, what to do about it, and the facts. Short enough to be kept."""
     for most in TARGETS:
-        cut: list[LostWork] = [{**work, "target": _short(work["target"], most)} for work in summary["cut"]]
-        message = _termination_message({**summary, "cut": cut})
+        cut, lost = _shorter(summary["cut"], most), _shorter(summary["lost_work"], most)
+        message = _termination_message({**summary, "cut": cut, "lost_work": lost})
         if len(message.encode()) <= MAX_TERMINATION_MESSAGE:
             return message
-    return _termination_message({**summary, "cut": []})
+    return _termination_message({**summary, "cut": [], "lost_work": []})
+
+
+def _shorter(works: list[LostWork], most: int) -> list[LostWork]:
+    return [{**work, "target": _short(work["target"], most)} for work in works]
 
 
 def _termination_message(summary: Summary) -> str:
     advice = summary["advice"]
     facts = {name: value for name, value in summary.items() if name != "advice"}
     advised = [f"advice: {advice}"] if advice else []
-    lines = [sentence(summary), *cut_lines(summary), *advised, json.dumps(facts, separators=(",", ":"))]
+    lines = [sentence(summary), *loss_lines(summary), *advised, json.dumps(facts, separators=(",", ":"))]
     return "\n".join(lines) + "\n"
 
 

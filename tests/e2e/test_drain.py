@@ -174,6 +174,24 @@ def test_the_deadline_cuts_what_is_left_so_that_clients_notice(app: str, callers
         assert proxy.wait(1.5) == 0
 
 
+def test_work_that_dies_with_the_app_after_the_drain_is_told(tmp_path: Path) -> None:
+    message = tmp_path / "termination"
+    with http_server() as app, serve(app, resume_after="never", termination_log=str(message)) as proxy:
+        proxy.await_ready()
+        assert proxy.ask("/drain").json["outcome"] == "clean"
+        with Wire(proxy.address) as late, Wire(proxy.address) as last:
+            late.get("/sleep/60")
+            in_flight(proxy, 1)
+            last.get("/exit")
+            assert late.response()[0] == 502
+        proxy.signal(signal.SIGTERM)
+        assert proxy.wait() == 0
+        line = proxy.await_log("after the drain")
+        assert (line["level"], line["outcome"]) == ("warning", "clean")
+        assert line["lost"] >= 1
+        assert "GET /sleep/60" in message.read_text(encoding="utf-8")
+
+
 def test_a_forced_end_after_sigterm_comes_within_a_second_of_the_deadline(app: str) -> None:
     with serve(app, drain_timeout="1s", app_stop_time="5s") as proxy, Wire(proxy.await_ready().address) as wire:
         wire.get("/sleep/60")

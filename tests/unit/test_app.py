@@ -23,7 +23,7 @@ class Log:
 
 
 def connections_with(
-    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, *, refuses: bool = False
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, *, refuses: bool = False, asked: int = 10_000
 ) -> tuple[int, Log]:
     """How many connections a route may have at these limits of open files, of 10 000 that it should."""
 
@@ -35,7 +35,7 @@ def connections_with(
     monkeypatch.setattr(resource, "getrlimit", lambda _what: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", raise_limit)
     log = Log()
-    return app._files_for_connections(Config(max_connections=10_000), cast("Any", log)), log
+    return app._files_for_connections(Config(max_connections=asked), cast("Any", log)), log
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,3 +60,15 @@ def test_with_hardly_any_files_there_is_still_one_connection(monkeypatch: pytest
     connections, log = connections_with(monkeypatch, 64, 64)
     assert connections == 1
     assert log.warned[0]["max_connections"] == 1
+
+
+def test_fewer_connections_than_the_default_are_told_of_if_they_are_few_or_more_were_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connections, log = connections_with(monkeypatch, 4096, 4096)
+    assert 1000 < connections < 10_000
+    assert not log.warned
+    _, log = connections_with(monkeypatch, 4096, 4096, asked=9_999)
+    assert log.warned == [{"max_connections": connections, "open_files": 4096}]
+    few, log = connections_with(monkeypatch, 2048, 2048)
+    assert log.warned == [{"max_connections": few, "open_files": 2048}]

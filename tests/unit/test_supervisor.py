@@ -393,3 +393,62 @@ def test_what_was_told_of_one_drain_is_not_said_of_the_next() -> None:
     one.clock.advance(40)
     assert one.view.last_drain is not None
     assert one.view.last_drain["told"] is None
+
+
+# What is written down.
+
+
+def lines(caplog: pytest.LogCaptureFixture, *events: str) -> list[tuple[str, str, dict[str, object]]]:
+    """Level, event and fields of each line of these events."""
+    records = [each for each in caplog.records if each.getMessage() in events]
+    return [(each.levelname, each.getMessage(), dict(each.__dict__["fields"])) for each in records]
+
+
+def test_work_that_dies_with_the_app_after_the_drain_is_told_when_the_process_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    message = tmp_path / "termination"
+    one = process(termination_log=str(message))
+    one.supervisor.drain(Trigger.HTTP)
+    one.clock.advance(6)
+    assert "lost" not in message.read_text(encoding="utf-8").splitlines()[0]
+    late = one.begin(target="/late")
+    one.clock.advance(2)
+    one.end(late, Ended.BROKEN)
+    one.supervisor.terminate()
+    one.look(GONE)
+    with caplog.at_level("INFO"):
+        one.supervisor.conclude()
+    ((level, _, fields),) = lines(caplog, "after the drain")
+    assert (level, fields["lost"], fields["late"]) == ("WARNING", 1, 1)
+    said = message.read_text(encoding="utf-8").splitlines()
+    assert "1 lost after the end" in said[0]
+    assert said[1] == "lost after the end: GET /late after 2.0s, from 192.0.2.7"
+
+
+def test_a_drain_after_which_nothing_came_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    one = process()
+    one.supervisor.terminate()
+    one.clock.advance(6)
+    with caplog.at_level("INFO"):
+        one.supervisor.conclude()
+        process().supervisor.conclude()
+    assert lines(caplog, "after the drain") == []
+
+
+def test_why_an_app_cannot_be_reached_is_told_once_a_change(caplog: pytest.LogCaptureFixture) -> None:
+    two = ScriptedProcess(routes=2)
+    with caplog.at_level("INFO"):
+        for seen in ((GONE, GONE), (GONE, WELL), (GONE, WELL), (WELL, WELL), (ILL, WELL), (ILL, WELL), (WELL, WELL)):
+            two.look(*seen)
+        two.supervisor.drain(Trigger.HTTP)
+        two.clock.advance(6)
+        two.look(GONE, WELL)
+    told = lines(caplog, "app is well", "app is not well", "app is not reachable")
+    assert [(level, event, fields["upstream"], fields["reason"]) for level, event, fields in told] == [
+        ("INFO", "app is well", "127.0.0.1:9181", WELL.reason),
+        ("INFO", "app is well", "127.0.0.1:9180", WELL.reason),
+        ("WARNING", "app is not well", "127.0.0.1:9180", ILL.reason),
+        ("INFO", "app is well", "127.0.0.1:9180", WELL.reason),
+        ("INFO", "app is not reachable", "127.0.0.1:9180", GONE.reason),
+    ]

@@ -50,7 +50,7 @@ NOTED = {"uid": "1", "resourceVersion": "7", "managedFields": [{"manager": "kube
 FORCED: Summary = {
     "trigger": "http", "started_at": 0.0, "elapsed_s": 39.0, "deadline_in_s": 0.0, "floor_in_s": 0.0, "arrivals": 9,
     "late": 0, "last_arrival_s": 1.0, "completed": 7, "aborted": 2, "outcome": Outcome.FORCED.value, "why": "deadline",
-    "departed": 0, "broken": 0, "lost": 0, "cut_total": 2, "cut": [], "told": None,
+    "departed": 0, "broken": 0, "lost": 0, "lost_work": [], "cut_total": 2, "cut": [], "told": None,
     "times": {}, "advice": "raise the grace period",
 }  # fmt: skip
 

@@ -36,6 +36,7 @@ SUMMARY = {
     "departed": 0,
     "broken": 0,
     "lost": 0,
+    "lost_work": [],
     "cut_total": 0,
     "cut": [],
     "outcome": "clean",
@@ -140,7 +141,7 @@ def test_what_was_cut_is_listed_and_how_much_more() -> None:
     with admin(504, {**SUMMARY, "outcome": "forced", "cut_total": 4, "cut": [lost, lost]}) as script:
         lines = run(script, "drain").output.splitlines()
     assert ", 4 cut, " in lines[0]
-    assert lines[1:] == ["cut: GET /?[2J after 23.9s, from 192.0.2.7"] * 2 + ["and 2 more"]
+    assert lines[1:] == ["cut: GET /?[2J after 23.9s, from 192.0.2.7"] * 2 + ["cut: 2 more"]
 
 
 @pytest.mark.parametrize(

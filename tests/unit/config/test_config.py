@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drainproxy.config.loading import effective, load
+from drainproxy.config.loading import chosen, effective, load
 from drainproxy.config.options import MARGIN_S, Config, env_of, flag_of, options
 from drainproxy.config.values import (
     HOLD,
@@ -572,3 +572,11 @@ def test_the_limit_of_a_call_counts_against_the_budget() -> None:
     with pytest.raises(BudgetError, match="hook-limit 20s \\+ propagation-delay 5s"):
         load({"on-drain": "true", "hook-limit": "20s"}, {}, {})
     load({"hook-limit": "20s"}, {}, {})  # without a call it counts for nothing
+
+
+def test_the_start_line_shows_what_differs_from_the_defaults_and_no_secret() -> None:
+    assert chosen(Config()) == {}
+    config = load({"grace-period": "60", "drain-token": "s3cret", "quiet-period": "1s"}, {}, {})
+    assert chosen(config) == {"grace-period": "1m", "drain-token": "(set)"}
+    routes = load({"route": ":1=127.0.0.1:2", "final-scrape-wait": "0"}, {}, {})
+    assert chosen(routes) == {"final-scrape-wait": "0s", "route": [":1=127.0.0.1:2,protocol=auto"]}

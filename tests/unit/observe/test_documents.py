@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from drainproxy.config.options import Config
 from drainproxy.config.values import Route, parse_address
 from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Trigger
-from drainproxy.observe.documents import MOST_SHOWN, brief, cut_lines, lost_work, sentence, shown_target, status
+from drainproxy.observe.documents import MOST_SHOWN, brief, loss_lines, sentence, shown_target, status
 from tests.support.control import EPOCH, ScriptedControl, view
 
 FIELDS = [
@@ -32,7 +33,7 @@ FIELDS = [
 DRAIN_FIELDS = [
     *("trigger", "started_at", "elapsed_s", "deadline_in_s", "floor_in_s"),
     *("arrivals", "late", "last_arrival_s", "completed", "aborted"),
-    *("departed", "broken", "lost", "cut_total", "cut", "outcome", "advice"),
+    *("departed", "broken", "lost", "lost_work", "cut_total", "cut", "outcome", "advice"),
 ]
 
 
@@ -116,6 +117,7 @@ def test_a_drain_is_told_from_its_trigger_to_its_end() -> None:
         "departed": 0,
         "broken": 0,
         "lost": 0,
+        "lost_work": [],
         "cut_total": 0,
         "cut": [],
         "outcome": None,
@@ -169,7 +171,7 @@ def test_a_forced_drain_says_what_was_cut() -> None:
             "client_left": False,
         }
     ]
-    assert list(cut_lines(control.last_drain)) == ["cut: POST /report?… after 24.0s, from 192.0.2.7"]
+    assert list(loss_lines(control.last_drain)) == ["cut: POST /report?… after 24.0s, from 192.0.2.7"]
 
 
 def test_the_five_oldest_that_were_cut_are_named_and_the_others_counted() -> None:
@@ -180,11 +182,12 @@ def test_the_five_oldest_that_were_cut_are_named_and_the_others_counted() -> Non
         control.tick(1)
     control.wait(26)
     assert control.last_drain is not None
-    lines = list(cut_lines(control.last_drain))
+    lines = list(loss_lines(control.last_drain))
     assert lines[0] == "cut: GET /?[31m? after 24.0s, from 192.0.2.7", "what clients send must not steer a terminal"
-    assert lines[4:] == ["cut: GET /4 after 20.0s, from 192.0.2.7", "and 2 more"]
+    assert lines[4:] == ["cut: GET /4 after 20.0s, from 192.0.2.7", "cut: 2 more"]
     stream = {**control.last_drain["cut"][2], "method": "", "target": "", "client_left": True}
-    assert lost_work(stream) == "http2 after 22.0s, from 192.0.2.7, which had left"  # type: ignore[arg-type]  # as it is of a stream
+    others: Any = {**control.last_drain, "cut": [stream], "cut_total": 1}
+    assert list(loss_lines(others)) == ["cut: http2 after 22.0s, from 192.0.2.7, which had left"]
 
 
 def test_who_ended_what_was_not_cut_is_told_too() -> None:
@@ -255,3 +258,23 @@ def test_every_arrival_in_a_drain_is_completed_cut_or_in_flight(steps: list[tupl
         assert block["arrivals"] == block["completed"] + block["aborted"] + sum(open_now.values())  # type: ignore[index,attr-defined]
         assert 0 <= block["late"] <= block["arrivals"]  # type: ignore[index]
         assert block["last_arrival_s"] <= block["elapsed_s"] or document["state"] == "drained"  # type: ignore[index]
+
+
+def test_what_comes_and_fails_after_the_end_is_in_the_summary_from_then_on() -> None:
+    control = ScriptedControl(Config(resume_after="never"))
+    control.drain(Trigger.HTTP)
+    control.wait(7)
+    assert control.summary_by_now() is None
+    late = control.open("/late")
+    control.tick(1)
+    control.end(late, ended=Ended.BROKEN)
+    summary = control.summary_by_now()
+    assert summary is not None
+    assert (summary["outcome"], summary["elapsed_s"], summary["aborted"], summary["lost"]) == ("clean", 6.0, 1, 1)
+    assert ", 1 lost after the end, 1 late, " in sentence(summary)
+    assert list(loss_lines(summary)) == ["lost after the end: GET /late after 1.0s, from 192.0.2.7"]
+    assert "requests came after the end of the drain" in str(summary["advice"])
+    assert control.resume()
+    assert control.summary_by_now() is None
+    assert control.last_drain is not None
+    assert (control.last_drain["outcome"], control.last_drain["lost"]) == ("resumed", 1)

@@ -288,7 +288,7 @@ def test_the_termination_message_is_never_longer_than_the_kubelet_keeps_whatever
     said = message.splitlines()
     facts = json.loads(said[-1])
     assert (facts["cut_total"], len(facts["cut"])) == (6, 5)
-    assert said[6] == "and 1 more"
+    assert said[6] == "cut: 1 more"
     assert all(line.isprintable() for line in said)
 
 
