@@ -37,11 +37,14 @@ from drainproxy.net.timers import Timers
 from drainproxy.net.tls import Tls
 from drainproxy.observe.log import configure
 from drainproxy.observe.metrics import Meter
+from drainproxy.observe.observer import Unobserved
+from drainproxy.observe.otlp import SpanExporter
+from drainproxy.observe.traces import DrainTrace, TracedObserver, Tracing
 from drainproxy.process.children import Children
 from drainproxy.process.memory import FreedMemory
 from drainproxy.process.notify import ServiceManager, without_manager
 from drainproxy.process.signals import listen
-from drainproxy.supervisor import Supervisor
+from drainproxy.supervisor import Outside, Supervisor
 from drainproxy.view import ProcessView, RouteAtWork
 
 if TYPE_CHECKING:
@@ -62,6 +65,8 @@ SPARE_FILES = 64
 """File descriptors for everything that is no proxied connection: log, admin port, health checks."""
 FEW_CONNECTIONS = 1000
 """Fewer than these are told of even if nobody asked for a number."""
+LAST_SPANS_S = 1.0
+"""For the spans that wait when the process ends, the drain's own among them."""
 ROUTE_FILES = 64
 """And for each route: nine for each listening socket (net/listener.ACCEPTS), and who comes in the turn of the limit."""
 
@@ -94,6 +99,7 @@ class Parts:
     tls: Tls | None
     children: Children
     app: list[Child]
+    exporter: SpanExporter | None
 
 
 def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
@@ -102,12 +108,26 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
     meter, ledger, timers, tasks = Meter(), Ledger(), Timers(loop), Tasks(loop)
     turns: Turns[ClientConnection] = Turns()
     machine = DrainMachine(config, ledger)
+    exporter = None if config.otlp_endpoint is None else SpanExporter(config.otlp_endpoint, meter.spans)
+    put = None if exporter is None else exporter.put
+    tracing = Tracing(config.trace_sample, put) if config.follows_traces else None
     observer = log.with_access_log(meter)
+    if tracing is not None:
+        observer = TracedObserver(observer, tracing)
     most_connections = _files_for_connections(config, log)
     app: list[Child] = []
 
     def at_work(route: Route) -> RouteAtWork:
-        context = context_for(loop, route, config, ledger=ledger, timers=timers, observer=observer, tls=tls is not None)
+        context = context_for(
+            loop,
+            route,
+            config,
+            ledger=ledger,
+            timers=timers,
+            observer=observer,
+            tls=tls is not None,
+            tracing=tracing,
+        )
         certificate = tls.context(route.protocol) if tls is not None else None
         listener = Listener(context, turns=turns, tasks=tasks, max_connections=most_connections, tls=certificate)
         return RouteAtWork(route, listener, context.pool, HealthMonitor(route, config))
@@ -120,12 +140,11 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
     view = ProcessView(loop, config, machine, ledger, routes)
     children = Children(loop)
     announcer = Announcer(config, tasks, children)
-    supervisor = Supervisor(
-        loop, view, routes, turns=turns, meter=meter, log=log, stop_app=stop_app, tell=announcer.tell
-    )
+    outside = Outside(stop_app, announcer.tell, Unobserved() if put is None else DrainTrace(put))
+    supervisor = Supervisor(loop, view, routes, turns=turns, meter=meter, log=log, outside=outside)
     announcer.on_told = supervisor.told
     admin = AdminServer(view, supervisor, meter)
-    return Parts(machine, routes, view, supervisor, admin, timers, tasks, tls, children, app)
+    return Parts(machine, routes, view, supervisor, admin, timers, tasks, tls, children, app, exporter)
 
 
 async def _serve(
@@ -143,6 +162,9 @@ async def _serve(
     memory = FreedMemory()
 
     async with AsyncExitStack() as stop:
+        if parts.exporter is not None:
+            stop.push_async_callback(asyncio.to_thread, parts.exporter.close, LAST_SPANS_S)
+            parts.exporter.start()
         stop.push_async_callback(admin.stop)
         await admin.start(partial(adopted.bind, ADMIN, config.admin, ADMIN_BACKLOG))
         log.info("admin listening", address=admin.address)

@@ -7,6 +7,7 @@ here and nowhere else.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drainproxy.drain.announcement import Occasion
@@ -25,14 +26,23 @@ if TYPE_CHECKING:
     from drainproxy.net.health import Health
     from drainproxy.observe.log import Log
     from drainproxy.observe.metrics import Meter
+    from drainproxy.observe.observer import DrainObserver
     from drainproxy.view import ProcessView, RouteAtWork
 
 
-class Supervisor:
-    """Runs the drain machine. What the admin port may do with the process: see admin.control.Control.
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the supervisor reaches beyond its own parts."""
 
-    `stop_app` is called, perhaps several times, once the app may stop; `tell` when other discovery is to be told.
-    """
+    stop_app: Callable[[], None]
+    """Called, perhaps several times, once the app may stop."""
+    tell: Callable[[Occasion], None]
+    """Other discovery is to be told."""
+    drains: DrainObserver
+
+
+class Supervisor:
+    """Runs the drain machine. What the admin port may do with the process: see admin.control.Control."""
 
     def __init__(
         self,
@@ -43,8 +53,7 @@ class Supervisor:
         turns: Turns[ClientConnection],
         meter: Meter,
         log: Log,
-        stop_app: Callable[[], None],
-        tell: Callable[[Occasion], None],
+        outside: Outside,
     ) -> None:
         self.exit_code: asyncio.Future[int] = loop.create_future()
         self._loop = loop
@@ -56,8 +65,7 @@ class Supervisor:
         self._turns = turns
         self._meter = meter
         self._log = log
-        self._stop_app = stop_app
-        self._tell = tell
+        self._outside = outside
         self._was_ready = False
         self._finished: asyncio.Future[Finish] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
@@ -161,7 +169,7 @@ class Supervisor:
         for connection in self._turns.due(self._loop.time()):
             connection.wind_down()
         if self._machine.app_may_stop:
-            self._stop_app()
+            self._outside.stop_app()
         self._note_state()
         self._note_expectation()
         self._arm()
@@ -180,14 +188,15 @@ class Supervisor:
     def _enter(self, phase: Phase) -> None:
         if phase is Phase.PROPAGATING:
             self._view.told.pop(Occasion.DRAIN, None)
-            self._tell(Occasion.DRAIN)
+            self._outside.tell(Occasion.DRAIN)
+        self._outside.drains.entered(phase)
         self._log.info("phase", phase=phase.value, in_flight=sum(self._ledger.count().values()))
         for at_work in self._routes:
             at_work.listener.enter(phase)
         match phase:
             case Phase.SERVING:
                 self._turns.clear()
-                self._tell(Occasion.RESUME)
+                self._outside.tell(Occasion.RESUME)
             case Phase.PROPAGATING if self._finished.done():
                 self._finished = self._loop.create_future()
             case Phase.FINISHING:
@@ -230,6 +239,7 @@ class Supervisor:
         summary = self._view.drain_has_ended(finish)
         self._log.info("drain finished", **summary)
         self._log.termination(summary)
+        self._outside.drains.finished(summary)
         if finish.outcome is Outcome.RESUMED:
             self._ledger.end()
         if not self._finished.done():
@@ -270,7 +280,7 @@ class Supervisor:
             self._view.state_has_changed()
         if state is State.READY and not self._was_ready:
             self._was_ready = True
-            self._tell(Occasion.READY)
+            self._outside.tell(Occasion.READY)
 
     def _arm(self) -> None:
         if self._timer is not None:

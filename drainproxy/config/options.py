@@ -17,11 +17,13 @@ from drainproxy.config.values import (
     DURATION,
     HOOK,
     HOST_NAME,
+    HTTP_URL,
     LISTEN,
     PATH,
     READINESS,
     ROUTE,
     SCRAPE_WAIT,
+    SHARE,
     SIZE,
     TEXT,
     UPSTREAM,
@@ -73,7 +75,7 @@ def option(
     return field(default=value, repr=not secret, metadata={"option": declared})
 
 
-ADDRESSES, BUDGET, DRAIN, DISCOVERY, APP, TIMEOUTS, LIMITS, SECURITY, OUTPUT = (
+ADDRESSES, BUDGET, DRAIN, DISCOVERY, APP, TIMEOUTS, LIMITS, SECURITY, OUTPUT, TRACES = (
     "Addresses",
     "Budget",
     "Drain",
@@ -83,6 +85,7 @@ ADDRESSES, BUDGET, DRAIN, DISCOVERY, APP, TIMEOUTS, LIMITS, SECURITY, OUTPUT = (
     "Limits",
     "Security",
     "Output",
+    "Traces",
 )
 
 
@@ -315,6 +318,30 @@ class Config:
         unset="/dev/termination-log if it exists",
         why="kubectl describe pod shows it",
     )
+
+    trace: str = option(
+        choice("off", "on"),
+        "off",
+        "give each HTTP/1 request a W3C trace (traceparent) if it has none, and name it in logs and lists",
+        group=TRACES,
+        why="a trace that is there is passed on in any case",
+    )
+    trace_sample: float = option(
+        SHARE, "1%", "share of the requests without a trace of their own that are sampled", group=TRACES
+    )
+    otlp_endpoint: str | None = option(
+        HTTP_URL,
+        "",
+        "collector that gets the spans of sampled requests and of each drain, by OTLP/HTTP",
+        group=TRACES,
+        unset="no spans",
+        why="needs the extra: pip install 'drainproxy[otel]'; it means --trace on",
+    )
+
+    @property
+    def follows_traces(self) -> bool:
+        """Requests get a trace."""
+        return self.trace == "on" or self.otlp_endpoint is not None
 
     @property
     def routes(self) -> tuple[Route, ...]:

@@ -185,6 +185,13 @@ def parse_hook(text: str) -> Hook:
     return Hook(text, words=words)
 
 
+def _parse_share(text: str) -> float:
+    share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    if not 0 <= share <= 1:
+        raise ValueError(text)
+    return share
+
+
 def _parse_readiness(text: str) -> float:
     return {"fail": 0.0, "hold": HOLD}[text] if text in ("fail", "hold") else parse_duration(text)
 
@@ -237,6 +244,12 @@ HOST_NAME = ValueType(
     "NAME",
     "a host name without a port, such as drainproxy.shop.svc",
     lambda text: text if _HOST_NAME.fullmatch(text) else _refuse(text),
+)
+SHARE = ValueType("SHARE", "a share such as 1% or 0.01", _parse_share, lambda share: f"{100 * share:g}%")
+HTTP_URL = ValueType(
+    "URL",
+    "a URL such as http://collector:4318",
+    lambda text: text if _HTTP_URL.fullmatch(text) else _refuse(text),
 )
 HOOK = ValueType("CALL", "METHOD URL [BODY], such as PUT http://127.0.0.1:8500/v1/agent/…, or a command", parse_hook)
 READINESS = ValueType(

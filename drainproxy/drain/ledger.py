@@ -67,7 +67,7 @@ MOST_NAMED = 5
 class Work:
     """One piece of work. A connection that carries one exchange at a time uses the same object again for each."""
 
-    __slots__ = ("client", "client_left", "kind", "method", "started_at", "target")
+    __slots__ = ("client", "client_left", "kind", "method", "started_at", "target", "trace")
 
     def __init__(self, kind: Kind, client: str) -> None:
         self.kind = kind
@@ -76,6 +76,7 @@ class Work:
         """Its client has sent FIN: perhaps it still reads, perhaps nobody is there."""
         self.method = ""
         self.target = ""
+        self.trace = ""  # the id of the trace it belongs to, where traces are followed
         self.started_at = 0.0
 
 
@@ -89,6 +90,7 @@ class Loss:
     client: str
     client_left: bool
     age_s: float
+    trace: str = ""
 
 
 class Losses:
@@ -103,7 +105,8 @@ class Losses:
     def add(self, work: Work, now: float) -> None:
         """One more."""
         self.count += 1
-        loss = Loss(work.kind, work.method, work.target, work.client, work.client_left, now - work.started_at)
+        age_s = now - work.started_at
+        loss = Loss(work.kind, work.method, work.target, work.client, work.client_left, age_s, work.trace)
         insort(self.oldest, loss, key=_youth)
         del self.oldest[MOST_NAMED:]
 

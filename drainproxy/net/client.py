@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec, Protocol, cast
 
 from drainproxy.drain.ledger import Ended, Kind, Work
@@ -91,7 +92,10 @@ class ClientConnection(asyncio.Protocol):
             self.transport.set_write_buffer_limits(high=TLS_BUFFER)
         address = peer_address(transport.get_extra_info("peername"))
         self.work = Work(Kind.HTTP, address)
-        session = route.session_for(self, forwarding(address, route.scheme), self._owner.phase)
+        added = forwarding(address, route.scheme)
+        if route.tracing is not None:
+            added = replace(added, trace=route.tracing.for_work(self.work))
+        session = route.session_for(self, added, self._owner.phase)
         self.pair = Pair(self, session, route.splices)
         self._to_session = session.client_bytes
         self._owner.opened(self)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from drainproxy.drain.phase import Phase
     from drainproxy.net.timers import Timers
     from drainproxy.observe.observer import Observer
+    from drainproxy.observe.traces import Tracing
     from drainproxy.protocol.http1 import Forwarding
     from drainproxy.session.ports import Client, Session
 
@@ -45,6 +46,7 @@ class RouteContext:
     ledger: Ledger
     timers: Timers
     observer: Observer
+    tracing: Tracing | None
 
     def session_for(self, client: Client, forwarding: Forwarding, phase: Phase) -> Session:
         """The conversation that this route's protocol asks for."""
@@ -70,6 +72,7 @@ def context_for(
     timers: Timers,
     observer: Observer,
     tls: bool = False,
+    tracing: Tracing | None = None,
 ) -> RouteContext:
     """The route's own parts, joined to those that the process has once."""
     pool = ConnectionPool(loop.time, config.upstream_idle_s, timers, observer)
@@ -86,6 +89,7 @@ def context_for(
         ledger=ledger,
         timers=timers,
         observer=observer,
+        tracing=tracing,
     )
 
 

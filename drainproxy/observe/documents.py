@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypedDict, cast
+from typing import TYPE_CHECKING, NotRequired, Protocol, TypedDict, cast
 
 from drainproxy import __version__
 from drainproxy.config.loading import effective
@@ -88,6 +88,7 @@ class LostWork(TypedDict):
     age_s: float
     client: str
     client_left: bool
+    trace_id: NotRequired[str]
 
 
 class DrainBlock(TypedDict):
@@ -269,7 +270,7 @@ def _route(view: UpstreamView) -> dict[str, object]:
 
 
 def _loss(loss: Loss) -> LostWork:
-    return {
+    shown: LostWork = {
         "kind": loss.kind.value,
         "method": loss.method[:MOST_METHOD],
         "target": shown_target(loss.target),
@@ -277,10 +278,13 @@ def _loss(loss: Loss) -> LostWork:
         "client": loss.client,
         "client_left": loss.client_left,
     }
+    if loss.trace:
+        shown["trace_id"] = loss.trace
+    return shown
 
 
 def _work(work: Work, now: float) -> dict[str, object]:
-    return {
+    shown: dict[str, object] = {
         "kind": work.kind.value,
         "method": work.method[:MOST_METHOD],
         "target": shown_target(work.target),
@@ -288,6 +292,7 @@ def _work(work: Work, now: float) -> dict[str, object]:
         "client": work.client,
         "client_left": work.client_left,
     }
+    return {**shown, "trace_id": work.trace} if work.trace else shown
 
 
 def shown_target(target: str) -> str:

@@ -263,6 +263,7 @@ class AccessLog:
                 return
             case "slow" if duration_s < self._option.slow_s:
                 return
+        traced = {"trace_id": work.trace} if work.trace else {}
         self._put(
             {
                 "kind": work.kind,
@@ -272,6 +273,7 @@ class AccessLog:
                 "duration_s": duration_s,
                 "client": work.client,
                 "completed": completed,
+                **traced,
             }
         )
 

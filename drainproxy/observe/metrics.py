@@ -30,6 +30,7 @@ from drainproxy.drain.announcement import RESULTS, Occasion
 from drainproxy.drain.ledger import BY, By, Kind
 from drainproxy.drain.phase import LATE, Outcome, Phase, State, Trigger
 from drainproxy.observe.observer import Side
+from drainproxy.observe.traces import SpanCounts
 from drainproxy.protocol.reasons import Counted, Reason, labels
 from drainproxy.session.ports import UNREAD
 
@@ -70,6 +71,7 @@ class Meter:
         self.drains: Counter[tuple[Trigger, Outcome]] = Counter()
         self.drain_duration_s = 0.0
         self.calls: Counter[tuple[Occasion, str]] = Counter()
+        self.spans = SpanCounts()
 
     def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
         self.codes.get(work.method, self._other)[status] += 1
@@ -345,6 +347,16 @@ METRICS = (
         "Calls to other discovery (--on-ready, --on-drain, --on-resume), each with all its attempts.",
         {"hook": _values(*(occasion.value for occasion in Occasion)), "result": _values(*RESULTS)},
         _calls,
+    ),
+    Metric(
+        "drainproxy_spans_total",
+        "counter",
+        "Spans for --otlp-endpoint. dropped: the queue was full, or the collector did not take them.",
+        {"result": _values("exported", "dropped")},
+        lambda now: [
+            (("exported",), float(now.meter.spans.exported)),
+            (("dropped",), float(now.meter.spans.dropped)),
+        ],
     ),
     Metric(
         "drainproxy_drain_arrivals_total",

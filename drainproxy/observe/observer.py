@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from drainproxy.drain.ledger import Work
+    from drainproxy.drain.phase import Phase
+    from drainproxy.observe.documents import Summary
     from drainproxy.protocol.reasons import Reason
 
 
@@ -17,6 +19,26 @@ class Side(Enum):
     UPSTREAM = "upstream"
 
     __hash__ = object.__hash__  # members are their own equals; Enum's hash is Python code, for each connection
+
+
+class DrainObserver(Protocol):
+    """Told of each step of a drain."""
+
+    def entered(self, phase: Phase) -> None:
+        """This phase has begun."""
+
+    def finished(self, summary: Summary) -> None:
+        """The drain has ended, by whatever outcome."""
+
+
+class Unobserved:
+    """A DrainObserver that does nothing."""
+
+    def entered(self, phase: Phase) -> None:
+        pass
+
+    def finished(self, summary: Summary) -> None:
+        pass
 
 
 class Observer(Protocol):

@@ -8,12 +8,13 @@ cut where a hop-by-hop field stood.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from drainproxy.protocol.fields import SECTION, TOKEN, VALUE, content_length, explain, is_chunked
 from drainproxy.protocol.framing import Chunked, Framing, Length, UntilClose
 from drainproxy.protocol.reasons import BadMessage, Reason
+from drainproxy.protocol.trace import fields as traceparents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,6 +112,13 @@ class Forwarding:
     proto: bytes
     trusted: bool
     new_id: Callable[[], bytes]
+    trace: Callable[[list[bytes]], bytes | None] | None = None
+    """Where traces are followed: the traceparent to send for those that came, None to leave it as it is."""
+    plain: bool = field(init=False)
+    """Nothing of a usual head is edited, only added to."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", self.trusted and self.trace is None)
 
 
 class RequestHead:
@@ -287,16 +295,28 @@ class RequestHead:
             added.append(b"Connection: Upgrade\r\n")
         elif self._takes_trailers:
             added.append(b"Connection: TE\r\nTE: trailers\r\n")
-        if len(self._cuts) <= 1 and not self._for_end and self.minor and to.trusted:
+        if len(self._cuts) <= 1 and not self._for_end and self.minor and to.plain:
             # Nothing to edit but a Connection line, as browsers send it.
             cut_from, cut_to = self._cuts[0] if self._cuts else (0, 0)
             return b"".join((data[:cut_from], data[cut_to : end - 2], *added, b"\r\n", data[end:stop]))
+        if to.trace is not None:
+            added += self._traced(to.trace)
         parts: list[bytes] = []
         at = 0
         for cut_from, cut_to, instead in sorted(self._edits(to)):
             parts += (data[at:cut_from], instead)
             at = cut_to
         return b"".join((*parts, data[at : end - 2], *added, b"\r\n", data[end:stop]))
+
+    def _traced(self, trace: Callable[[list[bytes]], bytes | None]) -> tuple[bytes, ...]:
+        """The traceparent to add; what came before is cut then."""
+        given = traceparents(self._data, self.end)
+        value = trace([each for _, _, each in given])
+        if value is None:
+            return ()
+        lines = [(start, stop) for start, stop, _ in given]
+        self._cuts = [*(cut for cut in self._cuts if cut not in lines), *lines]
+        return (b"traceparent: ", value, b"\r\n")
 
     def _credible_elements(self) -> list[bytes]:
         """What a client from outside says of those before it, as far as it is well-formed, each with its comma."""

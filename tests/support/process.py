@@ -13,7 +13,8 @@ from drainproxy.drain.turns import Turns
 from drainproxy.net.health import Health
 from drainproxy.observe.log import Log
 from drainproxy.observe.metrics import Meter
-from drainproxy.supervisor import Supervisor
+from drainproxy.observe.observer import Unobserved
+from drainproxy.supervisor import Outside, Supervisor
 from drainproxy.view import ProcessView, RouteAtWork
 from tests.support.clock import Clock
 
@@ -164,8 +165,7 @@ class ScriptedProcess:
             turns=self.turns,
             meter=self.meter,
             log=Log(self.config),
-            stop_app=self._stop_app,
-            tell=self.occasions.append,
+            outside=Outside(self._stop_app, self.occasions.append, Unobserved()),
         )
 
     def _stop_app(self) -> None:

@@ -359,6 +359,13 @@ PODS = Board(
                     ((_rate("upstream_retries_total", POD, "pod"), "{{pod}}"),),
                 ),
                 Panel(
+                    "Spans",
+                    "For the collector of traces. dropped: it does not take them.",
+                    Look.LINES,
+                    "cps",
+                    ((_rate("spans_total", POD, "result"), "{{result}}"),),
+                ),
+                Panel(
                     "App healthy",
                     "1: the health check of every route passes.",
                     Look.LINES,
