@@ -74,6 +74,9 @@ search: $(STAMP) ## random drains in search of lost work; ARGS="--cases 100 --se
 fuzz: $(STAMP) ## wrong bytes from both ends for half an hour; ARGS="--minutes 5"
 	$(BIN)/python -m tests.search.fuzz $(ARGS)
 
+soak: $(STAMP) ## steady load of all protocols for half an hour; ARGS="--minutes 5"
+	$(BIN)/python -m tests.search.soak $(ARGS)
+
 oncall: $(STAMP)-oncall debian ## rollouts in front of a real Prometheus: which alert fires when; ARGS="--pictures docs"
 	$(BIN)/python -m tests.oncall $(ARGS)
 
