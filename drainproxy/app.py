@@ -23,6 +23,7 @@ from drainproxy.admin.server import AdminServer
 from drainproxy.announce.announcer import Announcer
 from drainproxy.config.loading import chosen
 from drainproxy.config.options import Config
+from drainproxy.drain.handover import HandedOver
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.machine import DrainMachine
 from drainproxy.drain.turns import Turns
@@ -116,6 +117,7 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
         observer = TracedObserver(observer, tracing)
     most_connections = _files_for_connections(config, log)
     app: list[Child] = []
+    handed = HandedOver(lambda: meter.requests)
 
     def at_work(route: Route) -> RouteAtWork:
         context = context_for(
@@ -125,6 +127,7 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
             ledger=ledger,
             timers=timers,
             observer=observer,
+            handed=handed,
             tls=tls is not None,
             tracing=tracing,
         )
@@ -137,7 +140,7 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
             child.stop(config.app_stop_time_s)
 
     routes = [at_work(route) for route in config.routes]
-    view = ProcessView(loop, config, machine, ledger, routes)
+    view = ProcessView(loop, config, machine, ledger, routes, handed)
     children = Children(loop)
     announcer = Announcer(config, tasks, children)
     outside = Outside(stop_app, announcer.tell, Unobserved() if put is None else DrainTrace(put))
@@ -204,6 +207,8 @@ async def _serve(
             log.warning(
                 "anyone who reaches the admin port may drain: set --drain-token, or --drain-access any to say so"
             )
+        for each in parts.routes:
+            _tell_of_successor(log, each.route)
         stop.callback(manager.stopping)
         manager.ready()
         tasks.spawn(manager.keep_told(parts.view.report), "tell the service manager")
@@ -249,6 +254,19 @@ def _read_again(reread: Callable[[], Config], log: Log, tls: Tls | None, manager
 
 def _ignored(log: Log, number: int) -> None:
     log.info("signal ignored", signal=signal.strsignal(number))
+
+
+def _tell_of_successor(log: Log, route: Route) -> None:
+    successor = route.successor
+    if successor is None:
+        return
+    if successor.address is not None:
+        log.info("successor", listen=str(route.listen), address=str(successor.address))
+        return
+    log.warning(
+        f"no successor: {successor.service}_SERVICE_HOST and {successor.service}_SERVICE_PORT are not set; the Service "
+        "was made after this Pod, or has another name, or the Pod says enableServiceLinks: false"
+    )
 
 
 def _certificate_read(log: Log, refused: str | None) -> None:

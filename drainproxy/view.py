@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from drainproxy.drain.handover import HandedOver
 from drainproxy.drain.phase import DRAINING, Phase
 from drainproxy.observe.documents import ConnectionCounts, UpstreamView, brief, drain_summary, in_flight
 from drainproxy.process.notify import Report
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from drainproxy.net.health import HealthMonitor
     from drainproxy.net.listener import Listener
     from drainproxy.net.pool import ConnectionPool
-    from drainproxy.observe.documents import Summary
+from drainproxy.observe.documents import Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,12 @@ class ProcessView:
         machine: DrainMachine,
         ledger: Ledger,
         routes: Sequence[RouteAtWork],
+        handed: HandedOver | None = None,
     ) -> None:
         self.config = config
         self.machine = machine
         self.ledger = ledger
+        self.handed = handed or HandedOver(lambda: 0)
         self.last_drain: Summary | None = None
         self._finish: Finish | None = None
         self.told: dict[Occasion, Told] = {}

@@ -5,10 +5,11 @@ Each refusal is one line: which option, what came, what was expected.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.config.options import MARGIN_S, Config, Option, env_of, flag_of, options, whole_us
-from drainproxy.config.values import Address, Route, show_duration, show_size
+from drainproxy.config.values import Address, Route, Successor, parse_successor, show_duration, show_size
 from drainproxy.errors import BudgetError, ConfigError
 
 if TYPE_CHECKING:
@@ -33,8 +34,10 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str], file: Mapping[str
     for each, opt in options():
         value = _chosen(each, opt, flags, environ, file)
         if value is not None:
-            values[each.name] = value
+            values[each.name] = _found(value, environ)
     config = Config(**values)
+    if config.route and config.successor is not None:
+        raise ConfigError("--successor", str(config.successor), "successor=ADDRESS in each --route instead")
     if config.route and ("listen" in values or "upstream" in values):
         raise ConfigError("--route", str(config.route[0]), "either --route or --listen and --upstream, not both")
     _validate(config)
@@ -60,6 +63,25 @@ def _chosen(
             return tuple(_read(source, part, opt) for part in parts)
         return _read(source, raw, opt)
     return None
+
+
+def _found(value: object, environ: Mapping[str, str]) -> object:
+    """The value with what Kubernetes' variables say of the Services it names."""
+    match value:
+        case Successor(service=service) if service:
+            host, port = environ.get(f"{service}_SERVICE_HOST"), environ.get(f"{service}_SERVICE_PORT")
+            if not host or not port:
+                return value
+            text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            try:
+                return replace(value, address=parse_successor(text).address)
+            except ValueError:
+                raise ConfigError(f"{service}_SERVICE_HOST and _PORT", text, "an address") from None
+        case Route(successor=Successor()):
+            return replace(value, successor=_found(value.successor, environ))  # type: ignore[arg-type]  # its own kind
+        case tuple():
+            return tuple(_found(each, environ) for each in value)
+    return value
 
 
 def _read(source: str, raw: object, opt: Option) -> object:
@@ -94,7 +116,8 @@ def _validate(config: Config) -> None:
         if listens.count(address) > 1 and (address.path or address.port):
             raise ConfigError("--listen, --route, --admin", str(address), "a different address for each")
     for route in config.routes:
-        if _leads_back(route, listens):
+        _validate_successor(route, config, listens)
+        if _is_one_of(route.upstream, listens):
             raise ConfigError(
                 "--upstream", str(route.upstream), "the app's address, not one that drainproxy listens on"
             )
@@ -103,12 +126,26 @@ def _validate(config: Config) -> None:
 _OWN_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
-def _leads_back(route: Route, listens: list[Address]) -> bool:
-    """Whether requests would come back to us, again and again."""
-    if route.upstream.host not in _OWN_HOSTS:
-        return route.upstream in listens
+def _validate_successor(route: Route, config: Config, listens: list[Address]) -> None:
+    successor = route.successor
+    if successor is None:
+        return
+    if config.tls_cert is not None:
+        raise ConfigError("--successor", str(successor), "no --tls-cert beside it: siblings are asked without TLS")
+    if route.protocol in ("http2", "tcp"):
+        raise ConfigError("--successor", str(successor), f"a route that speaks HTTP/1, not protocol={route.protocol}")
+    if successor.address is not None and _is_one_of(successor.address, listens):
+        raise ConfigError(
+            "--successor", str(successor), "the workload's Service, not an address that drainproxy listens on"
+        )
+
+
+def _is_one_of(address: Address, listens: list[Address]) -> bool:
+    """Whether requests to it would come back to us, again and again."""
+    if address.host not in _OWN_HOSTS:
+        return address in listens
     return any(
-        listen.port == route.upstream.port and (not listen.host or listen.host in _OWN_HOSTS)
+        listen.port == address.port and (not listen.host or listen.host in _OWN_HOSTS)
         for listen in listens
         if not listen.path
     )

@@ -25,6 +25,7 @@ from drainproxy.config.values import (
     SCRAPE_WAIT,
     SHARE,
     SIZE,
+    SUCCESSOR,
     TEXT,
     UPSTREAM,
     URL_PATH,
@@ -32,6 +33,7 @@ from drainproxy.config.values import (
     Address,
     Hook,
     Route,
+    Successor,
     ValueType,
     choice,
 )
@@ -233,6 +235,22 @@ class Config:
         PATH, "", "also not ready until FILE exists and, if not empty, reads true", group=APP, unset="no gate"
     )
 
+    successor: Successor | None = option(
+        SUCCESSOR,
+        "",
+        "the Service of this very workload: HTTP/1 requests that find the app gone are handed to a sibling",
+        group=APP,
+        unset="no successor",
+        why="with several routes each has its own: --route …,successor=ADDRESS; see docs/successor.md",
+    )
+    successor_after_s: float = option(
+        DURATION,
+        "200ms",
+        "how long a request waits for the app before it is handed over",
+        group=APP,
+        why="an app that is back in a moment needs no sibling",
+    )
+
     connect_timeout_s: float = option(DURATION, "1s", "time one connection attempt to the app may take", group=TIMEOUTS)
     connect_wait_s: float = option(
         DURATION,
@@ -346,7 +364,7 @@ class Config:
     @property
     def routes(self) -> tuple[Route, ...]:
         """Every route: those of `--route`, or the one of `--listen` and `--upstream`."""
-        return self.route or (Route(self.listen, self.upstream),)
+        return self.route or (Route(self.listen, self.upstream, successor=self.successor),)
 
     @property
     def budget_s(self) -> float:

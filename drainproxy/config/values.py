@@ -37,6 +37,21 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """The Service of this very workload: its `address`, or the `service` whose variables have it.
+
+    Kubernetes sets `SERVICE_SERVICE_HOST` and `SERVICE_SERVICE_PORT` in every container that starts after the Service
+    was made; `address` is then what they say, None if they are not set.
+    """
+
+    address: Address | None = None
+    service: str = ""
+
+    def __str__(self) -> str:
+        return f"env:{self.service}" if self.service else str(self.address)
+
+
 RouteProtocol = Literal["auto", "http1", "http2", "tcp", "any"]
 PROTOCOLS: tuple[RouteProtocol, ...] = ("auto", "http1", "http2", "tcp", "any")
 
@@ -48,9 +63,11 @@ class Route:
     listen: Address
     upstream: Address
     protocol: RouteProtocol = "auto"
+    successor: Successor | None = None
 
     def __str__(self) -> str:
-        return f"{self.listen}={self.upstream},protocol={self.protocol}"
+        successor = f",successor={self.successor}" if self.successor is not None else ""
+        return f"{self.listen}={self.upstream},protocol={self.protocol}{successor}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +106,7 @@ _ADDRESS = re.compile(
 """Brackets around an IPv4 address are allowed: `[$(POD_IP)]:8080` in a manifest is then right for both families."""
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[\w-]{1,63}(?:\.[\w-]{1,63})*\.?", re.ASCII)
 _HTTP_URL = re.compile(r"https?://[^\s/?#]+[^\s#]*")
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 _URL_PATH = re.compile(r"/[\x21-\x7e]*")
 _MAX_PORT = 65535
 
@@ -155,19 +173,37 @@ def parse_upstream(text: str) -> Address:
     return address if address.host else Address("127.0.0.1", address.port)
 
 
+def parse_successor(text: str) -> Successor:
+    """`host:port`, or `env:NAME` for a Service's variables. Raises ValueError."""
+    text = text.strip()
+    if text.startswith("env:"):
+        service = text.removeprefix("env:").upper().replace("-", "_")
+        if not _VARIABLE.fullmatch(service):
+            raise ValueError(text)
+        return Successor(service=service)
+    address = parse_address(text)
+    if address.path or not address.host or not address.port:
+        raise ValueError(text)
+    return Successor(address)
+
+
 def parse_route(text: str) -> Route:
-    """`LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp|any]`. Raises ValueError."""
+    """`LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp|any][,successor=ADDRESS]`. Raises ValueError."""
     pair, *settings = text.strip().split(",")
     listen, equals, upstream = pair.partition("=")
     if not equals:
         raise ValueError(text)
     protocol: RouteProtocol = "auto"
+    successor: Successor | None = None
     for setting in settings:
         key, _, value = setting.partition("=")
-        if key != "protocol" or value not in PROTOCOLS:
+        if key == "protocol" and value in PROTOCOLS:
+            protocol = value
+        elif key == "successor":
+            successor = parse_successor(value)
+        else:
             raise ValueError(text)
-        protocol = value
-    return Route(parse_address(listen), parse_upstream(upstream), protocol)
+    return Route(parse_address(listen), parse_upstream(upstream), protocol, successor)
 
 
 def parse_hook(text: str) -> Hook:
@@ -228,9 +264,15 @@ SIZE = ValueType("SIZE", "a size such as 64KiB, 1MiB or a number of bytes", pars
 COUNT = ValueType("N", "a whole number, at least 1", _parse_count)
 LISTEN = ValueType("ADDRESS", "host:port, :port, [v6]:port or unix:/path.sock", parse_address)
 UPSTREAM = ValueType("ADDRESS", "host:port, [v6]:port or unix:/path.sock", parse_upstream)
+SUCCESSOR = ValueType(
+    "ADDRESS",
+    "host:port, or env:NAME for the variables NAME_SERVICE_HOST and NAME_SERVICE_PORT",
+    parse_successor,
+)
 ROUTE = ValueType(
     "ROUTE",
-    "LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp|any], such as :9080=127.0.0.1:8080,protocol=http1",
+    "LISTEN=UPSTREAM[,protocol=auto|http1|http2|tcp|any][,successor=ADDRESS], "
+    "such as :9080=127.0.0.1:8080,protocol=http1",
     parse_route,
 )
 TEXT = ValueType("TEXT", "text", str)

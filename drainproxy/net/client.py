@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec, Protocol, cast
 
+from drainproxy.drain.handover import Why
 from drainproxy.drain.ledger import Ended, Kind, Work
 from drainproxy.drain.phase import LATE, Phase
 from drainproxy.drain.turns import ASK_AGAIN_S
@@ -92,7 +93,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.set_write_buffer_limits(high=TLS_BUFFER)
         address = peer_address(transport.get_extra_info("peername"))
         self.work = Work(Kind.HTTP, address)
-        added = forwarding(address, route.scheme)
+        added = forwarding(address, route.scheme, route.handover is not None)
         if route.tracing is not None:
             added = replace(added, trace=route.tracing.for_work(self.work))
         session = route.session_for(self, added, self._owner.phase)
@@ -217,8 +218,19 @@ class ClientConnection(asyncio.Protocol):
     def refused(self, reason: Reason) -> None:
         self.pair.session.upstream_refused(reason)
 
+    def hand_over(self, attempt: int, *, turned_down: bool = False) -> bool:
+        handover = self._route.handover
+        if handover is None:
+            return False
+        why = Why.APP_GONE if self._owner.phase is _SERVING else Why.DRAIN
+        if turned_down and not handover.turned_down(why, attempt):
+            return False
+        return handover.find(self, why, attempt, self.work.started_at)
+
     def stop_connecting(self) -> None:
         self._route.pool.forget(self)
+        if self._route.handover is not None:
+            self._route.handover.forget(self)
 
     def begin(self, method: bytes, target: bytes, *, is_work: bool) -> None:
         route = self._route

@@ -34,23 +34,34 @@ GONE = frozenset({Reason.CONNECT_REFUSED, Reason.CONNECT_FAILED})
 class Dialler:
     """Finds a connection for everyone who waits in a pool. `expected`: an app that refuses may be back in a moment."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, address: Address, config: Config, pool: ConnectionPool) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        address: Address,
+        config: Config,
+        pool: ConnectionPool,
+        *,
+        wait_s: float | None = None,
+    ) -> None:
         self.expected = True
         self._loop = loop
         self._address = address
         self._config = config
+        self._wait_s = config.connect_wait_s if wait_s is None else wait_s
         self._pool = pool
         self._resolver = Resolver(address)
         self._tasks = Tasks(loop)
         self._dialling = 0
         self._holding = False
 
-    def want(self, waiter: Waiter, *, fresh: bool, validate: bool) -> None:
+    def want(self, waiter: Waiter, *, fresh: bool, validate: bool, until: float | None = None) -> None:
         """Find a connection for this waiter, which is told when there is one, or that there will be none.
 
         `fresh`: not one that was used before. `validate`: one that was used only if the app has not closed it.
+        `until`: how long it is held while the app refuses connections; else as long as the options say.
         """
-        self._pool.wait(waiter, Terms(self._loop.time() + self._config.connect_wait_s, fresh, validate))
+        held_until = self._loop.time() + self._wait_s if until is None else until
+        self._pool.wait(waiter, Terms(held_until, fresh, validate))
         self._dial_for_all()
 
     def _dial_for_all(self) -> None:

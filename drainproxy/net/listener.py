@@ -207,6 +207,8 @@ class Listener:
             connection.transport.abort()
         self._context.splices.close()
         await self._context.dialler.close()
+        if self._context.handover is not None:
+            await self._context.handover.close()
         self._context.pool.close()
 
     async def _until_empty(self, timeout_s: float) -> None:

@@ -17,9 +17,13 @@ def peer_address(peername: object) -> str:
 
 
 @lru_cache(maxsize=1024)
-def forwarding(address: str, scheme: bytes) -> Forwarding:
-    """What requests of a client with this address get added. Clients come back, so it is kept for the latest ones."""
-    return Forwarding(address.encode(), scheme, _is_near(address), new_request_id)
+def forwarding(address: str, scheme: bytes, hops: bool = False) -> Forwarding:
+    """What requests of a client with this address get added. Clients come back, so it is kept for the latest ones.
+
+    `hops`: siblings may hand requests over, so those of a client in the cluster may say that they are such.
+    """
+    near = _is_near(address)
+    return Forwarding(address.encode(), scheme, near, new_request_id, hops=hops and near)
 
 
 def new_request_id() -> bytes:

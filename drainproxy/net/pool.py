@@ -39,9 +39,17 @@ class Terms(NamedTuple):
 
 
 class ConnectionPool:
-    """The connections to one upstream address that are open, and who waits for one."""
+    """The connections to one address that are open, and who waits for one. `side`: as what they are counted."""
 
-    def __init__(self, clock: Callable[[], float], idle_limit_s: float, timers: Timers, observer: Observer) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        idle_limit_s: float,
+        timers: Timers,
+        observer: Observer,
+        side: Side = Side.UPSTREAM,
+    ) -> None:
+        self.side = side
         self._clock = clock
         self._idle_limit_s = idle_limit_s
         self._timers = timers
@@ -98,7 +106,7 @@ class ConnectionPool:
     def opened(self, connection: UpstreamConnection) -> None:
         """A connection was made. It is handed over before anything is read from it, for the app may speak first."""
         self._open += 1
-        self._observer.opened(Side.UPSTREAM)
+        self._observer.opened(self.side)
         for waiter in self._waiters:
             del self._waiters[waiter]
             waiter.connected(connection)

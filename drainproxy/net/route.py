@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from drainproxy.net.dial import Dialler
 from drainproxy.net.pool import ConnectionPool
 from drainproxy.net.splice import Splices
+from drainproxy.net.successor import Handover
+from drainproxy.observe.observer import Side
 from drainproxy.session.detect import DetectSession
 from drainproxy.session.http1 import Http1Session
 from drainproxy.session.tunnel import TunnelSession
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from drainproxy.config.options import Config
     from drainproxy.config.values import Route
+    from drainproxy.drain.handover import HandedOver
     from drainproxy.drain.ledger import Ledger
     from drainproxy.drain.phase import Phase
     from drainproxy.net.timers import Timers
@@ -42,6 +45,7 @@ class RouteContext:
     limits: tuple[float, float, float, float, float]
     pool: ConnectionPool
     dialler: Dialler
+    handover: Handover | None
     splices: Splices
     ledger: Ledger
     timers: Timers
@@ -63,7 +67,7 @@ class RouteContext:
                 return DetectSession(client, self.config, forwarding, phase)
 
 
-def context_for(
+def context_for(  # noqa: PLR0913 - what a route shares with the others, each part by its name
     loop: asyncio.AbstractEventLoop,
     route: Route,
     config: Config,
@@ -71,11 +75,27 @@ def context_for(
     ledger: Ledger,
     timers: Timers,
     observer: Observer,
+    handed: HandedOver,
     tls: bool = False,
     tracing: Tracing | None = None,
 ) -> RouteContext:
     """The route's own parts, joined to those that the process has once."""
     pool = ConnectionPool(loop.time, config.upstream_idle_s, timers, observer)
+    handover: Handover | None = None
+    if route.successor is None or route.successor.address is None:
+        dialler = Dialler(loop, route.upstream, config, pool)
+    else:
+        wait_s = min(config.successor_after_s, config.connect_wait_s)
+        dialler = Dialler(loop, route.upstream, config, pool, wait_s=wait_s)
+        siblings = ConnectionPool(loop.time, config.upstream_idle_s, timers, observer, Side.SUCCESSOR)
+        handover = Handover(
+            loop,
+            app=dialler,
+            siblings=Dialler(loop, route.successor.address, config, siblings),
+            pool=siblings,
+            wait_s=config.connect_wait_s,
+            handed=handed,
+        )
     return RouteContext(
         loop=loop,
         route=route,
@@ -84,7 +104,8 @@ def context_for(
         scheme=b"https" if tls else b"http",
         limits=time_limits(config),
         pool=pool,
-        dialler=Dialler(loop, route.upstream, config, pool),
+        dialler=dialler,
+        handover=handover,
         splices=Splices(loop),
         ledger=ledger,
         timers=timers,

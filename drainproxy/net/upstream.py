@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, cast
 
 from drainproxy.net.flow import ReadGate, last_words, readable, reset
+from drainproxy.observe.observer import Side
 
 if TYPE_CHECKING:
     from drainproxy.net.closing import Closing
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 class Keeper(Protocol):
     """Who keeps the connections, and is told what becomes of each."""
+
+    side: Side
 
     def opened(self, connection: UpstreamConnection) -> None:
         """It was made."""
@@ -115,6 +118,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def alarm(self, now: float) -> None:
         self._keeper.expire(self, now)
+
+    @property
+    def sibling(self) -> bool:
+        """It leads to another replica, not to the app."""
+        return self._keeper.side is Side.SUCCESSOR
 
     @property
     def lent(self) -> bool:

@@ -10,6 +10,7 @@ from drainproxy.config.loading import effective
 from drainproxy.config.values import show_duration
 from drainproxy.drain.advice import Drain, Times, hint
 from drainproxy.drain.announcement import Occasion
+from drainproxy.drain.handover import Attempt
 from drainproxy.drain.ledger import Ended, Kind, Tally
 from drainproxy.drain.phase import Outcome, Phase
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from drainproxy.config.options import Config
     from drainproxy.drain.announcement import Told
+    from drainproxy.drain.handover import HandedOver
     from drainproxy.drain.ledger import Ledger, Loss, Work
     from drainproxy.drain.machine import DrainMachine, Finish
     from drainproxy.drain.phase import Trigger
@@ -59,6 +61,7 @@ class Process(Protocol):
     config: Config
     machine: DrainMachine
     ledger: Ledger
+    handed: HandedOver
     since: float
     """Unix time of the last change of state, seconds."""
     last_drain: Summary | None
@@ -149,6 +152,7 @@ def status(process: Process) -> dict[str, object]:
             "upstream_busy": connections.upstream_busy,
             "handshakes": connections.handshakes,
         },
+        "handed_over": handed_over(process.handed),
         "oldest": [_work(work, now) for work in ledger.oldest(MOST_SHOWN)],
         "drain": drain_block(process),
         "told": {occasion.value: _told(told) for occasion, told in process.told.items()},
@@ -163,6 +167,14 @@ def in_flight(ledger: Ledger) -> dict[str, int]:
     """Open work by kind, all kinds."""
     count = ledger.count()
     return {kind.value: count[kind] for kind in Kind}
+
+
+def handed_over(handed: HandedOver) -> dict[str, int]:
+    """Attempts to hand a request to a sibling since the start of the process, by what became of them."""
+    return {
+        attempt.value: sum(count for (_, became), count in handed.counts.items() if became is attempt)
+        for attempt in Attempt
+    }
 
 
 def drain_block(process: Process) -> DrainBlock | None:

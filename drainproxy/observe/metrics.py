@@ -27,6 +27,7 @@ from drainproxy import __version__
 from drainproxy.config.options import Config
 from drainproxy.drain.advice import Times
 from drainproxy.drain.announcement import RESULTS, Occasion
+from drainproxy.drain.handover import Attempt, Why
 from drainproxy.drain.ledger import BY, By, Kind
 from drainproxy.drain.phase import LATE, Outcome, Phase, State, Trigger
 from drainproxy.observe.observer import Side
@@ -200,6 +201,12 @@ def _calls(now: Snapshot) -> Iterator[Sample]:
         yield from (((occasion.value, result), float(now.meter.calls[occasion, result])) for result in RESULTS)
 
 
+def _handed_over(now: Snapshot) -> Iterator[Sample]:
+    counts = now.process.handed.counts
+    for why in Why:
+        yield from (((why.value, became.value), float(counts[why, became])) for became in Attempt)
+
+
 def _kinds(counted: Counter[Kind]) -> Iterator[Sample]:
     return (((kind.value,), float(counted[kind])) for kind in Kind)
 
@@ -295,6 +302,13 @@ METRICS = (
         "Requests that were sent to the app once more, after a reused connection had died unanswered.",
         {},
         lambda now: [((), float(now.meter.retries))],
+    ),
+    Metric(
+        "drainproxy_handed_over_total",
+        "counter",
+        "Attempts to hand a request that found the app gone to a sibling (--successor).",
+        {"reason": _values(*(why.value for why in Why)), "outcome": _values(*(became.value for became in Attempt))},
+        _handed_over,
     ),
     Metric(
         "drainproxy_upstream_up",

@@ -17,6 +17,7 @@ class Side(Enum):
 
     CLIENT = "client"
     UPSTREAM = "upstream"
+    SUCCESSOR = "successor"
 
     __hash__ = object.__hash__  # members are their own equals; Enum's hash is Python code, for each connection
 

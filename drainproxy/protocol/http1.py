@@ -31,7 +31,7 @@ _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xf
 _ODD_REQUEST = (
     rb"(?:[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding|e)|[Uu](?i:pgrade)"
     rb"|[Kk](?i:eep-alive)|[Pp](?i:roxy-connection)|[Ff](?i:orwarded:)|[Hh](?i:ost)"
-    rb"|[Xx](?:-(?i:forwarded(?:_|-(?:for|host|proto))|re(?:quest[-_]id|al[-_]ip))|_(?i:forwarded|request|real))"
+    rb"|[Xx](?:-(?i:forwarded(?:_|-(?:for|host|proto))|re(?:quest[-_]id|al[-_]ip)|drainproxy-hop)|_(?i:forwarded|request|real))"
     rb"|[Uu](?i:ser-agent:[ \t]*+(?:kube-probe/|googlehc/|elb-healthchecker/|envoy/hc)))"
 )
 _PLAIN_REQUEST = re.compile(
@@ -61,7 +61,7 @@ _METHOD_START = re.compile(TOKEN + rb"(?: |$)")
 _VALUE = rb"):[ \t]*+([^\r]*+)\r"
 _REQUEST_FIELDS = re.compile(
     rb"\n(host|user-agent|content-length|transfer-encoding|connection|te|upgrade|keep-alive"
-    rb"|proxy-connection|x-forwarded-(?:for|host|proto)|x-request-id|x-real-ip|forwarded" + _VALUE
+    rb"|proxy-connection|x-forwarded-(?:for|host|proto)|x-request-id|x-real-ip|x-drainproxy-hop|forwarded" + _VALUE
 )
 _RESPONSE_FIELDS = re.compile(
     rb"\n(content-length|transfer-encoding|connection|te|upgrade|keep-alive|proxy-connection" + _VALUE
@@ -99,6 +99,7 @@ FINAL = 200
 NO_CONTENT = 204
 NOT_MODIFIED = 304
 REQUEST_TIMEOUT = 408
+SERVICE_UNAVAILABLE = 503
 UPGRADE_REQUIRED = 426
 
 _ONE = ord("1")
@@ -106,7 +107,10 @@ _ONE = ord("1")
 
 @dataclass(frozen=True, slots=True)
 class Forwarding:
-    """What each request of a client connection gets added. `trusted`: what it says of a client before it is kept."""
+    """What each request of a client connection gets added. `trusted`: what it says of a client before it is kept.
+
+    `hops`: it may say that a sibling has handed it over.
+    """
 
     address: bytes
     proto: bytes
@@ -114,6 +118,7 @@ class Forwarding:
     new_id: Callable[[], bytes]
     trace: Callable[[list[bytes]], bytes | None] | None = None
     """Where traces are followed: the traceparent to send for those that came, None to leave it as it is."""
+    hops: bool = False
     plain: bool = field(init=False)
     """Nothing of a usual head is edited, only added to."""
 
@@ -134,6 +139,10 @@ class RequestHead:
     close: bool = False
     upgrade: bytes = b""
     is_probe: bool = False
+    hop: bool = False
+    """It says that a sibling has handed it over. To be believed of peers only that may (Forwarding.hops)."""
+    attempts: int = 0
+    """How often it was handed over from here."""
     _data: bytes
     _host: bytes = b""
     _cuts: list[Cut] | tuple[Cut, ...] = ()
@@ -264,6 +273,10 @@ class RequestHead:
         self._proto_lines = list(map(_line, lines.get(b"x-forwarded-proto", ())))
         self._host_lines = list(map(_line, lines.get(b"x-forwarded-host", ())))
         self._has_id = b"x-request-id" in lines
+        hop = lines.get(b"x-drainproxy-hop", ())
+        if hop:
+            self.hop = True
+            self._cuts = [*self._cuts, *map(_line, hop)]
 
     @property
     def replayable(self) -> bool:
@@ -329,7 +342,7 @@ class RequestHead:
         if not to.trusted:
             said = (self._for_lines, self._proto_lines, self._host_lines, self._client_lines)
             edits += [(*line, b"") for lines in said for line in lines]
-        elif self._for_end:
+        elif self._for_end and not (self.hop and to.hops):  # the sibling has added the client: it is no hop of its own
             edits.append((self._for_end, self._for_end, b", " + to.address))
         if not self.minor:
             version_end = self._data.index(b"\r\n")
@@ -339,6 +352,12 @@ class RequestHead:
 
 
 parse_request = RequestHead.parse
+
+
+def as_hop(request: bytes) -> bytes:
+    """A request as `forward` made it, said to be handed over by a sibling: it is handed on by nobody."""
+    line, crlf, rest = request.partition(b"\r\n")
+    return b"".join((line, crlf, b"X-Drainproxy-Hop: 1\r\n", rest))
 
 
 class ResponseHead:

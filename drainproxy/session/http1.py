@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING
 from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.framing import Chunked, Length, UntilClose
-from drainproxy.protocol.http1 import REQUEST_TIMEOUT, SWITCHING_PROTOCOLS, parse_request, parse_response
+from drainproxy.protocol.http1 import (
+    REQUEST_TIMEOUT,
+    SERVICE_UNAVAILABLE,
+    SWITCHING_PROTOCOLS,
+    as_hop,
+    parse_request,
+    parse_response,
+)
 from drainproxy.protocol.reasons import BadMessage, Reason
 from drainproxy.protocol.replies import reply
 from drainproxy.session.ports import Hold, Wait
@@ -86,6 +93,10 @@ _SERVING, _FORCING, _RESPONSE = Phase.SERVING, Phase.FORCING, Wait.RESPONSE
 _CLOSE = b"Connection: close\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n"
 _UPGRADE = b"Connection: Upgrade\r\n"
+_NO_APP = reply(Reason.APP_UNAVAILABLE, head_only=True)
+"""What a sibling says that has no app either. To the byte: an app may relay the like, which says nothing of itself."""
+_NOT_FOR_THE_CLIENT = frozenset((REQUEST_TIMEOUT, SERVICE_UNAVAILABLE))
+"""Statuses that may be said of the connection, or of the sibling, and not of the request."""
 _EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 _WORTH_PARSING = re.compile(rb"\r\n\r\n|(?<!\r)\n|\0|\A\r\n")
 """In what came of a head: its end, or a fault. Without either, more of it is awaited, at no cost."""
@@ -281,7 +292,17 @@ class Http1Session:
 
     def upstream_ready(self, upstream: Upstream) -> None:
         self._client.unhold(Hold.DIALLING)
+        if upstream.sibling:
+            self._send_to_sibling(upstream)
+        else:
+            self._send(upstream)
+
+    def _send_to_sibling(self, upstream: Upstream) -> None:
+        """The request is kept while it is whole: a sibling may turn it down, and another one be asked."""
+        request = self._outgoing
+        self._outgoing = as_hop(request)
         self._send(upstream)
+        self._outgoing = request if self._request_state is _SENT else b""
 
     def _send(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -300,8 +321,19 @@ class Http1Session:
             self._client.pass_up(body.left, self._passed_up)
 
     def upstream_refused(self, reason: Reason) -> None:
-        self._client.upstream_error(reason)
-        self._answer_ourselves(Reason.APP_UNAVAILABLE, Ended.BROKEN)
+        assert self._request is not None, "a connection is asked for by a request"
+        if not self._request.attempts:
+            self._client.upstream_error(reason)
+        self._hand_over()
+
+    def _hand_over(self, *, turned_down: bool = False) -> None:
+        """The app cannot be had: a sibling may. What a sibling has handed over itself goes nowhere else: no loops."""
+        request = self._request
+        assert request is not None, "a connection is asked for by a request"
+        request.attempts += 1
+        came_by_hop = request.hop and self._forwarding.hops
+        if came_by_hop or not self._client.hand_over(request.attempts, turned_down=turned_down):
+            self._answer_ourselves(Reason.APP_UNAVAILABLE, Ended.BROKEN)
 
     def upstream_bytes(self, data: bytes) -> None:
         if self._response_state is _WAITING:
@@ -327,15 +359,31 @@ class Http1Session:
             self._partial = data
             self._retriable = False
             return
-        if head.status == REQUEST_TIMEOUT and self._retriable:
-            # Said to the idle connection, not to this request, whose answer it would become (RFC 9110 §15.5.9).
-            self._retry_elsewhere()
+        if head.status in _NOT_FOR_THE_CLIENT and self._is_asked_elsewhere(head, data):
             return
         self._partial = b""
         if head.status == SWITCHING_PROTOCOLS:
             self._open_tunnel(head, data)
         else:
             self._relay_response(head, data)
+
+    def _is_asked_elsewhere(self, head: ResponseHead, data: bytes) -> bool:
+        upstream = self._upstream
+        assert upstream is not None, "a response comes from an upstream"
+        if head.status == REQUEST_TIMEOUT:
+            # Said to the idle connection, not to this request, whose answer it would become (RFC 9110 §15.5.9).
+            if self._retriable:
+                self._retry_elsewhere()
+                return True
+            return False
+        if not (upstream.sibling and self._outgoing and data[: head.end] == _NO_APP):
+            return False
+        self._upstream = None
+        self._partial = b""
+        upstream.discard()
+        self._response_state = _DIALLING
+        self._hand_over(turned_down=True)
+        return True
 
     def _relay_interim(self, head: ResponseHead) -> None:
         self._retriable = False

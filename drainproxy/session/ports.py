@@ -54,6 +54,10 @@ class Upstream(Protocol):
     reused: bool
     """It has carried an exchange before: the app may be closing it as idle this very moment."""
 
+    @property
+    def sibling(self) -> bool:
+        """It leads to another replica, not to the app."""
+
     def write(self, data: bytes) -> None:
         """Send."""
 
@@ -110,6 +114,14 @@ class Client(Protocol):
         """A connection to the app at once, or None: then `upstream_ready` or `upstream_refused` follows.
 
         `fresh`: not from the pool. `validate`: if from the pool, look first whether the app has closed it.
+        """
+
+    def hand_over(self, attempt: int, *, turned_down: bool = False) -> bool:
+        """Instead of the app, that could not be had, ask a sibling for a connection: `upstream_ready` or
+        `upstream_refused` follows once more, perhaps with a connection to the app after all.
+
+        `attempt`: 1 for the first of this exchange. `turned_down`: the sibling of the last one has no app either.
+        False: nobody is left to be asked.
         """
 
     def stop_connecting(self) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from drainproxy.config.loading import load
 from drainproxy.config.values import Address, Route
+from drainproxy.drain.handover import HandedOver
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.phase import Phase
 from drainproxy.drain.turns import Turns
@@ -209,7 +210,8 @@ async def rig(path: str = "", **options: str) -> AsyncIterator[Rig]:
     config = load({key.replace("_", "-"): value for key, value in options.items()}, {}, {})
     route = Route(Address("127.0.0.1", 0), upstream, "auto")
     noting, ledger, timers, tasks = Noting(), Ledger(), Timers(loop), Tasks(loop)
-    context = context_for(loop, route, config, ledger=ledger, timers=timers, observer=noting)
+    handed = HandedOver(lambda: 0)
+    context = context_for(loop, route, config, ledger=ledger, timers=timers, observer=noting, handed=handed)
     listener = Listener(context, turns=Turns(), tasks=tasks, max_connections=10)
     await listener.start([socket.create_server(("127.0.0.1", 0))])
     rigged = Rig(listener, context.splices, noting, ledger, apps)

@@ -31,9 +31,9 @@ SHOWN = 200
 """Bytes of one message that the transcript shows."""
 
 
-def forwarding(*, trusted: bool = True) -> Forwarding:
+def forwarding(*, trusted: bool = True, hops: bool = False) -> Forwarding:
     """What the sessions of these tests add to a request."""
-    return Forwarding(ADDRESS, b"http", trusted, lambda: REQUEST_ID)
+    return Forwarding(ADDRESS, b"http", trusted, lambda: REQUEST_ID, hops=hops)
 
 
 def as_forwarded(request: bytes, host: bytes = b"app") -> bytes:
@@ -88,6 +88,7 @@ class ScriptedUpstream:
         self.got = b""
         self.half_closed = False
         self.silent = True
+        self.sibling = False
         self._pool = pool
         self._transcript = transcript
 
@@ -162,6 +163,8 @@ class ScriptedClient:
         self.wanted = False
         self.passing: dict[str, tuple[int, Passed]] = {}
         self.asked: list[tuple[bool, bool]] = []
+        self.siblings = 0
+        """So many attempts may be made to hand a request over."""
 
     def write(self, data: bytes) -> None:
         """See Client."""
@@ -234,6 +237,14 @@ class ScriptedClient:
         upstream.state = "lent"
         self.lent = upstream
         return upstream
+
+    def hand_over(self, attempt: int, *, turned_down: bool = False) -> bool:
+        """See Client."""
+        self._says(f"asks a sibling, attempt {attempt}{' after it was turned down' if turned_down else ''}")
+        if attempt > self.siblings:
+            return False
+        self.wanted = True
+        return True
 
     def stop_connecting(self) -> None:
         """See Client."""
@@ -351,15 +362,24 @@ class Dialogue:
     """One client connection with a session behind it, and an app that is up, with `pooled` idle connections to it."""
 
     def __init__(
-        self, config: Config | None = None, *, pooled: int = 1, phase: Phase = Phase.SERVING, trusted: bool = True
+        self,
+        config: Config | None = None,
+        *,
+        pooled: int = 1,
+        phase: Phase = Phase.SERVING,
+        trusted: bool = True,
+        siblings: int = 0,
     ) -> None:
         self.transcript = Transcript()
         self.client = ScriptedClient(self.transcript)
         self._made = 0
         self.ended_reading = False
         self.app_ended = False
+        self.client.siblings = siblings
         self.client.idle += [self._make() for _ in range(pooled)]
-        self.http1 = Http1Session(self.client, config or Config(), forwarding(trusted=trusted), phase)
+        self.http1 = Http1Session(
+            self.client, config or Config(), forwarding(trusted=trusted, hops=siblings > 0), phase
+        )
         self.client.session = self.http1
 
     @property
@@ -398,12 +418,13 @@ class Dialogue:
             self.session.client_gone()
         return self
 
-    def connects(self, reused: bool = False) -> Dialogue:
-        """The connection that was asked for is there."""
+    def connects(self, reused: bool = False, *, sibling: bool = False) -> Dialogue:
+        """The connection that was asked for is there. `sibling`: it leads to another replica."""
         self.check(self.client.wanted, "nobody asked for a connection")
         self.client.wanted = False
         upstream = self.client.lend(self._make())
         upstream.reused = reused
+        upstream.sibling = sibling
         self.transcript.add(upstream.name, "connects")
         self.session.upstream_ready(upstream)
         return self

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from drainproxy.config.options import Config
 from drainproxy.config.values import Address, Route
+from drainproxy.drain.handover import HandedOver
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.phase import Phase
 from drainproxy.drain.turns import Turns
@@ -267,6 +268,7 @@ class RouteRig:
             ledger=self.ledger,
             timers=self.timers,
             observer=self.noting,
+            handed=HandedOver(lambda: 0),
             tls=tls,
         )
         self.pool = context.pool

@@ -359,6 +359,13 @@ PODS = Board(
                     ((_rate("upstream_retries_total", POD, "pod"), "{{pod}}"),),
                 ),
                 Panel(
+                    "Handed over",
+                    "Attempts to hand a request to a sibling because the app was gone, by what became of them.",
+                    Look.BARS,
+                    "reqps",
+                    ((f"{_rate('handed_over_total', POD, 'outcome')} > 0 or vector(0)", "{{outcome}}"),),
+                ),
+                Panel(
                     "Spans",
                     "For the collector of traces. dropped: it does not take them.",
                     Look.LINES,

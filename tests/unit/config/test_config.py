@@ -17,6 +17,7 @@ from drainproxy.config.values import (
     AccessLogFilter,
     Address,
     Route,
+    Successor,
     parse_address,
     parse_duration,
     parse_hook,
@@ -580,3 +581,57 @@ def test_the_start_line_shows_what_differs_from_the_defaults_and_no_secret() -> 
     assert chosen(config) == {"grace-period": "1m", "drain-token": "(set)"}
     routes = load({"route": ":1=127.0.0.1:2", "final-scrape-wait": "0"}, {}, {})
     assert chosen(routes) == {"final-scrape-wait": "0s", "route": [":1=127.0.0.1:2,protocol=auto"]}
+
+
+# The successor.
+
+
+def test_a_successor_is_an_address_or_a_service_whose_variables_have_it() -> None:
+    assert load({"successor": "web:80"}, {}, {}).routes[0].successor == Successor(Address("web", 80))
+    environ = {"SHOP_WEB_SERVICE_HOST": "10.96.0.7", "SHOP_WEB_SERVICE_PORT": "80"}
+    found = load({"successor": "env:shop-web"}, environ, {})
+    assert found.routes[0].successor == Successor(Address("10.96.0.7", 80), "SHOP_WEB")
+    assert effective(found)["successor"] == "env:SHOP_WEB"
+    v6 = load({"successor": "env:WEB"}, {"WEB_SERVICE_HOST": "fd00::7", "WEB_SERVICE_PORT": "80"}, {})
+    assert v6.routes[0].successor == Successor(Address("fd00::7", 80), "WEB")
+
+
+def test_a_service_that_kubernetes_has_not_told_of_is_no_fault() -> None:
+    assert load({"successor": "env:WEB"}, {"WEB_SERVICE_HOST": "10.96.0.7"}, {}).routes[0].successor == Successor(
+        None, "WEB"
+    )
+
+
+def test_each_route_has_a_successor_of_its_own() -> None:
+    route = ":1=127.0.0.1:2,protocol=http1,successor=env:WEB"
+    environ = {"WEB_SERVICE_HOST": "10.96.0.7", "WEB_SERVICE_PORT": "80"}
+    config = load({"route": (route, ":3=:4")}, environ, {})
+    assert [each.successor for each in config.routes] == [Successor(Address("10.96.0.7", 80), "WEB"), None]
+    assert str(config.routes[0]) == route
+
+
+@pytest.mark.parametrize("text", ["web", ":80", "web:0", "unix:/a", "env:", "env:a b", "env:1"])
+def test_what_is_no_successor_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"host:port, or env:NAME"):
+        load({"successor": text}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"successor": "web:80", "route": (":1=:2",)}, ["--successor", "each --route"]),
+        ({"successor": "web:80", "tls-cert": "c", "tls-key": "k"}, ["--successor", "--tls-cert"]),
+        ({"route": (":1=:2,protocol=tcp,successor=web:80",)}, ["--successor", "protocol=tcp"]),
+        ({"route": (":1=:2,protocol=http2,successor=web:80",)}, ["--successor", "protocol=http2"]),
+        ({"successor": "localhost:9080"}, ["--successor", "localhost:9080", "listens on"]),
+        ({"listen": "10.0.0.1:80", "successor": "10.0.0.1:80"}, ["--successor", "listens on"]),
+    ],
+)
+def test_a_successor_that_cannot_be_one_is_refused(flags: dict[str, Any], words: list[str]) -> None:
+    message = refused(flags)
+    assert all(word in message for word in words), message
+
+
+def test_variables_that_are_no_address_are_refused() -> None:
+    with pytest.raises(ConfigError, match="WEB_SERVICE_HOST"):
+        load({"successor": "env:WEB"}, {"WEB_SERVICE_HOST": "10.96.0.7", "WEB_SERVICE_PORT": "many"}, {})

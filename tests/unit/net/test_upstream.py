@@ -9,6 +9,7 @@ from drainproxy.net.closing import Closing
 from drainproxy.net.pair import Pair
 from drainproxy.net.timers import Timers
 from drainproxy.net.upstream import UpstreamConnection
+from drainproxy.observe.observer import Side
 from tests.support.transports import ManualLoop, ScriptedEnd, ScriptedTransport, attempt
 
 
@@ -29,6 +30,8 @@ class Session:
 
 class Keeper:
     """A pool that only notes what it is told."""
+
+    side = Side.UPSTREAM
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -25,6 +25,7 @@ FIELDS = [
     "upstream",
     "in_flight",
     "connections",
+    "handed_over",
     "oldest",
     "drain",
     "told",

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drainproxy.protocol.framing import Chunked, Length, UntilClose
-from drainproxy.protocol.http1 import Forwarding, parse_request, parse_response
+from drainproxy.protocol.http1 import Forwarding, as_hop, parse_request, parse_response
 from drainproxy.protocol.reasons import BadMessage
 
 if TYPE_CHECKING:
@@ -989,3 +989,32 @@ def handling_s(data: bytes) -> float:
             pass
         best = min(best, time.thread_time() - begun)
     return best
+
+
+SIBLING = Forwarding(b"10.0.0.7", b"http", True, lambda: b"id", hops=True)
+HANDED_OVER = (
+    b"GET / HTTP/1.1\r\nX-Drainproxy-Hop: 1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9\r\nX-Forwarded-Proto: https\r\n"
+    b"X-Forwarded-Host: shop\r\nX-Request-Id: 1\r\n\r\n"
+)
+
+
+def test_what_a_sibling_hands_over_reaches_the_app_as_if_it_had_come_straight() -> None:
+    head = parse_request(HANDED_OVER, 1 << 16)
+    assert head is not None
+    assert head.hop
+    assert head.forward(SIBLING, head.end) == HANDED_OVER.replace(b"X-Drainproxy-Hop: 1\r\n", b"")
+
+
+def test_who_is_no_sibling_cannot_hide_its_address_by_saying_so() -> None:
+    for to in (TRUSTED, STRANGER):
+        head = parse_request(HANDED_OVER, 1 << 16)
+        assert head is not None
+        sent = head.forward(to, head.end)
+        assert to.address in sent
+        assert b"drainproxy" not in sent.lower()
+
+
+def test_a_request_that_is_handed_over_says_so_in_its_first_field() -> None:
+    assert as_hop(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody") == (
+        b"GET / HTTP/1.1\r\nX-Drainproxy-Hop: 1\r\nHost: a\r\n\r\nbody"
+    )

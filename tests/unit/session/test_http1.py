@@ -12,6 +12,8 @@ from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.http1 import RequestHead, parse_request
+from drainproxy.protocol.reasons import Reason
+from drainproxy.protocol.replies import reply
 from drainproxy.session.http1 import (
     MAX_PENDING,
     NEXT_REQUEST_STATES,
@@ -972,6 +974,104 @@ def test_small_bodies_and_those_of_unknown_length_are_read(answer: bytes) -> Non
 def test_the_body_of_a_request_to_upgrade_is_read() -> None:
     talk = Dialogue().send(UPGRADE[:-2] + b"Content-Length: %d\r\n\r\n" % LARGE)
     assert not talk.client.passing
+
+
+HOP = b"X-Drainproxy-Hop: 1\r\n"
+NO_APP = reply(Reason.APP_UNAVAILABLE)
+NO_APP_RELAYED = NO_APP.replace(b"Connection: close\r\n", b"")
+
+
+def as_hop(sent: bytes) -> bytes:
+    """What a sibling gets of a request that the app would have got like this."""
+    line, end, rest = sent.partition(b"\r\n")
+    return line + end + HOP + rest
+
+
+@pytest.mark.parametrize(("request_", "sent"), [(GET, GET_SENT), (POST + b"data", POST_SENT + b"data")])
+def test_a_request_that_finds_the_app_gone_is_answered_by_a_sibling(request_: bytes, sent: bytes) -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(request_).refuses().connects(sibling=True).app_got(as_hop(sent))
+    talk.answer(OK).client_got(OK).client_is("open").ended((200, True))
+    assert talk.client.upstream_errors == ["connect-refused"]
+
+
+def test_an_upload_that_finds_the_app_gone_is_streamed_to_a_sibling() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(POST + b"da")
+    assert talk.client.held & Hold.DIALLING
+    talk.refuses()
+    assert talk.client.held & Hold.DIALLING
+    talk.connects(sibling=True).app_got(as_hop(POST_SENT + b"da")).send(b"ta").app_got(b"ta")
+    assert not talk.client.held
+    talk.answer(OK).client_got(OK).ended((200, True))
+
+
+def test_what_a_sibling_has_handed_over_is_handed_on_by_nobody() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(GET[:-2] + HOP + b"\r\n").refuses()
+    talk.client_got_reply(503, "app-unavailable").ended((503, False))
+
+
+def test_without_a_successor_nobody_may_say_that_a_request_was_handed_over() -> None:
+    Dialogue().send(GET[:-2] + HOP + b"\r\n").app_got(GET_SENT).answer(OK).client_got(OK)
+
+
+@pytest.mark.parametrize(("request_", "sent"), [(GET, GET_SENT), (POST + b"data", POST_SENT + b"data")])
+def test_a_sibling_without_an_app_turns_a_request_down_and_the_next_one_is_asked(request_: bytes, sent: bytes) -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(request_).refuses()
+    for _ in range(2):
+        talk.connects(sibling=True).app_got(as_hop(sent)).answer(NO_APP[:30], NO_APP[30:]).app_is("discarded")
+    talk.client_got(b"").connects(sibling=True).app_got(as_hop(sent)).answer(OK).client_got(OK).ended((200, True))
+
+
+def test_when_all_siblings_have_turned_a_request_down_the_client_is_told() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(GET).refuses()
+    for _ in range(3):
+        talk.connects(sibling=True).answer(NO_APP)
+    talk.client_got_reply(503, "app-unavailable").ended((503, False))
+
+
+def test_an_upload_that_is_no_longer_whole_here_is_not_sent_to_a_second_sibling() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(POST + b"da").refuses().connects(sibling=True).send(b"ta")
+    talk.answer(NO_APP).client_got(NO_APP_RELAYED).ended((503, True))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        NO_APP.replace(b"Connection: close", b"Server: gateway\r\nConnection: close"),
+        NO_APP.replace(b"app-unavailable", b"draining"),
+    ],
+)
+def test_a_503_that_is_not_to_the_byte_what_a_sibling_without_an_app_says_is_the_answer(answer: bytes) -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(POST + b"data").refuses().connects(sibling=True).answer(answer)
+    talk.client_got(answer.replace(b"Connection: close\r\n", b"")).ended((503, True))
+
+
+def test_the_apps_own_503_is_the_answer_even_if_it_reads_like_a_siblings() -> None:
+    Dialogue(siblings=3).send(GET).answer(NO_APP).client_got(NO_APP_RELAYED).ended((503, True))
+
+
+def test_a_sibling_that_breaks_unanswered_may_have_done_the_work_so_nobody_else_is_asked() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(POST + b"data").refuses().connects(reused=True, sibling=True)
+    talk.app_closes().client_got_reply(502, "upstream-broke").ended((502, False))
+
+
+def test_an_idempotent_request_on_a_reused_connection_to_a_sibling_is_sent_once_more_unmarked_to_the_app() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(GET).refuses().connects(reused=True, sibling=True).app_closes()
+    talk.connects().app_got(GET_SENT).answer(OK).client_got(OK).ended((200, True))
+
+
+def test_the_app_that_is_back_meanwhile_gets_the_request_as_ever() -> None:
+    Dialogue(pooled=0, siblings=3).send(GET).refuses().connects().app_got(GET_SENT).answer(OK).client_got(OK)
+
+
+def test_a_client_that_leaves_while_a_sibling_is_dialled_is_forgotten() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(GET).refuses().vanish()
+    assert not talk.client.wanted
+
+
+def test_a_websocket_that_finds_the_app_gone_opens_at_a_sibling() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(UPGRADE).refuses().connects(sibling=True).app_got(as_hop(UPGRADE_SENT))
+    talk.answer(SWITCH)
+    assert talk.client.kind is Kind.WEBSOCKET
 
 
 def test_every_session_test_fails_on_a_step_that_the_tables_do_not_have() -> None:

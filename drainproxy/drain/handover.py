@@ -1,0 +1,85 @@
+"""May a request be handed to a sibling, and what became of those that were? A budget, and counts.
+
+A request that finds the app gone can be answered by another replica. When all replicas are down, each would ask the
+others again and again: so what is handed over is a share of what comes, as with the retry budgets of other proxies.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ATTEMPTS = 3
+"""So many siblings are asked for one request, each on a connection of its own."""
+SHARE = 1.2
+"""Attempts that each request of this Pod earns: enough for all to be handed over, too few for all to be sent around."""
+PER_S = 10.0
+"""Attempts that each second earns: a Pod with little traffic can hand it over, too."""
+MOST = 1000.0
+"""Attempts that are saved up at most."""
+
+
+class Why(Enum):
+    """Why a request is handed over. Label values: API."""
+
+    APP_GONE = "app-gone"
+    """The app refuses connections: it has crashed, or restarts."""
+    DRAIN = "drain"
+    """The same in a drain: the app has been stopped, and the request is late."""
+
+
+class Attempt(Enum):
+    """What became of an attempt to hand a request over. Label values: API."""
+
+    SENT = "sent"
+    """A sibling got it."""
+    TURNED_DOWN = "turned-down"
+    """The sibling that got it has no app either: it was asked of another one, if attempts were left."""
+    UNREACHABLE = "unreachable"
+    """There was no connection to the successor."""
+    OVER_BUDGET = "over-budget"
+    """It was not made: the budget was spent."""
+
+
+class Budget:
+    """Attempts that may be made. `requests`: how many requests have ended so far, of any outcome."""
+
+    __slots__ = ("_requests", "_seen", "_since", "_tokens")
+
+    def __init__(self, requests: Callable[[], int]) -> None:
+        self._requests = requests
+        self._seen = 0
+        self._since: float | None = None
+        self._tokens = MOST
+
+    def take(self, now: float) -> bool:
+        """Spend one attempt. False: there is none left. `now`: seconds, never earlier than in the last call."""
+        seen, since = self._requests(), now if self._since is None else self._since
+        earned = SHARE * (seen - self._seen) + PER_S * (now - since)
+        self._tokens = min(MOST, self._tokens + earned)
+        self._seen, self._since = seen, now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class HandedOver:
+    """What a process has handed over. One budget for all its routes: the siblings are the same."""
+
+    __slots__ = ("budget", "counts")
+
+    def __init__(self, requests: Callable[[], int]) -> None:
+        self.budget = Budget(requests)
+        self.counts: Counter[tuple[Why, Attempt]] = Counter()
+
+    def may(self, why: Why, now: float) -> bool:
+        """Spend one attempt of the budget; count if there is none."""
+        allowed = self.budget.take(now)
+        if not allowed:
+            self.counts[why, Attempt.OVER_BUDGET] += 1
+        return allowed

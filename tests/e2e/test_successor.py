@@ -1,0 +1,151 @@
+"""Does a request that finds the app gone reach a sibling? Real replicas, each an app with its drainproxy."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from websockets.sync.client import connect
+
+from tests.support.apps import free_port, http_server, uvicorn
+from tests.support.proxy import Proxy, serve, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOBODY = "127.0.0.1:1"
+"""Where nobody listens."""
+
+
+def at(proxy: Proxy) -> str:
+    """Its data port."""
+    return "{}:{}".format(*proxy.address)
+
+
+@pytest.fixture(scope="module")
+def sibling(app: str) -> Iterator[Proxy]:
+    """A replica whose app lives. It has a successor, too, as all replicas of a workload do."""
+    with serve(app, successor=NOBODY) as proxy:
+        yield proxy.await_ready()
+
+
+@contextmanager
+def orphan(successor: str, upstream: str = "", **options: str) -> Iterator[Proxy]:
+    """A replica without an app."""
+    with serve(upstream or f"127.0.0.1:{free_port()}", successor=successor, **options) as proxy:  # type: ignore[arg-type]  # none is named stock_loop
+        proxy.await_log("started")
+        yield proxy
+
+
+def get(proxy: Proxy, path: str = "/echo", **headers: str) -> httpx.Response:
+    return httpx.get(proxy.url + path, headers=headers, timeout=20)
+
+
+def test_the_app_of_a_sibling_sees_the_request_as_if_it_had_come_straight(sibling: Proxy) -> None:
+    with orphan(at(sibling)) as proxy:
+        response = get(proxy)
+        seen = {name.lower(): value for name, value in response.json()["headers"]}
+        assert seen["x-forwarded-for"] == "127.0.0.1"
+        assert seen["x-forwarded-host"] == at(proxy)
+        assert "x-drainproxy-hop" not in seen
+        assert proxy.metric("drainproxy_handed_over_total", reason="app-gone", outcome="sent") == 1
+        assert proxy.status()["handed_over"]["sent"] == 1
+        assert proxy.ask("/readyz").status == 503
+
+
+def test_bodies_pass_both_ways(sibling: Proxy) -> None:
+    with orphan(at(sibling)) as proxy:
+        size = 3 << 20
+        assert httpx.post(f"{proxy.url}/echo", content=b"x" * size, timeout=20).json()["body"] == str(size)
+        assert len(get(proxy, f"/bytes/{size}").content) == size
+        assert get(proxy, "/chunks/70000").content == get(sibling, "/chunks/70000").content
+
+
+def test_no_request_of_a_crowd_is_lost_while_the_app_is_killed_and_comes_back(sibling: Proxy) -> None:
+    port = free_port()
+    with serve(f"127.0.0.1:{port}", successor=at(sibling), successor_after="50ms") as proxy:
+        with http_server(port):
+            proxy.await_ready()
+            assert get(proxy).status_code == 200
+        with ThreadPoolExecutor(20) as crowd, httpx.Client(timeout=20) as client:
+            codes = list(crowd.map(lambda _: client.get(proxy.url + "/echo").status_code, range(300)))
+        assert set(codes) == {200}
+        sent = proxy.status()["handed_over"]["sent"]
+        assert sent == 300
+        with http_server(port):
+            proxy.await_ready()
+            assert get(proxy).status_code == 200
+            assert proxy.status()["handed_over"]["sent"] == sent
+
+
+def test_a_websocket_opens_at_a_sibling() -> None:
+    with uvicorn() as app, serve(app) as sibling:
+        sibling.await_ready()
+        with orphan(at(sibling)) as proxy, connect(f"ws://{at(proxy)}/ws") as websocket:
+            websocket.send("hello")
+            assert websocket.recv(timeout=10)
+
+
+def test_a_late_request_that_comes_when_the_app_was_stopped_is_answered_by_a_sibling(sibling: Proxy) -> None:
+    port = free_port()
+    with serve(f"127.0.0.1:{port}", successor=at(sibling), app_stop_time="10s") as proxy:
+        with http_server(port):
+            proxy.await_ready()
+            assert proxy.ask("/drain").status == 200
+        assert get(proxy).status_code == 200
+        assert proxy.metric("drainproxy_handed_over_total", reason="drain", outcome="sent") == 1
+
+
+def test_when_all_replicas_are_down_each_is_asked_at_most_three_times_and_the_client_is_told_soon() -> None:
+    with orphan(NOBODY) as second, orphan(at(second)) as first:
+        response = get(first)
+        assert (response.status_code, response.headers["X-Drainproxy"]) == (503, "app-unavailable")
+        assert response.elapsed.total_seconds() < 4, "not held as long as connect-wait says"
+        assert first.status()["handed_over"] == {"sent": 3, "turned-down": 3, "unreachable": 0, "over-budget": 0}
+        assert second.metric("drainproxy_requests_total", method="GET", code="503") == 3
+        assert second.status()["handed_over"]["unreachable"] == 0, "what came by a hop is handed on by nobody"
+
+
+def test_two_replicas_that_are_each_others_successor_do_not_send_a_request_around() -> None:
+    ports = free_port(), free_port()
+    with ExitStack() as stack:
+        first, second = (
+            stack.enter_context(orphan(f"127.0.0.1:{other}", listen=f"127.0.0.1:{port}"))
+            for port, other in (ports, ports[::-1])
+        )
+        assert get(first).status_code == 503
+        assert [each.status()["handed_over"]["sent"] for each in (first, second)] == [3, 0]
+
+
+def test_where_no_sibling_can_be_reached_a_request_is_held_for_the_app_as_ever() -> None:
+    port = free_port()
+    with orphan(NOBODY, f"127.0.0.1:{port}", connect_wait="20s") as proxy, ThreadPoolExecutor(1) as one:
+        waiting = one.submit(get, proxy)
+        wait_for(lambda: proxy.status()["handed_over"]["unreachable"] == 3, "three attempts in vain")
+        assert not waiting.done()
+        with http_server(port):
+            assert waiting.result().status_code == 200
+
+
+def test_an_outage_does_not_multiply_what_comes() -> None:
+    options = {"successor_after": "0s", "connect_wait": "0s"}
+    with orphan(NOBODY, **options) as second, orphan(at(second), **options) as first:
+        with ThreadPoolExecutor(20) as crowd, httpx.Client(timeout=20) as client:
+            codes = list(crowd.map(lambda _: client.get(first.url + "/").status_code, range(1500)))
+        assert set(codes) == {503}
+        counts = first.status()["handed_over"]
+        assert counts["over-budget"] > 0
+        assert counts["sent"] < 1500 * 2.5
+
+
+def test_a_service_whose_variables_are_not_set_is_told_of_and_nothing_else_changes(app: str) -> None:
+    with serve(app, successor="env:NO-SUCH") as proxy:
+        proxy.await_ready()
+        assert any("NO_SUCH_SERVICE_HOST" in line["msg"] for line in proxy.log)
+        assert get(proxy).status_code == 200
+        proxy.signal(signal.SIGTERM)
+        assert proxy.wait() == 0
