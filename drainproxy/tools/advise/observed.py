@@ -45,11 +45,18 @@ def workload_of_pod(pod: str) -> str:
 def read_summary(workload: Workload, facts: Mapping[str, Any]) -> Observed | None:
     """A drain from its summary, as log, termination message and `/drain` give it.
 
-    None: it was called off, or is of a version that did not tell the times in force.
+    None: it was called off, or is of a version that tells less.
     """
-    if facts.get("outcome") in (None, Outcome.RESUMED.value) or not facts.get("times"):
+    if facts.get("outcome") in (None, Outcome.RESUMED.value):
         return None
-    drain = Drain(
+    try:
+        return Observed(workload, float(facts["started_at"]), _drain(facts))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _drain(facts: Mapping[str, Any]) -> Drain:
+    return Drain(
         times=Times.read(facts["times"]),
         outcome=facts["outcome"],
         elapsed_s=float(facts["elapsed_s"]),
@@ -59,4 +66,3 @@ def read_summary(workload: Workload, facts: Mapping[str, Any]) -> Observed | Non
         cut=int(facts["cut_total"]),
         broken=int(facts["broken"]),
     )
-    return Observed(workload, float(facts["started_at"]), drain)

@@ -77,7 +77,8 @@ scripts, `-o patch` writes patches with annotations for `drainproxy inject`. The
 summary.
 
 A Prometheus sees the end of a drain only if it scrapes the Pod behind it: drains whose end it did not see are left out, and
-counted on standard error.
+counted on standard error. Those it sees are rather the bad ones (see above), so its advice is on the safe side; termination
+messages and logs tell of all.
 
 ## A rollout, live
 

@@ -144,6 +144,12 @@ def test_other_pods_and_older_messages_are_passed_over() -> None:
     assert list(read_text(json.dumps({"kind": "List", "items": [plain, older]}), "stdin")) == []
 
 
+@pytest.mark.parametrize("missing", ["times", "cut_total", "broken", "late", "elapsed_s", "started_at"])
+def test_a_summary_of_another_version_is_passed_over(missing: str) -> None:
+    facts = {name: value for name, value in json.loads(log_line()).items() if name != missing}
+    assert list(read_text(json.dumps(facts) + "\n" + log_line(), "web")) == list(read_text(log_line(), "web"))
+
+
 def test_a_drain_that_was_called_off_tells_nothing() -> None:
     assert list(read_text(log_line(outcome="resumed"), "web")) == []
 
