@@ -30,10 +30,11 @@ GROUPS = (
     "Other ends",
     "Accidents",
     "Too little time",
+    "The admission webhook",
     "Manifests and commands",
 )
 """Of cases, in the order of the page."""
-BASELINES, ROLLOUTS, ENDS, ACCIDENTS, BUDGETS, MANIFESTS = GROUPS
+BASELINES, ROLLOUTS, ENDS, ACCIDENTS, BUDGETS, WEBHOOK, MANIFESTS = GROUPS
 
 
 @dataclass(frozen=True, slots=True)

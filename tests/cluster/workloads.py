@@ -71,6 +71,25 @@ class Injected:
         return out.decode()
 
 
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The webhook does it, in a namespace with its label. Services name the port: the webhook edits none."""
+
+    name: str = "native, webhook"
+
+    @property
+    def namespace_labels(self) -> dict[str, str]:
+        return {"drainproxy.io/inject": "enabled"}
+
+    async def wire(self, manifests: list[dict[str, Any]], _images: Images, _settings: dict[str, str]) -> str:
+        return documents([_by_name(each) if each["kind"] == "Service" else each for each in manifests])
+
+
+def _by_name(service: dict[str, Any]) -> dict[str, Any]:
+    ports = [{**each, "targetPort": "http"} for each in service["spec"]["ports"]]
+    return {**service, "spec": {**service["spec"], "ports": ports}}
+
+
 NATIVE, CLASSIC = Injected("native"), Injected("classic")
 WIRINGS: tuple[Wiring, ...] = (NATIVE, CLASSIC)
 """A way to wire that is added here is played in every case."""
