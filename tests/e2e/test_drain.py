@@ -287,7 +287,7 @@ def test_a_resume_stops_the_asking(app: str) -> None:
 
 
 def test_late_requests_are_served_and_counted(proxy: Proxy, callers: ThreadPoolExecutor) -> None:
-    held = callers.submit(httpx.get, f"{proxy.url}/sleep/2")  # keeps the drain from ending before the late one comes
+    held = callers.submit(httpx.get, f"{proxy.url}/sleep/4")  # keeps the drain from ending before the late one comes
     wait_for(lambda: proxy.status()["in_flight"]["http"], "work in flight")
     drain = callers.submit(proxy.ask, "/drain")
     wait_for(lambda: (proxy.status()["drain"] or {}).get("floor_in_s", 1) <= 0, "the floor")
