@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import select
+import socket
+
 import pytest
 
 from drainproxy.drain.phase import Phase
 from drainproxy.net.client import LINGER_S
 from drainproxy.net.closing import STALL_S, Closing
+from drainproxy.net.flow import Taken, all_taken
 from drainproxy.net.timers import RESOLUTION_S, Timers
+from tests.support.proxy import wait_for
 from tests.support.transports import ManualLoop, RouteRig, ScriptedTransport
 
 GET = b"GET / HTTP/1.1\r\nHost: app\r\n\r\n"
@@ -101,3 +106,24 @@ def test_an_app_that_stops_reading_gives_its_place_back_once_its_exchange_is_ove
     assert app.transport.end == "closed"
     rig.loop.advance(STALL_S + LATE_S)
     assert app.transport.end == "aborted"
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_whether_a_peer_that_was_asked_for_an_answer_has_everything_is_known_when_it_is_closed(reads: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    with ours, theirs:
+        if not reads:
+            theirs.close()
+        ours.sendall(b"answer")
+        transport, loop = ScriptedTransport(ours), ManualLoop()
+        if reads:
+            wait_for(lambda: all_taken(transport) is Taken.ALL, "the acknowledgement")
+        else:
+            kernel = select.poll()
+            kernel.register(ours, select.POLLHUP)
+            assert kernel.poll(10_000)
+        watched = Closing(transport, Timers(loop.as_loop()), loop.now, acknowledged=True)
+        loop.advance(LATE_S)
+        assert (transport.end, watched.delivered) == ("closed", reads)
