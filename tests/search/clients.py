@@ -237,8 +237,9 @@ async def _conversation(
         ours = "x-drainproxy: " in head
         ended(record, Saw.WRONG if not ours else Saw.UNAVAILABLE if " 503 " in head else Saw.CUT, head)
         return
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(PATIENCE_S) as patience:
         while True:
+            patience.reschedule(asyncio.get_running_loop().time() + PATIENCE_S)
             leaving = load.stop.is_set()
             payload = CLOSE_1001 if leaving else os.urandom(rng.randint(1, 100))
             writer.write(masked_frame(8 if leaving else 2, payload))
@@ -287,8 +288,9 @@ class _Streams:
         self._frames.greet(as_client=True)
         asking = asyncio.create_task(self._ask())
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(PATIENCE_S) as patience:
                 async for frame in self._frames.received():
+                    patience.reschedule(asyncio.get_running_loop().time() + PATIENCE_S)
                     self._take(frame)
                     if not self._open and (self._told.is_set() or asking.done()):
                         return
