@@ -9,13 +9,15 @@ STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
 PARALLEL ?= -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 ))) --dist loadfile --no-loadscope-reorder
 SHORT ?=
 ARGS ?=
+COMPILED_TESTS ?= tests/unit/drain tests/unit/net tests/unit/protocol tests/unit/session tests/unit/test_compiled.py \
+	tests/net
 
 # Programs the tests and benchmarks use as peers. Without one, its tests are skipped and say so; CI must have them all.
 DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server redis-tools nodejs curl openssl \
 	iproute2 nftables conntrack procps chromium prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test quick lint types contracts demo search oncall page-pictures cluster bench profile docs site release clean
+.PHONY: help setup debian test quick compiled lint types contracts demo search oncall page-pictures cluster bench profile docs site release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,6 +56,15 @@ test: $(STAMP) debian ## set up and run all tests; ARGS="-k drain" for some
 
 quick: $(STAMP) ## the tests without the slow third
 	$(BIN)/pytest $(PARALLEL) -m "not slow" $(ARGS)
+
+# The wheel is unpacked beside the tests: nothing of this checkout is imported, and nothing compiled is left in it.
+compiled: $(STAMP) ## compile, and run the tests of the compiled modules on that
+	rm -rf build/wheel build/compiled build/lib.* build/temp.*
+	DRAINPROXY_COMPILE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(BIN)/python -m zipfile -e build/wheel/*.whl build/compiled
+	cp -R pyproject.toml tests docs build/compiled/
+	cd build/compiled && PYTHONPATH="$$PWD" ../../$(BIN)/python -c 'import drainproxy; assert drainproxy.compiled()'
+	cd build/compiled && PYTHONPATH="$$PWD" ../../$(BIN)/pytest -p no:cacheprovider $(PARALLEL) $(COMPILED_TESTS) $(ARGS)
 
 lint: $(STAMP) ## ruff: errors and format
 	$(BIN)/ruff check .

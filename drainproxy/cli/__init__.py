@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from drainproxy import __version__
+from drainproxy import __version__, compiled
 from drainproxy.errors import DrainproxyError
 
 SIDECAR = "drainproxy.cli"
@@ -78,8 +78,16 @@ class _Verbs(click.Group):
             formatter.write_dl(list(verbs().items()))
 
 
+def _version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"drainproxy {__version__} ({'compiled' if compiled() else 'pure Python'})")
+        ctx.exit()
+
+
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="drainproxy", message="%(prog)s %(version)s")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit."
+)
 def cli() -> None:
     """Graceful shutdown for apps you cannot change: a sidecar reverse proxy that drains.
 

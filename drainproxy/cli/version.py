@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from drainproxy import __version__
+from drainproxy import __version__, compiled
 from drainproxy.cli._output import output_option
 
 PACKAGES = ("uvloop", "aiohttp", "prometheus-client", "click")
@@ -25,6 +25,7 @@ PACKAGES = ("uvloop", "aiohttp", "prometheus-client", "click")
 def command(*, output: str) -> None:
     facts = {
         "version": __version__,
+        "compiled": compiled(),
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "system": platform.system(),
@@ -35,7 +36,8 @@ def command(*, output: str) -> None:
         print(json.dumps(facts))
         return
     print(f"drainproxy {facts['version']}")
-    print(f"{facts['implementation']} {facts['python']}, {facts['system']} {facts['machine']}")
+    build = "compiled" if facts["compiled"] else "pure Python"
+    print(f"{build} on {facts['implementation']} {facts['python']}, {facts['system']} {facts['machine']}")
     print(", ".join(f"{name} {_installed(name) or 'is missing'}" for name in PACKAGES))
 
 

@@ -231,7 +231,7 @@ class Ledger:
 
     def count(self) -> Counter[Kind]:
         """Open work by kind."""
-        return Counter(work.kind for work in self._open)
+        return Counter([work.kind for work in self._open])
 
     def oldest(self, most: int) -> Iterator[Work]:
         """The pieces of work that have been open longest."""

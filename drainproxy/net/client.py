@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, ParamSpec, Protocol, cast
 
@@ -18,6 +17,7 @@ from drainproxy.net.waits import Waits
 from drainproxy.session.ports import UNREAD, Wait
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from drainproxy.drain.turns import Turns
@@ -49,12 +49,12 @@ class Owner(Protocol):
         """Its connection has ended."""
 
 
-class ClientConnection(asyncio.Protocol):
-    """A client socket, and the Client port of its session."""
+class ClientConnection:
+    """A client socket (an asyncio.Protocol in all but name: docs/compiled.md), and the Client port of its session."""
 
     __slots__ = (
-        "__weakref__", "_closing", "_is_work", "_owner", "_reported", "_route", "_said_all", "_streams", "_through",
-        "_to_session", "_unconfirmed", "full", "gate", "pair", "received", "sent", "transport", "waits", "work",
+        "_closing", "_is_work", "_owner", "_reported", "_route", "_said_all", "_streams", "_through", "_to_session",
+        "_unconfirmed", "full", "gate", "handshake", "pair", "received", "sent", "transport", "waits", "work",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -67,6 +67,8 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, route: RouteContext, owner: Owner) -> None:
         # Nothing made here may refer to the connection: a handshake that fails must let it go at once (Listener).
         self.full = False
+        self.handshake: object = None
+        """By this the owner counts a TLS client until `opened`: it lives no longer than the connection."""
         self.received = 0
         self.sent = 0
         self._route = route

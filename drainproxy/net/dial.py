@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from drainproxy.net.pool import Terms
 from drainproxy.net.resolve import Resolver
@@ -99,16 +99,20 @@ class Dialler:
 
     async def _connect(self, attempt: asyncio.Timeout) -> None:
         address, pool = self._address, self._pool
+
+        def connection() -> asyncio.BaseProtocol:
+            return cast("asyncio.BaseProtocol", UpstreamConnection(pool, attempt))
+
         if address.path:
-            await self._loop.create_unix_connection(lambda: UpstreamConnection(pool, attempt), address.path)
+            await self._loop.create_unix_connection(connection, address.path)
             return
         *others, last = await self._resolver.hosts()
         for host in others:
             with suppress(OSError):
-                await self._loop.create_connection(lambda: UpstreamConnection(pool, attempt), host, address.port)
+                await self._loop.create_connection(connection, host, address.port)
                 return
         try:
-            await self._loop.create_connection(lambda: UpstreamConnection(pool, attempt), last, address.port)
+            await self._loop.create_connection(connection, last, address.port)
         except OSError:
             self._resolver.forget()
             raise

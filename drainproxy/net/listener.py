@@ -17,6 +17,7 @@ from drainproxy.observe.observer import Side
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from drainproxy.drain.turns import Turns
     from drainproxy.net.route import RouteContext
@@ -36,6 +37,12 @@ GOODBYE_S = 3600.0
 """The loop's own limit for a closing TLS connection, which cuts slow readers, too: net/closing.py has a better one."""
 LAST_S = 0.3
 """At the very end, open exchanges and clients that have just connected get this long."""
+
+
+class Handshake:
+    """Lives as long as the client's connection that has it: compiled classes know no weak references."""
+
+    __slots__ = ("__weakref__",)
 
 
 class Listener:
@@ -59,7 +66,7 @@ class Listener:
         self._tls = tls
         self._is_stock_loop = isinstance(context.loop, asyncio.BaseEventLoop)
         self._max_connections = max_connections
-        self._handshakes: set[weakref.ref[ClientConnection]] = set()
+        self._handshakes: set[weakref.ref[Handshake]] = set()
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
         self._stopped = False
@@ -84,7 +91,7 @@ class Listener:
         if self._tls is None:
             self._pause_if_full()
         else:
-            self._handshakes.discard(weakref.ref(connection))
+            self._handshakes.discard(weakref.ref(cast("Handshake", connection.handshake)))
 
     def closed(self, connection: ClientConnection) -> None:
         """A client's connection has ended."""
@@ -114,15 +121,16 @@ class Listener:
 
     def _begin_handshake(self) -> ClientConnection:
         connection = ClientConnection(self._context, self)
-        handshake = weakref.ref(connection, self._handshake_failed)
+        connection.handshake = begun = Handshake()
+        handshake = weakref.ref(begun, self._handshake_failed)
         self._handshakes.add(handshake)
         if self._is_stock_loop and self._context.config.header_timeout_s:
             self._loop.call_later(self._context.config.header_timeout_s, self._handshake_failed, handshake)
         self._pause_if_full()
         return connection
 
-    def _handshake_failed(self, connection: weakref.ref[ClientConnection]) -> None:
-        self._handshakes.discard(connection)
+    def _handshake_failed(self, handshake: weakref.ref[Handshake]) -> None:
+        self._handshakes.discard(handshake)
         self._accept_if_room()
 
     def _pause_if_full(self) -> None:
@@ -149,7 +157,8 @@ class Listener:
         async with self._changing:
             if self._servers or self._stopped or self._count >= self._max_connections:
                 return
-            client = partial(ClientConnection, self._context, self) if self._tls is None else self._begin_handshake
+            plain = partial(ClientConnection, self._context, self)
+            client = cast("Callable[[], asyncio.BaseProtocol]", plain if self._tls is None else self._begin_handshake)
             accepts = ACCEPTS if self._tls is None else TLS_ACCEPTS
             copies, backlog = (1, accepts) if self._is_stock_loop else (accepts, BACKLOG)
             for sock in self._sockets:

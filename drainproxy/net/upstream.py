@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -10,6 +9,8 @@ from drainproxy.net.flow import ReadGate, last_words, readable, reset
 from drainproxy.observe.observer import Side
 
 if TYPE_CHECKING:
+    import asyncio
+
     from drainproxy.net.closing import Closing
     from drainproxy.net.pair import Pair
 
@@ -35,8 +36,11 @@ class Keeper(Protocol):
         """It has ended."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """An upstream socket, and the Upstream port of a session. Idle, anything that comes ends it."""
+class UpstreamConnection:
+    """An upstream socket (an asyncio.Protocol in all but name: docs/compiled.md), and the Upstream port of a session.
+
+    Idle, anything that comes ends it.
+    """
 
     __slots__ = (
         "_attempt", "_closing", "_ended", "_keeper", "_pair", "_said_all", "bucket", "full", "gate", "idle_since",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NotRequired, Protocol, TypedDict, cast
 
-from drainproxy import __version__
+from drainproxy import __version__, compiled
 from drainproxy.config.loading import effective
 from drainproxy.config.values import show_duration
 from drainproxy.drain.advice import Drain, Times, hint
@@ -141,6 +141,7 @@ def status(process: Process) -> dict[str, object]:
     upstreams, connections = process.upstreams(), process.connections()
     document: dict[str, object] = {
         "version": __version__,
+        "compiled": compiled(),
         "state": machine.state.value,
         "phase": machine.phase.value,
         "since": round(process.since, 3),

@@ -316,7 +316,7 @@ class RequestHead:
             added += self._traced(to.trace)
         parts: list[bytes] = []
         at = 0
-        for cut_from, cut_to, instead in sorted(self._edits(to)):
+        for cut_from, cut_to, instead in sorted(set(self._edits(to))):
             parts += (data[at:cut_from], instead)
             at = cut_to
         return b"".join((*parts, data[at : end - 2], *added, b"\r\n", data[end:stop]))
@@ -328,13 +328,13 @@ class RequestHead:
         if value is None:
             return ()
         lines = [(start, stop) for start, stop, _ in given]
-        self._cuts = [*(cut for cut in self._cuts if cut not in lines), *lines]
+        self._cuts = [*[cut for cut in self._cuts if cut not in lines], *lines]
         return (b"traceparent: ", value, b"\r\n")
 
     def _credible_elements(self) -> list[bytes]:
         """What a client from outside says of those before it, as far as it is well-formed, each with its comma."""
-        values = (self._data[start:stop].partition(b":")[2] for start, stop in self._for_lines)
-        elements = (element.strip() for value in values for element in value.split(b","))
+        values = [self._data[start:stop].partition(b":")[2] for start, stop in self._for_lines]
+        elements = [element.strip() for value in values for element in value.split(b",")]
         return [element + b", " for element in elements if _FORWARDED_FOR.fullmatch(element)]
 
     def _edits(self, to: Forwarding) -> list[tuple[int, int, bytes]]:

@@ -505,7 +505,7 @@ class Http2Session:
             self._client.write(b"".join([greeting, *resets, http2.goaway(last, reason)]))
         unheard = bool(streams) and self._client_done  # the app was told that nothing more comes: only a reset says it
         if self._upstream is not None and streams and self._up.at_boundary and not unheard:
-            self._upstream.write(b"".join(http2.rst_stream(stream, ErrorCode.CANCEL) for stream in streams))
+            self._upstream.write(b"".join([http2.rst_stream(stream, ErrorCode.CANCEL) for stream in streams]))
         self._drop_upstream(politely=not unheard)
         self._end_streams(streams, _STREAMS_END.get(reason, Ended.REFUSED))
         self._client.finish()

@@ -34,7 +34,7 @@ _METHODS = b"""
 """.split()
 """IANA's registry of HTTP methods (RFC 9110 §16.1), and PURGE of the caches."""
 
-_STARTS = (*(method + b" " for method in _METHODS), PREFACE)
+_STARTS = (*[method + b" " for method in _METHODS], PREFACE)
 _HTTP1 = re.compile(rb"(?:%s) " % b"|".join(_METHODS))
 _EMPTY_LINES = b"\r\n"
 

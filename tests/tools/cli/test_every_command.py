@@ -71,9 +71,12 @@ def test_a_file_without_f_is_told_about_f() -> None:
 
 def test_the_version_is_there_for_people_and_for_scripts() -> None:
     assert run("version").stdout.startswith(f"drainproxy {drainproxy.__version__}\n")
+    build = "compiled" if drainproxy.compiled() else "pure Python"
+    assert run("--version").stdout == f"drainproxy {drainproxy.__version__} ({build})\n"
     for words in (("-o", "json"), ("--json",)):
         facts = json.loads(run("version", *words).stdout)
         assert facts["version"] == drainproxy.__version__
+        assert facts["compiled"] is drainproxy.compiled()
         assert set(facts["packages"]) == {"uvloop", "aiohttp", "prometheus-client", "click"}
 
 

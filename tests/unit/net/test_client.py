@@ -16,6 +16,7 @@ from drainproxy.drain.turns import ASK_AGAIN_S
 from drainproxy.net.client import LINGER_S, ClientConnection
 from drainproxy.net.closing import STALL_S
 from drainproxy.net.flow import Taken, all_taken
+from drainproxy.net.listener import Handshake
 from drainproxy.net.peer import forwarding, peer_address
 from drainproxy.net.timers import RESOLUTION_S
 from drainproxy.protocol.http2 import EMPTY_SETTINGS, END_HEADERS, END_STREAM, HEADERS, PREFACE, frame
@@ -277,8 +278,11 @@ def test_a_connection_whose_handshake_fails_is_let_go_at_once() -> None:
     rig = RouteRig(tls=True)
     gc.disable()
     try:
-        connection = weakref.ref(ClientConnection(rig.context, rig))
-        assert connection() is None
+        connection = ClientConnection(rig.context, rig)
+        connection.handshake = begun = Handshake()
+        handshake = weakref.ref(begun)
+        del connection, begun
+        assert handshake() is None
     finally:
         gc.enable()
 

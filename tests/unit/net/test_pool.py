@@ -4,42 +4,33 @@ from __future__ import annotations
 
 import socket
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 
+from drainproxy.net.pair import Pair
 from drainproxy.net.pool import ConnectionPool, Terms
+from drainproxy.net.splice import Splices
 from drainproxy.net.timers import Timers
-from tests.support.transports import ManualLoop, Noting, ScriptedTransport
+from drainproxy.net.upstream import UpstreamConnection
+from tests.support.transports import ManualLoop, Noting, ScriptedEnd, ScriptedTransport, attempt
 
 if TYPE_CHECKING:
-    from drainproxy.net.upstream import UpstreamConnection
     from drainproxy.protocol.reasons import Reason
 
 IDLE_S = 2.0
 
 
-class Connection:
-    """A connection to the app, as far as the pool sees it."""
+class Connection(NamedTuple):
+    """A connection to the app, and the transport that it has."""
 
-    def __init__(self, pool: ConnectionPool, sock: socket.socket | None = None) -> None:
-        self.transport = ScriptedTransport(sock)
-        self.idle_since = 0.0
-        self.bucket: int | None = None
-        self.reused = False
-        self.lent = False
-        self._pool = pool
-
-    def alarm(self, now: float) -> None:
-        self._pool.expire(self.as_upstream(), now)
-
-    def as_upstream(self) -> UpstreamConnection:
-        return cast("UpstreamConnection", self)
+    upstream: UpstreamConnection
+    transport: ScriptedTransport
 
 
 class Waiter:
     def __init__(self) -> None:
-        self.got: Any = None
+        self.got: UpstreamConnection | None = None
 
     def connected(self, upstream: UpstreamConnection) -> None:
         self.got = upstream
@@ -56,8 +47,8 @@ class Rig:
 
     def idle(self, sock: socket.socket | None = None) -> Connection:
         """A connection that was made and waits for an exchange."""
-        connection = Connection(self.pool, sock)
-        self.pool.opened(connection.as_upstream())
+        connection = Connection(UpstreamConnection(self.pool, attempt()), ScriptedTransport(sock))
+        connection.upstream.connection_made(connection.transport)
         return connection
 
     def waiter(self, *, until: float = inf, fresh: bool = False, validate: bool = False) -> Waiter:
@@ -69,17 +60,17 @@ class Rig:
 def test_the_connection_that_was_used_last_is_taken_first() -> None:
     rig = Rig()
     first, last = rig.idle(), rig.idle()
-    assert cast("Any", rig.pool.take(validate=False)) is last
-    assert cast("Any", rig.pool.take(validate=False)) is first
+    assert rig.pool.take(validate=False) is last.upstream
+    assert rig.pool.take(validate=False) is first.upstream
     assert rig.pool.take(validate=False) is None
-    assert last.reused
+    assert last.upstream.reused
 
 
 def test_a_connection_that_is_closing_is_passed_over() -> None:
     rig = Rig()
     good, closing = rig.idle(), rig.idle()
     closing.transport.close()
-    assert cast("Any", rig.pool.take(validate=False)) is good
+    assert rig.pool.take(validate=False) is good.upstream
 
 
 @pytest.mark.parametrize("validate", [True, False])
@@ -89,8 +80,8 @@ def test_one_that_the_app_has_closed_is_passed_over_by_who_looks(validate: bool)
         rig = Rig()
         connection = rig.idle(ours)
         theirs.close()
-        taken = cast("Any", rig.pool.take(validate=validate))
-        assert taken is (None if validate else connection)
+        taken = rig.pool.take(validate=validate)
+        assert taken is (None if validate else connection.upstream)
         assert connection.transport.end == ("aborted" if validate else "open")
 
 
@@ -98,11 +89,11 @@ def test_a_new_connection_goes_to_who_has_waited_longest_and_else_to_the_idle_on
     rig = Rig()
     first, second = rig.waiter(fresh=True), rig.waiter()
     made = rig.idle()
-    assert first.got is made
-    assert not made.reused
+    assert first.got is made.upstream
+    assert not made.upstream.reused
     assert (rig.pool.waiting, rig.pool.idle, rig.pool.busy) == (1, 0, 1)
     made = rig.idle()
-    assert second.got is made
+    assert second.got is made.upstream
     rig.idle()
     assert (rig.pool.waiting, rig.pool.idle, rig.pool.busy) == (0, 1, 2)
 
@@ -115,8 +106,8 @@ def test_one_that_is_given_back_goes_to_the_first_who_takes_it() -> None:
         rig.pool.take(validate=False)
         theirs.close()
         tunnel, upload, request = rig.waiter(fresh=True), rig.waiter(validate=True), rig.waiter()
-        rig.pool.put(connection.as_upstream())
-        assert (tunnel.got, upload.got, request.got) == (None, None, connection)
+        rig.pool.put(connection.upstream)
+        assert (tunnel.got, upload.got, request.got) == (None, None, connection.upstream)
 
 
 def test_one_that_is_given_back_closing_goes_to_nobody() -> None:
@@ -125,7 +116,7 @@ def test_one_that_is_given_back_closing_goes_to_nobody() -> None:
     rig.pool.take(validate=False)
     waiter = rig.waiter()
     connection.transport.close()
-    rig.pool.put(connection.as_upstream())
+    rig.pool.put(connection.upstream)
     assert waiter.got is None
     assert rig.pool.idle == 0
 
@@ -153,7 +144,7 @@ def test_an_idle_connection_is_closed_in_time_counted_from_its_last_exchange() -
     connection = rig.idle()
     rig.loop.advance(IDLE_S - 0.5)
     rig.pool.take(validate=False)
-    rig.pool.put(connection.as_upstream())
+    rig.pool.put(connection.upstream)
     rig.loop.advance(IDLE_S - 0.1)
     assert connection.transport.end == "open"
     rig.loop.advance(0.5)
@@ -165,7 +156,7 @@ def test_a_connection_that_is_lent_is_not_closed_as_idle() -> None:
     rig = Rig()
     connection = rig.idle()
     rig.pool.take(validate=False)
-    connection.lent = True
+    connection.upstream.lend(Pair(ScriptedEnd(), cast("Any", None), Splices(rig.loop.as_loop())))
     rig.loop.advance(10 * IDLE_S)
     assert connection.transport.end == "open"
 
@@ -173,11 +164,11 @@ def test_a_connection_that_is_lent_is_not_closed_as_idle() -> None:
 def test_one_that_has_ended_is_counted_out_and_never_taken() -> None:
     rig = Rig()
     connection = rig.idle()
-    rig.pool.gone(connection.as_upstream())
+    rig.pool.gone(connection.upstream)
     assert rig.pool.take(validate=False) is None
     assert (rig.pool.idle, rig.pool.busy) == (0, 0)
     assert len(rig.noting.opened_sides) == 1
-    assert connection.bucket is None
+    assert connection.upstream.bucket is None
 
 
 def test_at_the_end_idle_connections_are_dropped() -> None:

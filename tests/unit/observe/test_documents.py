@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainproxy import __version__
+from drainproxy import __version__, compiled
 from drainproxy.config.options import Config
 from drainproxy.config.values import Route, parse_address
 from drainproxy.drain.ledger import Ended, Kind
@@ -19,6 +19,7 @@ from tests.support.control import EPOCH, ScriptedControl, view
 
 FIELDS = [
     "version",
+    "compiled",
     "state",
     "phase",
     "since",
@@ -43,6 +44,7 @@ def test_ready_shows_every_field_of_the_contract() -> None:
     document = status(control)
     assert list(document) == FIELDS
     assert document["version"] == __version__
+    assert document["compiled"] is compiled()
     assert (document["state"], document["phase"], document["since"]) == ("ready", "serving", EPOCH + control.now())
     assert document["upstream"] == {"address": "127.0.0.1:8080", "healthy": True, "reason": "accepts connections"}
     assert document["in_flight"] == {"http": 0, "http2": 0, "websocket": 0, "tcp": 0}

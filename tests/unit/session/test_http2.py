@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import pytest
 from hypothesis import given
@@ -106,7 +106,8 @@ def test_frames_are_held_for_a_connection_of_their_own_and_then_relayed() -> Non
 def test_a_chunk_is_passed_on_as_the_object_that_came() -> None:
     dialogue = connected()
     up, down = request(1) + request(3) + frame(WINDOW_UPDATE, 0, 0, b"\0\0\1\0"), response(1) + response(3)
-    with patch.object(dialogue.app, "write") as to_app, patch.object(dialogue.client, "write") as to_client:
+    to_app, to_client = Mock(return_value=None), Mock(return_value=None)
+    with patch.object(dialogue.app, "write", to_app), patch.object(dialogue.client, "write", to_client):
         dialogue.send(up).answer(down)
     assert to_app.call_args.args[0] is up
     assert to_client.call_args.args[0] is down
