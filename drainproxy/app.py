@@ -213,10 +213,10 @@ async def _serve(
         manager.ready()
         tasks.spawn(manager.keep_told(parts.view.report), "tell the service manager")
         log.info("started", version=__version__, config=chosen(config))
-        memory.keep()
-        tasks.spawn(memory.give_back(), "give freed memory back")
         gc.collect()
         gc.freeze()  # what was built so far lives as long as the process: no collection need look at it again
+        memory.keep()
+        tasks.spawn(memory.give_back(), "give freed memory back")
         code = await supervisor.exit_code
         log.info("stopping", exit_code=code)
     return code

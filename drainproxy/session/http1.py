@@ -501,7 +501,7 @@ class Http1Session:
         client.upgraded(kind)
         if kind is Kind.WEBSOCKET:
             patient = self._config.websocket_drain == "wait"
-            tunnel: Session = WebSocketSession(client, upstream, patient=patient)
+            tunnel: Session = WebSocketSession(client, upstream, self._phase, patient=patient)
         else:
             tunnel = TunnelSession(client, upstream)
         client.switch(tunnel)

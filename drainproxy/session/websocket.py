@@ -1,10 +1,11 @@
 """How does a WebSocket end politely? With Close 1001 where nothing is cut off; its client's answer goes to the app.
 
-    NONE ─our turn▶ DUE ─answered, or a second turn▶ NEXT ─between two frames▶ SENT
+    NONE ─our turn▶ DUE ─the app has spoken, or a second turn▶ NEXT ─between two frames▶ SENT
 
-Nothing of the app's may follow a Close (RFC 6455 §5.5.1), so a message that the app still works on would never be
-answered. The Close waits for the app's next words if the client had the last ones, until our second turn. The app sees
-a client that says Close 1001, answers it and closes; what the client sent before its Close arrives.
+Nothing of the app's may follow a Close (RFC 6455 §5.5.1), so an answer that the app still works on, and one to a
+message that crosses our Close, would be lost. Where the client has said anything since the drain began, the Close waits
+for the app's next words and goes right behind them, until our second turn; but not once the app may be stopped. The app
+sees a client that says Close 1001, answers it and closes; what the client sent before its Close arrives.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Farewell(Enum):
     """How far our Close is."""
 
     NONE = "not our turn"
-    DUE = "once the app has answered what the client has said"
+    DUE = "right behind the app's next words"
     NEXT = "at the end of the frame that is under way"
     SENT = "sent: the client's answer is awaited"
 
@@ -46,17 +47,18 @@ NEXT_FAREWELL: dict[Farewell, frozenset[Farewell]] = {
 class WebSocketSession:
     """A tunnel whose frames from the app are followed. See Session for the contract."""
 
-    __slots__ = ("_client", "_farewell", "_frames", "_patient", "_tunnel", "_unanswered")
+    __slots__ = ("_client", "_farewell", "_frames", "_patient", "_phase", "_talking", "_tunnel")
 
     half_closes = True
 
-    def __init__(self, client: Client, upstream: Upstream, *, patient: bool) -> None:
+    def __init__(self, client: Client, upstream: Upstream, phase: Phase, *, patient: bool) -> None:
         self._client = client
         self._tunnel = TunnelSession(client, upstream)
         self._frames = Frames()
         self._farewell = Farewell.NONE
         self._patient = patient  # left alone until the deadline
-        self._unanswered = False  # the client has said something, and the app nothing since
+        self._phase = phase
+        self._talking = False  # the client has said something since the drain began
 
     def __repr__(self) -> str:
         return f"<WebSocketSession {self._farewell.name} {self._tunnel!r}>"
@@ -69,7 +71,7 @@ class WebSocketSession:
         """The upgrade was the start."""
 
     def client_bytes(self, data: bytes) -> None:
-        self._unanswered = True
+        self._talking = True
         self._tunnel.client_bytes(data)
 
     def client_eof(self) -> None:
@@ -97,7 +99,6 @@ class WebSocketSession:
         elif farewell is Farewell.SENT:
             self._drop(data)
         else:
-            self._unanswered = False
             self._frames.follow(data)
             self._tunnel.upstream_bytes(data)
             if farewell is Farewell.DUE and self._may_close and self._frames.at_boundary:
@@ -117,13 +118,16 @@ class WebSocketSession:
         self._cut(Ended.TIMED_OUT)
 
     def enter(self, phase: Phase) -> None:
-        if phase is Phase.FORCING:
+        self._phase = phase
+        if phase is Phase.PROPAGATING:
+            self._talking = False
+        elif phase is Phase.FORCING:
             self._cut(Ended.CUT)
 
     def wind_down(self) -> None:
         if self._patient or not self._may_close:
             return
-        if self._farewell is Farewell.NONE and self._unanswered:
+        if self._farewell is Farewell.NONE and self._talking and self._phase is not Phase.DRAINED:
             self._farewell = Farewell.DUE
             self._client.ask_again()
         elif self._farewell in (Farewell.NONE, Farewell.DUE):

@@ -113,8 +113,19 @@ def test_the_second_turn_waits_for_the_end_of_a_frame() -> None:
     dialogue.answer(MESSAGES[1][3:]).client_got(MESSAGES[1][3:] + CLOSE)
 
 
-def test_who_was_answered_is_told_at_the_first_turn() -> None:
-    dialogue = connected().send(MESSAGE).answer(MESSAGES[1]).wind_down().client_got(MESSAGES[1] + CLOSE)
+def test_a_conversation_that_goes_on_is_ended_right_behind_an_answer() -> None:
+    """Its client speaks again only after the answer: no message of its crosses the Close."""
+    dialogue = connected().send(MESSAGE).answer(MESSAGES[1]).wind_down().client_got(MESSAGES[1])
+    dialogue.send(MESSAGE).answer(MESSAGES[2]).client_got(MESSAGES[2] + CLOSE)
+
+
+def test_once_the_app_may_be_stopped_nothing_is_waited_for() -> None:
+    connected().enter(Phase.DRAINED).send(MESSAGE).wind_down().client_got(CLOSE).client_is("open")
+
+
+def test_who_has_said_nothing_since_the_drain_began_is_told_at_the_first_turn() -> None:
+    dialogue = connected().send(MESSAGE).answer(MESSAGES[1]).enter(Phase.PROPAGATING).wind_down()
+    dialogue.client_got(MESSAGES[1] + CLOSE)
     assert dialogue.client.asked_again == 0
 
 
