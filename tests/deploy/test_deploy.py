@@ -27,7 +27,9 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 VERSIONS = ("1.30", "1.32", "1.34", "1.36")
 CUSTOM = ("Rollout", "PodMonitor", "PrometheusRule", "Kustomization", "Component")
 """Kinds without a schema in Kubernetes."""
-YAML_FILES = sorted(each for each in DEPLOY.rglob("*.yaml") if each.parent.name != "compose")
+YAML_FILES = sorted(
+    each for each in DEPLOY.rglob("*.yaml") if each.relative_to(DEPLOY).parts[0] not in ("compose", "chart")
+)
 MANIFESTS = [each for each in YAML_FILES if each.name != "kustomization.yaml"]
 BUILDS = sorted(
     each.parent
@@ -98,7 +100,7 @@ def test_all_of_it_together_passes_check_strict() -> None:
 
 def test_each_promised_pattern_is_there() -> None:
     promised = {"rolling-update", "native", "classic", "grpc", "statefulset", "job", "blue-green", "canary"}
-    promised |= {"argo-rollouts", "monitoring", "component", "component-classic", "compose", "systemd"}
+    promised |= {"argo-rollouts", "monitoring", "component", "component-classic", "compose", "systemd", "chart"}
     there = {each.name for each in DEPLOY.iterdir() if each.is_dir()}
     assert promised <= there
     readme = (DEPLOY / "README.md").read_text()
