@@ -39,11 +39,10 @@ def prepare(version: str) -> None:
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise click.UsageError(f"{version} is no version such as 0.2.0")
     now = current_version()
-    places = run("git", "grep", "-lE", rf"drainproxy:{re.escape(now)}|__version__ = \"{re.escape(now)}\"").split()
+    stands = rf"(drainproxy(-webhook)?:|__version__ = \"|^(appV|v)ersion: ){re.escape(now)}"
+    places = run("git", "grep", "-lE", stands).split()
     for place in map(ROOT.joinpath, places):
-        text = place.read_text()
-        text = text.replace(f"drainproxy:{now}", f"drainproxy:{version}")
-        place.write_text(text.replace(f'__version__ = "{now}"', f'__version__ = "{version}"'))
+        place.write_text(re.sub(stands, rf"\g<1>{version}", place.read_text(), flags=re.MULTILINE))
     log = ROOT / "CHANGELOG.md"
     log.write_text(changelog.released(log.read_text(), version, datetime.now(UTC).date().isoformat()))
     click.echo(f"{now} -> {version} in {len(places)} files, and the changelog. Look at `git diff`, test, commit, tag.")

@@ -103,6 +103,8 @@ def test_a_release_is_refused_then_prepared_then_built_twice_the_same(checkout: 
     assert refused.returncode == 1
     assert "has no section" in refused.stderr
     assert release(checkout, "prepare", "9.8.7").returncode == 0
+    assert "\nversion: 9.8.7\nappVersion: 9.8.7\n" in (checkout / "deploy/chart/Chart.yaml").read_text()
+    assert "image: drainproxy-webhook:9.8.7\n" in (checkout / "deploy/webhook/deployment.yaml").read_text()
     dirty = release(checkout, "build", "--no-image")
     assert "files differ from the commit" in dirty.stderr
     commit(checkout)
