@@ -79,10 +79,10 @@ def _last_words(pod: Pod) -> str:
     return message.partition("\n")[0]
 
 
-@pytest.mark.case(BUDGETS, "the last scrape: one every 2 s, a drain that cuts something, `final-scrape-wait` 4 s")
+@pytest.mark.case(BUDGETS, "the last scrape: one every 2 s, a drain that cuts something")
 async def test_the_last_scrape_has_the_outcome_of_the_drain(stage: Stage, wiring: Wiring) -> None:
     web = workload("Deployment", "web", stage.images, pod={"terminationGracePeriodSeconds": GRACE_S}, replicas=1)
-    await stage.deploy(web, service("web"), settings={"final-scrape-wait": "4s"})
+    await stage.deploy(web, service("web"))
     (victim,) = stage.pods.live("web")
     scraper = await asyncio.create_subprocess_exec(
         *stage.place.python("-m", "tests.cluster.peers.scrape", f"http://{victim.address}:9081/metrics", "2"),
