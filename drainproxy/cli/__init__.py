@@ -111,8 +111,6 @@ def main() -> NoReturn:
         result = cli(standalone_mode=False, prog_name=_program(sys.argv[0]), color=plain)
     except click.ClickException as error:
         error.show()
-        if hint := _hint(error, sys.argv[1:]):
-            print(hint, file=sys.stderr)
         sys.exit(2)
     except click.Abort:
         sys.exit(130)
@@ -120,13 +118,3 @@ def main() -> NoReturn:
         print(f"drainproxy: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     sys.exit(result if isinstance(result, int) else 0)  # an int: what a verb gave to ctx.exit
-
-
-def _hint(error: click.ClickException, words: list[str]) -> str:
-    """What a user of kubectl may have meant: there files follow -f, and so they do here."""
-    command = error.ctx.command if isinstance(error, click.UsageError) and error.ctx is not None else None
-    takes_files = command is not None and any("-f" in param.opts for param in command.params)
-    files = [word for word in words if word.endswith((".yaml", ".yml", ".json"))]
-    if not takes_files or not files or "-f" in words:
-        return ""
-    return f"Files follow -f: drainproxy {words[0]} -f {files[0]}"
