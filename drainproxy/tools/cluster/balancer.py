@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,7 +62,12 @@ class Balancer:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         relay = asyncio.create_task(self._relay(reader, writer), name="balancer connection")
         self._relays.add(relay)
-        relay.add_done_callback(self._relays.discard)
+        relay.add_done_callback(partial(self._ended, writer))
+
+    def _ended(self, writer: asyncio.StreamWriter, relay: asyncio.Task[None]) -> None:
+        self._relays.discard(relay)
+        if relay.cancelled():  # perhaps before its first line
+            reset(writer)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         endpoint = self._pick()

@@ -289,12 +289,17 @@ def _drain_screen(screen: int) -> None:
 
 def test_ctrl_c_ends_it_quietly(proxies: list[Proxy]) -> None:
     command = [sys.executable, "-m", "drainproxy", "top", *addresses(proxies), "--every", "50ms", "--json"]
-    top = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert top.stdout is not None
-    assert json.loads(top.stdout.readline())["pods"]
-    started = time.monotonic()
-    top.send_signal(signal.SIGINT)
-    _, said = top.communicate(timeout=20)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        top = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with top:
+        assert top.stdout is not None
+        assert json.loads(top.stdout.readline())["pods"]
+        started = time.monotonic()
+        top.send_signal(signal.SIGINT)
+        _, said = top.communicate(timeout=20)
     assert (top.returncode, said) == (0, "")
     assert time.monotonic() - started < 15
 
