@@ -38,9 +38,9 @@ from drainproxy.net.timers import Timers
 from drainproxy.net.tls import Tls
 from drainproxy.observe.log import configure
 from drainproxy.observe.metrics import Meter
-from drainproxy.observe.observer import Unobserved
+from drainproxy.observe.observer import Tee, Unobserved
 from drainproxy.observe.otlp import SpanExporter
-from drainproxy.observe.traces import DrainTrace, TracedObserver, Tracing
+from drainproxy.observe.traces import DrainTrace, Tracing
 from drainproxy.process.children import Children
 from drainproxy.process.memory import FreedMemory
 from drainproxy.process.notify import ServiceManager, without_manager
@@ -114,7 +114,7 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
     tracing = Tracing(config.trace_sample, put) if config.follows_traces else None
     observer = log.with_access_log(meter)
     if tracing is not None:
-        observer = TracedObserver(observer, tracing)
+        observer = Tee(observer, tracing.ended)
     most_connections = _files_for_connections(config, log)
     app: list[Child] = []
     handed = HandedOver(lambda: meter.requests)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.observe.documents import loss_lines, sentence
+from drainproxy.observe.observer import Tee
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from drainproxy.config.values import AccessLogFilter
     from drainproxy.drain.ledger import Work
     from drainproxy.observe.documents import LostWork, Summary
-    from drainproxy.observe.observer import Observer, Side
-    from drainproxy.protocol.reasons import Reason
+    from drainproxy.observe.observer import Observer
 
 MAX_LINE = 4096
 """Bytes of a line: what Linux takes whole from a pipe that poll(2) calls writable (PIPE_BUF, pipe(7))."""
@@ -95,7 +95,8 @@ class Log:
             return observer
         logger = logging.getLogger("drainproxy.access")
         logger.setLevel(logging.INFO)  # the option asks for these lines, whatever --log-level says
-        return Tee(observer, AccessLog(option, lambda fields: logger.info("request", extra={"fields": fields})))
+        access = AccessLog(option, lambda fields: logger.info("request", extra={"fields": fields}))
+        return Tee(observer, access.exchange)
 
 
 def termination_message(summary: Summary) -> str:
@@ -276,30 +277,3 @@ class AccessLog:
                 **traced,
             }
         )
-
-
-class Tee:
-    """An observer that has the access log look at every exchange, too."""
-
-    def __init__(self, first: Observer, access: AccessLog) -> None:
-        self._first = first
-        self._access = access
-
-    def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
-        self._first.exchange(work, status, duration_s, completed=completed)
-        self._access.exchange(work, status, duration_s, completed=completed)
-
-    def opened(self, side: Side) -> None:
-        self._first.opened(side)
-
-    def transferred(self, received: int, sent: int) -> None:
-        self._first.transferred(received, sent)
-
-    def rejected(self, reason: Reason) -> None:
-        self._first.rejected(reason)
-
-    def upstream_error(self, reason: Reason) -> None:
-        self._first.upstream_error(reason)
-
-    def retried(self) -> None:
-        self._first.retried()

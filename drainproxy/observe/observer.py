@@ -62,3 +62,37 @@ class Observer(Protocol):
 
     def retried(self) -> None:
         """A request that was sent to the app once more."""
+
+
+class Look(Protocol):
+    """Whoever else looks at exchanges that have ended."""
+
+    def __call__(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
+        """As Observer.exchange."""
+
+
+class Tee:
+    """An observer with one more who looks at each exchange, after the first."""
+
+    def __init__(self, first: Observer, look: Look) -> None:
+        self._first = first
+        self._look = look
+
+    def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
+        self._first.exchange(work, status, duration_s, completed=completed)
+        self._look(work, status, duration_s, completed=completed)
+
+    def opened(self, side: Side) -> None:
+        self._first.opened(side)
+
+    def transferred(self, received: int, sent: int) -> None:
+        self._first.transferred(received, sent)
+
+    def rejected(self, reason: Reason) -> None:
+        self._first.rejected(reason)
+
+    def upstream_error(self, reason: Reason) -> None:
+        self._first.upstream_error(reason)
+
+    def retried(self) -> None:
+        self._first.retried()

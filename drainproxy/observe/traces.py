@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from drainproxy.drain.ledger import Work
     from drainproxy.drain.phase import Phase
     from drainproxy.observe.documents import Summary
-    from drainproxy.observe.observer import Observer, Side
-    from drainproxy.protocol.reasons import Reason
 
 SERVER_ERROR = 500
 NANOSECONDS = 1_000_000_000
@@ -102,33 +100,6 @@ class Tracing:
                 failed=not completed or status >= SERVER_ERROR or not status,
             )
         )
-
-
-class TracedObserver:
-    """An observer behind which each exchange's trace ends."""
-
-    def __init__(self, first: Observer, tracing: Tracing) -> None:
-        self._first = first
-        self._tracing = tracing
-
-    def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
-        self._first.exchange(work, status, duration_s, completed=completed)
-        self._tracing.ended(work, status, duration_s, completed=completed)
-
-    def opened(self, side: Side) -> None:
-        self._first.opened(side)
-
-    def transferred(self, received: int, sent: int) -> None:
-        self._first.transferred(received, sent)
-
-    def rejected(self, reason: Reason) -> None:
-        self._first.rejected(reason)
-
-    def upstream_error(self, reason: Reason) -> None:
-        self._first.upstream_error(reason)
-
-    def retried(self) -> None:
-        self._first.retried()
 
 
 class DrainTrace:

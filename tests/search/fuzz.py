@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import struct
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import aiohttp
 from hpack import Encoder
 from hyperframe.frame import (
     ContinuationFrame,
@@ -36,14 +33,14 @@ from hyperframe.frame import (
 )
 
 from tests.search.app import masked_frame
+from tests.search.watched import watched
 from tests.search.wire2 import PREFACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ROUND_S = 60.0
-SETTLES_S = 15.0
-"""What lingers, closes slowly or waits for a head must be over in this time after everybody has gone."""
+LIMITS = {"idle_timeout": "3s", "header_timeout": "2s", "connect_wait": "500ms", "stream_idle_timeout": "8s"}
 MOST_KIB = 150 * 1024
 """Resident memory, settled."""
 CROWD = 24
@@ -161,50 +158,22 @@ class Fuzz:
 
     async def run(self, minutes: float, tell: Callable[[str], None]) -> None:
         app = await asyncio.start_server(self._app, "127.0.0.1", 0, backlog=256)
-        port = app.sockets[0].getsockname()[1]
-        options = [
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--upstream",
-            f"127.0.0.1:{port}",
-            "--log-format",
-            "json",
-        ]
-        options += [
-            "--idle-timeout",
-            "3s",
-            "--header-timeout",
-            "2s",
-            "--connect-wait",
-            "500ms",
-            "--stream-idle-timeout",
-            "8s",
-        ]
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "drainproxy", "serve", *options), stderr=asyncio.subprocess.PIPE, limit=1 << 20
-        )
-        where: dict[str, str] = {}
-        listening = asyncio.Event()
-        reading = asyncio.create_task(self._read_log(process, where, listening))
         try:
-            await listening.wait()
-            host, _, port_text = where["listening"].rpartition(":")
-            until = time.monotonic() + 60 * minutes
-            async with aiohttp.ClientSession() as session:
-                while time.monotonic() < until and process.returncode is None:
+            async with watched(app.sockets[0].getsockname()[1], **LIMITS) as proxy:
+                self.failures = proxy.failures
+                until = time.monotonic() + 60 * minutes
+                while time.monotonic() < until and proxy.process.returncode is None:
                     round_ends = min(until, time.monotonic() + ROUND_S)
-                    await asyncio.gather(*(self._clients((host, int(port_text)), round_ends) for _ in range(CROWD)))
-                    await self._settled(session, f"http://{where['admin listening']}", process.pid, tell)
+                    await asyncio.gather(*(self._clients(proxy.address, round_ends) for _ in range(CROWD)))
+                    await proxy.settle()
+                    self._tell(proxy.resident_kib, tell)
         finally:
-            if process.returncode is not None:
-                self.failures.append(f"the process ended with {process.returncode}")
-            else:
-                process.kill()
-            await process.wait()
-            await reading
             app.close()
+
+    def _tell(self, resident_kib: int, tell: Callable[[str], None]) -> None:
+        if resident_kib > MOST_KIB:
+            self.failures.append(f"{resident_kib} KiB are resident")
+        tell(f"{self.conversations} conversations, {len(self.failures)} findings, {resident_kib} KiB resident")
 
     async def _app(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await play(self.rng, RESPONSES, reader, writer, of_client=False)
@@ -218,37 +187,6 @@ class Fuzz:
                 return
             await play(self.rng, REQUESTS, reader, writer, of_client=True)
             self.conversations += 1
-
-    async def _settled(self, session: aiohttp.ClientSession, admin: str, pid: int, tell: Callable[[str], None]) -> None:
-        until = time.monotonic() + SETTLES_S
-        while True:
-            async with session.get(f"{admin}/status") as answer:
-                status = await answer.json()
-            counts = status["connections"]
-            left = {**status["in_flight"], "client": counts["client"], "upstream_busy": counts["upstream_busy"]}
-            if not any(left.values()) or time.monotonic() > until:
-                break
-            await asyncio.sleep(0.2)
-        if any(left.values()):
-            self.failures.append(f"{SETTLES_S} s after everybody had gone: {left} {status['oldest'][:3]}")
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()  # noqa: ASYNC240 - no disk behind it
-        resident_kib = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-        if resident_kib > MOST_KIB:
-            self.failures.append(f"{resident_kib} KiB are resident")
-        tell(f"{self.conversations} conversations, {len(self.failures)} findings, {resident_kib} KiB resident")
-
-    async def _read_log(
-        self, process: asyncio.subprocess.Process, where: dict[str, str], listening: asyncio.Event
-    ) -> None:
-        assert process.stderr is not None, "it is a pipe"
-        async for line in process.stderr:
-            said: dict[str, Any] = json.loads(line)
-            if said["level"] == "error" or "where" in said:
-                self.failures.append(line.decode().strip())
-            if "address" in said:
-                where[said["msg"]] = said["address"]
-            if said["msg"] == "started":
-                listening.set()
 
 
 def main() -> int:

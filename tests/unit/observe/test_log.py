@@ -24,14 +24,13 @@ from drainproxy.observe.log import (
     AccessLog,
     LineHandler,
     Sink,
-    Tee,
     as_json,
     as_text,
     configure,
     termination_message,
 )
 from drainproxy.observe.metrics import Meter
-from drainproxy.observe.observer import Side
+from drainproxy.observe.observer import Side, Tee
 from drainproxy.protocol.reasons import Reason
 from tests.support.control import ScriptedControl
 
@@ -382,7 +381,7 @@ def test_the_access_log_is_written_at_every_log_level_and_the_meter_counts_on(
 
 def test_a_tee_hands_everything_else_on() -> None:
     meter = Meter()
-    tee = Tee(meter, AccessLog(AccessLogFilter("all"), lambda _: None))
+    tee = Tee(meter, AccessLog(AccessLogFilter("all"), lambda _: None).exchange)
     tee.opened(Side.CLIENT)
     tee.transferred(1, 2)
     tee.rejected(Reason.AUTH)

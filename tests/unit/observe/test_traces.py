@@ -13,8 +13,8 @@ from drainproxy.drain.phase import Phase, Trigger
 from drainproxy.observe.documents import status
 from drainproxy.observe.log import AccessLog
 from drainproxy.observe.metrics import Meter
-from drainproxy.observe.observer import Unobserved
-from drainproxy.observe.traces import DrainTrace, Span, TracedObserver, Tracing
+from drainproxy.observe.observer import Tee, Unobserved
+from drainproxy.observe.traces import DrainTrace, Span, Tracing
 from drainproxy.protocol.trace import read
 from tests.support.control import ScriptedControl
 
@@ -113,7 +113,7 @@ def test_the_observer_behind_it_is_told_first() -> None:
     tracing = Tracing(1.0, spans.append)
     one = work()
     tracing.continued(one, [])
-    TracedObserver(meter, tracing).exchange(one, 200, 0.1, completed=True)
+    Tee(meter, tracing.ended).exchange(one, 200, 0.1, completed=True)
     assert (meter.requests, len(spans)) == (1, 1)
 
 
