@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from drainproxy.net.health import HealthMonitor
     from drainproxy.net.listener import Listener
     from drainproxy.net.pool import ConnectionPool
-from drainproxy.observe.documents import Summary
+    from drainproxy.observe.documents import Summary
 
 
 @dataclass(frozen=True, slots=True)
