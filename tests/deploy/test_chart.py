@@ -17,12 +17,12 @@ import yaml
 from aiohttp import web
 
 from drainproxy import __version__
+from drainproxy.tools.manifest.admitted import SPARED
 from drainproxy.tools.manifest.asked import Options
 from drainproxy.tools.manifest.rules import check
 from drainproxy.tools.manifest.source import File
 from drainproxy.tools.webhook.certificates import current
 from drainproxy.tools.webhook.metrics import Metrics
-from drainproxy.tools.webhook.run import SPARED
 from drainproxy.tools.webhook.server import Admissions
 from drainproxy.tools.webhook.trust import Trust
 from tests.deploy.test_deploy import DEPLOY, KUBECTL, VERSIONS, validate

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from drainproxy.errors import ManifestError
 from drainproxy.tools.manifest.edit import Style, block_text
-from drainproxy.tools.manifest.objects import mapping, mappings
+from drainproxy.tools.manifest.objects import controller_of, mapping, mappings
 from drainproxy.tools.manifest.source import File
 
 if TYPE_CHECKING:
@@ -93,7 +93,5 @@ def _without_schemes(value: Any, key: str = "") -> Any:
 
 def maker_of(data: dict[str, Any]) -> str:
     """Whose controller made this object, as `Kind/name`; empty if somebody applied it."""
-    for each in mappings(mapping(data.get("metadata")).get("ownerReferences")):
-        if each.get("controller") is True:
-            return f"{each.get('kind')}/{each.get('name')}"
-    return ""
+    maker = controller_of(data)
+    return f"{maker.get('kind')}/{maker.get('name')}" if maker else ""

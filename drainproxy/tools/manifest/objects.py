@@ -263,8 +263,13 @@ def workloads(found: Iterable[Resource]) -> list[Workload]:
 
 
 def _is_made(resource: Resource) -> bool:
-    owners = mappings(mapping(resource.data.get("metadata")).get("ownerReferences"))
-    return any(each.get("controller") is True and each.get("kind") in (*TEMPLATES, "Node") for each in owners)
+    return controller_of(resource.data).get("kind") in (*TEMPLATES, "Node")
+
+
+def controller_of(data: dict[str, Any]) -> dict[str, Any]:
+    """The reference to whose controller made this object; empty if somebody applied it."""
+    owners = mappings(mapping(data.get("metadata")).get("ownerReferences"))
+    return next((each for each in owners if each.get("controller") is True), {})
 
 
 def why_not(resource: Resource) -> str:

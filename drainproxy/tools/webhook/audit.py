@@ -18,14 +18,12 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 from lightkube.generic_resource import create_namespaced_resource
 
-from drainproxy.tools.manifest.asked import PREFIX
-from drainproxy.tools.manifest.objects import TEMPLATES, Workload, mapping, mappings, resource_of
-from drainproxy.tools.manifest.sidecar import find
-from drainproxy.tools.webhook.admission import Outcome, decide
+from drainproxy.tools.manifest.admitted import lack_of
+from drainproxy.tools.manifest.objects import controller_of
 from drainproxy.tools.webhook.api import API_ERRORS, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from lightkube import AsyncClient
 
@@ -35,9 +33,6 @@ log = logging.getLogger(__name__)
 
 PODS: Any = create_namespaced_resource("", "v1", "Pod", "pods")
 EVENTS: Any = create_namespaced_resource("", "v1", "Event", "events")
-MISSING, OUTDATED = "missing", "outdated"
-_WANTED = {Outcome.INJECTED: MISSING, Outcome.UNDECIDED: "undecided", Outcome.SHUT_OUT: "shut-out"}
-_ENDED = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,64 +46,32 @@ class Finding:
     owner: Mapping[str, str]
 
 
-def is_wanted(namespace: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
-    """Whether the sidecar is asked for: by the Pod's annotation, else by the label of its namespace."""
-    said = mapping(mapping(pod.get("metadata")).get("annotations")).get(f"{PREFIX}inject")
-    if said is not None:
-        return str(said).lower() in ("enabled", "true")
-    return mapping(mapping(namespace.get("metadata")).get("labels")).get(f"{PREFIX}inject") == "enabled"
-
-
 def judge(pod: dict[str, Any], around: Sequence[dict[str, Any]], options: Options) -> Finding | None:
-    """What is wrong with a Pod that is to have the sidecar; None if nothing is, or the Pod has ended or is ending."""
-    metadata = mapping(pod.get("metadata"))
-    if metadata.get("deletionTimestamp") or mapping(pod.get("status")).get("phase") in _ENDED:
+    """What is wrong with a Pod, and whom to tell; None if nothing is."""
+    lack = lack_of(pod, around, options)
+    if lack is None:
         return None
-    sidecar = find(Workload(resource_of(pod), TEMPLATES["Pod"]))
-    if sidecar is not None:
-        wanted = mapping(metadata.get("annotations")).get(f"{PREFIX}image") or options.image or ""
-        image = str(sidecar.container.get("image", ""))
-        # Another repository is somebody's own choice; another version of the same one is what a rollout would change.
-        if image == wanted or _repository(image) != _repository(str(wanted)):
-            return None
-        return _finding(pod, OUTDATED, f"its drainproxy is {image}, not {wanted}: roll it out again")
-    request = {"operation": "CREATE", "namespace": metadata.get("namespace"), "object": pod}
-    answer = decide(request, around, options)
-    if answer.outcome is Outcome.INJECTED:
-        return _finding(pod, MISSING, "it was created without the drainproxy sidecar: roll it out again")
-    reason = _WANTED.get(answer.outcome)
-    return _finding(pod, reason, "; ".join(answer.warnings)) if reason else None
-
-
-def _repository(image: str) -> str:
-    """An image's name without its tag and digest."""
-    name = image.partition("@")[0]
-    path, slash, last = name.rpartition("/")
-    return path + slash + last.partition(":")[0]
-
-
-def _finding(pod: dict[str, Any], reason: str, message: str) -> Finding:
     metadata = pod["metadata"]
     namespace, name = str(metadata["namespace"]), str(metadata["name"])
-    owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": str(metadata.get("uid", ""))}
-    for each in mappings(metadata.get("ownerReferences")):
-        if each.get("controller") is True:
-            owner = {key: str(each.get(key, "")) for key in owner}
-    return Finding(namespace, name, reason, message, {**owner, "namespace": namespace})
+    itself = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": metadata.get("uid", "")}
+    owner = {key: str((controller_of(pod) or itself).get(key, "")) for key in itself}
+    return Finding(namespace, name, lack.reason, lack.message, {**owner, "namespace": namespace})
 
 
 class Audit:
-    """Looks at all Pods, again and again. `counts`: by namespace and reason, of the last look that came to its end."""
+    """Looks at all Pods but those of its own namespace, again and again.
+
+    `counts`: by namespace and reason, of the last look that came to its end.
+    """
 
     def __init__(
         self,
         client: AsyncClient,
         options: Options,
         around: Callable[[str], Sequence[dict[str, Any]]],
-        spared: Iterable[str],
+        own: str,
     ) -> None:
-        self._client, self._options, self._around = client, options, around
-        self._spared = frozenset(spared)
+        self._client, self._options, self._around, self._own = client, options, around, own
         self.counts: Mapping[tuple[str, str], int] = {}
 
     async def run(self, every_s: float) -> None:
@@ -138,11 +101,7 @@ class Audit:
 
     def _judged(self, pod: dict[str, Any]) -> Finding | None:
         name = str(pod["metadata"]["namespace"])
-        if name in self._spared:
-            return None
-        around = self._around(name)
-        namespace = next((each for each in around if each["kind"] == "Namespace"), {})
-        return judge(pod, around, self._options) if is_wanted(namespace, pod) else None
+        return None if name == self._own else judge(pod, self._around(name), self._options)
 
     async def _tell(self, event: dict[str, Any]) -> None:
         """The same event has the same name, so that replicas and looks do not repeat it while the server keeps it."""

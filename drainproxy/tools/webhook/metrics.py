@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
 from drainproxy import __version__
-from drainproxy.tools.webhook.admission import Outcome
+from drainproxy.tools.manifest.admitted import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -36,7 +36,6 @@ TRUST_EVERY_S = 60.0
 """How often the certificate and the configuration are looked at."""
 TRUST_RETRY_S = 2.0
 QUIET_S, QUIET_LIMIT_S = 1.0, 5.0
-SPARED = ("kube-system", "kube-node-lease", "kube-public")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +77,7 @@ class _Webhook:
             Cache(client, each, time.monotonic) for each in (SERVICES, POLICIES, NAMESPACES)
         )
         self._caches = (services, policies, namespaces)
-        self._audit = Audit(client, settings.options, self._around, (*SPARED, settings.namespace))
+        self._audit = Audit(client, settings.options, self._around, settings.namespace)
         self._metrics = Metrics(self._caches, self._trust, lambda: self._audit.counts)
         self._admissions = Admissions(settings.options, self._around, self._metrics)
 

@@ -12,7 +12,8 @@ from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from drainproxy.tools.webhook.admission import Answer, Outcome, ReviewError, decide, read_review, written
+from drainproxy.tools.manifest.admitted import Outcome
+from drainproxy.tools.webhook.admission import Answer, ReviewError, decide, read_review, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -183,6 +183,45 @@ def test_endpoints_forced_drains_and_failed_hooks_are_seen(cluster: Cluster) -> 
     assert found["DP903"] == ["warning shop/Event/bare-1.17 Pod/bare-1: 3 times, see its events"]
 
 
+def labelled(name: str, image: str | None) -> dict[str, Any]:
+    """A Pod in the namespace that asks for the sidecar."""
+    sidecar = [] if image is None else [{"name": "drainproxy", "image": image, "restartPolicy": "Always"}]
+    maker = {"kind": "ReplicaSet", "name": "bare", "uid": "r", "controller": True}
+    app = {"name": "app", "image": "a", "ports": [{"name": "http", "containerPort": 8080}]}
+    metadata = {"name": name, "namespace": "shop", "uid": name, "ownerReferences": [maker]}
+    spec = {"initContainers": sidecar, "containers": [app]}
+    return {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": spec, "status": {"phase": "Running"}}
+
+
+SHOP = {"kind": "Namespace", "metadata": {"name": "shop", "uid": "n", "labels": {"drainproxy.io/inject": "enabled"}}}
+
+
+def test_pods_that_lack_the_sidecar_are_told_once_for_their_maker(cluster: Cluster) -> None:
+    cluster.objects["pods"] = [
+        labelled("bare-1", None),
+        labelled("bare-2", None),
+        labelled("bare-3", "r/drainproxy:0.0.1"),
+    ]
+    assert "DP904" not in findings(cluster.run(check, "--format", "json")), "nobody asked for it"
+    cluster.objects["namespaces"] = [SHOP]
+    missing, outdated = findings(cluster.run(check, "--format", "json"))["DP904"]
+    assert missing.startswith("error shop/Pod/bare-1 missing: ")
+    assert missing.endswith("; the same for 1 more of ReplicaSet/bare")
+    assert outdated.startswith(
+        "warning shop/Pod/bare-3 outdated: its drainproxy is r/drainproxy:0.0.1, not r/drainproxy:"
+    )
+
+
+def test_the_version_that_the_webhook_writes_is_the_right_one(cluster: Cluster) -> None:
+    webhook = live(BARE)
+    variable = {"name": "DRAINPROXY_WEBHOOK_IMAGE", "value": "r/drainproxy:0.0.1"}
+    webhook["spec"]["template"]["spec"]["containers"][0]["env"] = [variable]
+    cluster.objects |= {"namespaces": [SHOP], "deployments.apps": [webhook]}
+    cluster.objects["pods"] = [labelled("bare-1", "r/drainproxy:0.0.1"), labelled("bare-2", "r/drainproxy:0.0.2")]
+    (told,) = findings(cluster.run(check, "--format", "json"))["DP904"]
+    assert told.startswith("warning shop/Pod/bare-2 outdated")
+
+
 def test_a_service_without_any_ready_endpoint_is_an_error(cluster: Cluster) -> None:
     cluster.objects["endpointslices.discovery.k8s.io"] = [{**SLICE, "endpoints": SLICE["endpoints"][1:]}]
     assert findings(cluster.run(check, "--format", "json"))["DP901"][0].startswith("error")

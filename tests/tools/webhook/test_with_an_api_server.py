@@ -148,10 +148,11 @@ async def test_the_audit_counts_bare_pods_and_tells_each_owner_once() -> None:
     bare = live(pod(WEB), ownerReferences=[OWNER])
     second = {**bare, "metadata": {**bare["metadata"], "name": "shop-1-y"}}
     spared = {**bare, "metadata": {**bare["metadata"], "namespace": "kube-system"}}
-    api.objects["pods"] = [bare, second, spared]
+    own = {**bare, "metadata": {**bare["metadata"], "namespace": "drainproxy"}}
+    api.objects["pods"] = [bare, second, spared, own]
     around = [{"kind": "Namespace", "metadata": {"name": "n", **LABEL["metadata"]}}]
     async with served(api) as client:
-        audits = [Audit(client, OPTIONS, lambda _name: around, ["kube-system"]) for _ in range(2)]
+        audits = [Audit(client, OPTIONS, lambda _name: around, "drainproxy") for _ in range(2)]
         for each in [*audits, audits[0]]:
             await each.look()
         assert audits[0].counts == {("n", "missing"): 2}

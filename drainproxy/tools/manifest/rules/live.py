@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from drainproxy.tools.manifest.objects import mapping, mappings, same_namespace
+from drainproxy import __version__
+from drainproxy.tools.manifest.admitted import lack_of, repository
+from drainproxy.tools.manifest.asked import Options
+from drainproxy.tools.manifest.objects import TEMPLATES, Workload, controller_of, mapping, mappings, same_namespace
 from drainproxy.tools.manifest.rules.base import Hit, Severity, rule
-from drainproxy.tools.manifest.sidecar import is_drainproxy
+from drainproxy.tools.manifest.sidecar import find, is_drainproxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
     from drainproxy.tools.manifest.objects import Path, Resource
     from drainproxy.tools.manifest.rules.view import Manifests
 
+WEBHOOK_IMAGE_ENV = "DRAINPROXY_WEBHOOK_IMAGE"
+"""Where a webhook's Deployment says which sidecar it writes (`drainproxy webhook --image`)."""
+_VERSION_TAG = re.compile(r":v?(\d+(?:\.\d+)+)$")
 _CUT = re.compile(r"\b([1-9]\d*) cut\b")
 """In the termination message that a drain leaves: a sentence, advice if there is any, and the facts as JSON."""
 
@@ -96,3 +103,70 @@ def hook_failed(manifests: Manifests) -> Iterator[Hit]:
             times = event.data.get("count") or 1
             counted = "once" if times == 1 else f"{times} times"
             yield Hit(event, ("reason",), f"{about.get('kind')}/{about.get('name')}: {counted}, see its events")
+
+
+@rule(
+    "DP904",
+    "sidecar-missing",
+    Severity.ERROR,
+    "a Pod should have the sidecar and has none, or an old one",
+    why="The namespace's label or the Pod's annotation asks for drainproxy, but the Pod was created while no webhook "
+    "answered, before the label was set, or by an older webhook. Without the sidecar requests are lost when it ends.",
+    fix="Roll it out again (`kubectl rollout restart`). If that changes nothing, the message says what is in the way; "
+    "see also the log of the webhook.",
+    always=True,
+)
+def sidecar_missing(manifests: Manifests) -> Iterator[Hit]:
+    images = _images_of_webhooks(manifests)
+    found: dict[tuple[str, str], list[tuple[Resource, str]]] = {}
+    for pod in manifests.of("Pod"):
+        # Of a manifest that is yet to be applied, the webhook will take care.
+        if pod.is_live and (lack := lack_of(pod.data, _around(manifests, pod), Options(image=_wanted(pod, images)))):
+            alike = (str(controller_of(pod.data).get("uid") or pod.data["metadata"]["uid"]), lack.reason)
+            found.setdefault(alike, []).append((pod, lack.message))
+    for (_, reason), lacking in found.items():
+        pod, message = lacking[0]
+        maker = controller_of(pod.data)
+        others = (
+            f"; the same for {len(lacking) - 1} more of {maker['kind']}/{maker['name']}" if len(lacking) > 1 else ""
+        )
+        severity = Severity.WARNING if reason == "outdated" else Severity.ERROR
+        yield Hit(pod, ("metadata", "name"), f"{reason}: {message}{others}", severity)
+
+
+def _around(manifests: Manifests, pod: Resource) -> list[dict[str, Any]]:
+    """What the webhook would look at for this Pod."""
+    near = [
+        each.data for kind in ("Service", "NetworkPolicy") for each in manifests.of(kind) if same_namespace(each, pod)
+    ]
+    return [*near, *(each.data for each in manifests.of("Namespace") if each.name == pod.namespace)]
+
+
+def _images_of_webhooks(manifests: Manifests) -> set[str]:
+    """The sidecar's image that webhooks in the input write."""
+    return {
+        str(entry["value"])
+        for pods in manifests.pods
+        for each in pods.workload.containers
+        for entry in mappings(each.get("env"))
+        if entry.get("name") == WEBHOOK_IMAGE_ENV and entry.get("value")
+    }
+
+
+def _wanted(pod: Resource, images: set[str]) -> str:
+    """The image that this Pod would get today: what the webhook says, else of the same repository what we are.
+
+    A newer sidecar than we are is nobody's fault.
+    """
+    if images:
+        return min(images)
+    sidecar = find(Workload(pod, TEMPLATES["Pod"]))
+    image = str(sidecar.container.get("image", "")) if sidecar else ""
+    ours = f"{repository(image)}:{__version__}"
+    return ours if _version(image) < _version(ours) else image
+
+
+def _version(image: str) -> tuple[float, ...]:
+    """The numbers of a tag such as 1.2.3; without them it is newer than any."""
+    tag = _VERSION_TAG.search(image)
+    return tuple(int(each) for each in tag[1].split(".")) if tag else (math.inf,)

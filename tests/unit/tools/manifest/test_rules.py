@@ -232,6 +232,16 @@ status:
   - name: drainproxy
     lastState: {terminated: {message: "drained cleanly after 6.9s (quiet): 7 completed, 0 cut, 0 late"}}
 ---
+kind: Namespace
+metadata: {name: shop, labels: {drainproxy.io/inject: enabled}}
+---
+kind: Pod
+metadata: {name: web-2, namespace: shop, uid: p2, ownerReferences: [{kind: ReplicaSet, name: w, controller: true}]}
+spec:
+  initContainers: [{name: drainproxy, image: "drainproxy:999.0.0", restartPolicy: Always}]
+  containers: [{name: app, ports: [{name: http, containerPort: 8080}]}]
+status: {phase: Running}
+---
 kind: Event
 metadata: {name: web-1.1}
 reason: Started
@@ -459,6 +469,10 @@ spec: {selector: {app: bare}, ports: [{port: 80, targetPort: web}]}
     "DP901": [(RUNNING, "ready: true", "ready: false")],
     "DP902": [(RUNNING, "7 completed, 0 cut", "5 completed, 2 cut")],
     "DP903": [(RUNNING, "reason: Started", "reason: FailedPreStopHook")],
+    "DP904": [
+        (RUNNING, '  initContainers: [{name: drainproxy, image: "drainproxy:999.0.0", restartPolicy: Always}]\n', ""),
+        (RUNNING, "drainproxy:999.0.0", "drainproxy:0.0.9"),
+    ],
     "DP802": [
         (MESH, '"15020, 9081"', '"15020"'),
         (LINKERD, '"9000-9090"', '"9000-9080"'),

@@ -10,11 +10,12 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from drainproxy.tools.manifest.admitted import Outcome
 from drainproxy.tools.manifest.asked import Options
 from drainproxy.tools.manifest.document import inject_document
 from drainproxy.tools.manifest.objects import Workload, resource_of
 from drainproxy.tools.manifest.sidecar import find
-from drainproxy.tools.webhook.admission import Answer, Outcome, ReviewError, decide, read_review, written
+from drainproxy.tools.webhook.admission import Answer, ReviewError, decide, read_review, written
 from tests.unit.tools.manifest.patterns import LABELS, app, port, service, to
 
 OPTIONS = Options(image="registry.example/drainproxy:1", new_token=lambda: "t0ken")
