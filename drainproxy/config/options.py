@@ -110,15 +110,15 @@ class Config:
         group=ADDRESSES,
         unset="--listen and --upstream, protocol auto",
         repeatable=True,
-        why="auto tells HTTP/1 from HTTP/2 (prior knowledge) by the first bytes and refuses the rest; tcp relays "
-        "bytes; any is auto that relays what is no HTTP, and apps that speak first, as bytes",
+        why="auto recognizes HTTP/1 and HTTP/2 (prior knowledge) by the first bytes and refuses everything else; tcp "
+        "relays bytes; any is like auto, but relays everything else as bytes, also when the app sends first",
     )
     admin: Address = option(
         LISTEN,
         ":9081",
-        "probes, drain, status and metrics",
+        "health checks, /drain, status and metrics",
         group=ADDRESSES,
-        why="the kubelet calls from the node: a loopback address is out of its reach",
+        why="the kubelet calls from the node, so it cannot reach a loopback address",
     )
 
     grace_period_s: float = option(
@@ -126,15 +126,15 @@ class Config:
         "30s",
         "the Pod's terminationGracePeriodSeconds",
         group=BUDGET,
-        why="it is not in the downward API, so it has to be said twice; inject fills it in",
+        why="drainproxy cannot read it from the Pod (it is not in the downward API); inject writes the same value here",
     )
     app_stop_time_s: float = option(
-        DURATION, "5s", "part of the grace period kept for the app's own stop", group=BUDGET
+        DURATION, "5s", "part of the grace period that is reserved for the app to stop after the drain", group=BUDGET
     )
     drain_timeout_s: float | None = option(
         DURATION,
         "",
-        "absolute end of the drain, counted from its first trigger",
+        "longest time of a drain, counted from its first trigger; then work in flight is cut",
         group=BUDGET,
         unset="grace-period - app-stop-time - 1s",
     )
@@ -143,150 +143,169 @@ class Config:
         "auto",
         "after the drain, stay up to this long for one more /metrics scrape, inside the grace period",
         group=BUDGET,
-        why="auto: if somebody scrapes and there is something to tell (the outcome is not clean, or work came late or "
-        "did not end well), the time between two scrapes and 30s at most; else not at all",
+        why="auto waits only if Prometheus has scraped before and there is something to report (the outcome is not "
+        "clean, or work was late or failed): for the time between two scrapes, 30s at most",
     )
 
     propagation_delay_s: float = option(
         DURATION,
         "5s",
-        "floor: keep serving at least this long",
+        "the floor: keep serving at least this long after the drain begins",
         group=DRAIN,
-        why="kube-proxies, ingress controllers and load balancers learn of the Pod's end at their own pace",
+        why="kube-proxies, ingress controllers and load balancers need different times to notice that the Pod ends",
     )
-    quiet_period_s: float = option(DURATION, "1s", "after the floor: no arrival for this long", group=DRAIN)
-    quiet_limit_s: float = option(DURATION, "10s", "stop insisting on quiet this long after the floor", group=DRAIN)
+    quiet_period_s: float = option(
+        DURATION, "1s", "after the floor, traffic has stopped when no request arrives for this long", group=DRAIN
+    )
+    quiet_limit_s: float = option(
+        DURATION, "10s", "this long after the floor, end the drain even if requests still arrive", group=DRAIN
+    )
     readiness_on_drain_s: float = option(
         READINESS,
         "fail",
-        "fail readiness at once, after a duration, or hold it",
+        "when /readyz fails in a drain: at once (fail), after a duration, or only when it is over (hold)",
         group=DRAIN,
-        why="kube-proxy falls back to serving-terminating endpoints; hold keeps that net",
+        why="if no other Pod is ready, kube-proxy still sends to Pods that terminate but are ready; hold allows that",
     )
     resume_after: str = option(
         choice("auto", "never"),
         "auto",
-        "go back to ready when the drain proves not to have been the end of the Pod",
+        "go back to ready if the drain was not the end of the Pod",
         group=DRAIN,
-        why="a liveness kill of the app container runs its preStop too",
+        why="when a failed liveness probe restarts only the app's container, its preStop hook runs too",
     )
     websocket_drain: str = option(
         choice("close", "wait"),
         "close",
-        "close: Close 1001 after the floor; wait: leave WebSockets alone until the deadline",
+        "close: send Close 1001 after the floor; wait: leave WebSockets open until the deadline",
         group=DRAIN,
     )
     departed_clients: str = option(
         choice("wait", "cut"),
         "wait",
-        "a request whose client has closed its side: wait, since the app works on it; cut: end it, as nginx does",
+        "when a client has closed its sending side: wait for the app's answer, or cut the request, as nginx does",
         group=DRAIN,
-        why="a FIN does not tell a client that is gone from one that only sends no more; and what the app has begun "
-        "may matter to others: a payment, an import",
+        why="a FIN comes from a client that is gone, and also from one that sends nothing more and still reads; and "
+        "what the app has begun may matter in any case: a payment, an import",
     )
     close_spread_s: float = option(
         DURATION,
         "5s",
-        "window over which idle, HTTP/2 and WebSocket connections are asked to go; 0 = at once",
+        "time over which idle, HTTP/2 and WebSocket connections are asked to leave; 0 = all at once",
         group=DRAIN,
-        why="clients that are all told at once all reconnect at once; idle ones take their turns within half the quiet "
-        "period, since they do not hold the drain",
+        why="so that clients do not all reconnect in the same moment; idle connections are closed within half the "
+        "quiet period, since the drain does not wait for them",
     )
 
     on_drain: Hook | None = option(
         HOOK,
         "",
-        "whom to tell when a drain begins, before anything else: METHOD URL [BODY], or a command (no shell)",
+        "call to make first when a drain begins: METHOD URL [BODY], or a command (run without a shell)",
         group=DISCOVERY,
-        unset="nobody",
-        why="Consul, Nacos, Eureka, target groups and DNS do not hear of it from Kubernetes; the floor counts from the "
-        "call's success, or from hook-limit",
+        unset="no call",
+        why="Kubernetes does not tell Consul, Nacos, Eureka, target groups or DNS; the floor counts from the end of "
+        "the call, hook-limit after the trigger at the latest",
     )
     on_ready: Hook | None = option(
-        HOOK, "", "whom to tell when the app is ready for the first time", group=DISCOVERY, unset="nobody"
+        HOOK, "", "call to make when the app is ready for the first time", group=DISCOVERY, unset="no call"
     )
     on_resume: Hook | None = option(
-        HOOK, "", "whom to tell when a drain was called off", group=DISCOVERY, unset="nobody"
+        HOOK, "", "call to make when a drain was called off", group=DISCOVERY, unset="no call"
     )
     hook_headers_file: str | None = option(
         PATH,
         "",
-        "header lines (Name: value) for these calls, read for each",
+        "file with header lines (Name: value) for these calls, read again for each call",
         group=DISCOVERY,
         unset="no headers",
-        why="a token does not belong on a command line, and may be rotated",
+        why="a token should not be on a command line, and it may change",
     )
-    hook_timeout_s: float = option(DURATION, "2s", "time one attempt of such a call may take", group=DISCOVERY)
+    hook_timeout_s: float = option(DURATION, "2s", "longest time of one attempt of such a call", group=DISCOVERY)
     hook_limit_s: float = option(
         DURATION,
         "5s",
-        "time for all attempts together; then it has failed, and the drain goes on",
+        "longest time of all attempts together; then the call has failed, and the drain continues",
         group=DISCOVERY,
-        why="they are repeated after 100 ms, 200 ms, and so on up to a second",
+        why="a failed attempt is repeated after 100 ms, then 200 ms, and so on up to 1 s",
     )
 
-    ready_path: str | None = option(URL_PATH, "", "the app's health path", group=APP, unset="a TCP connect decides")
-    ready_interval_s: float = option(
-        DURATION, "1s", "time between two health checks", group=APP, why="while the app starts it is asked every 100 ms"
+    ready_path: str | None = option(
+        URL_PATH,
+        "",
+        "URL path of the app's health check",
+        group=APP,
+        unset="the app is healthy if it accepts a TCP connection",
     )
-    ready_timeout_s: float = option(DURATION, "1s", "time one health check may take", group=APP)
-    ready_failures: int = option(COUNT, "3", "failed checks in a row before the app counts as unhealthy", group=APP)
+    ready_interval_s: float = option(
+        DURATION, "1s", "time between two health checks", group=APP, why="while the app starts: every 100 ms"
+    )
+    ready_timeout_s: float = option(DURATION, "1s", "longest time of one health check", group=APP)
+    ready_failures: int = option(COUNT, "3", "failed checks in a row until the app counts as unhealthy", group=APP)
     ready_gate: str | None = option(
-        PATH, "", "also not ready until FILE exists and, if not empty, reads true", group=APP, unset="no gate"
+        PATH, "", "not ready until this file exists and is empty or reads true", group=APP, unset="no gate"
     )
 
     successor: Successor | None = option(
         SUCCESSOR,
         "",
-        "the Service of this very workload: HTTP/1 requests that find the app gone are handed to a sibling",
+        "this workload's own Service: while the app is gone, HTTP/1 requests are handed to another of its Pods",
         group=APP,
         unset="no successor",
-        why="with several routes each has its own: --route …,successor=ADDRESS; see docs/successor.md",
+        why="with several routes, each has its own: --route …,successor=ADDRESS; see docs/successor.md",
     )
     successor_after_s: float = option(
         DURATION,
         "200ms",
         "how long a request waits for the app before it is handed over",
         group=APP,
-        why="an app that is back in a moment needs no sibling",
+        why="an app that comes back at once can answer itself",
     )
 
-    connect_timeout_s: float = option(DURATION, "1s", "time one connection attempt to the app may take", group=TIMEOUTS)
+    connect_timeout_s: float = option(
+        DURATION, "1s", "longest time of one attempt to connect to the app", group=TIMEOUTS
+    )
     connect_wait_s: float = option(
         DURATION,
         "5s",
-        "how long a request is held while the app refuses connections",
+        "how long a request waits while the app refuses connections",
         group=TIMEOUTS,
-        why="an app that starts or restarts is back in a moment; an error is not",
+        why="an app that starts or restarts may accept connections soon, and then no client sees an error",
     )
     header_timeout_s: float = option(
-        DURATION, "10s", "time a request's head may take to arrive; 0 = none", group=TIMEOUTS
+        DURATION, "10s", "longest time until a request's head is complete; 0 = no limit", group=TIMEOUTS
     )
-    idle_timeout_s: float = option(DURATION, "75s", "life of an idle client connection; 0 = none", group=TIMEOUTS)
+    idle_timeout_s: float = option(
+        DURATION, "75s", "idle client connections are closed after this time; 0 = never", group=TIMEOUTS
+    )
     response_timeout_s: float = option(
-        DURATION, "0", "time from a sent request to the first byte of its response; 0 = none", group=TIMEOUTS
+        DURATION,
+        "0",
+        "longest time from a sent request to the first byte of its response; 0 = no limit",
+        group=TIMEOUTS,
     )
     stream_idle_timeout_s: float = option(
-        DURATION, "0", "time without a byte either way in an open exchange, stream or tunnel; 0 = none", group=TIMEOUTS
+        DURATION, "0", "longest time without a byte in an open exchange, stream or tunnel; 0 = no limit", group=TIMEOUTS
     )
     upstream_idle_s: float = option(
         DURATION,
         "2s",
-        "life of an idle upstream connection",
+        "idle connections to the app are closed after this time",
         group=TIMEOUTS,
-        why="below the shortest keep-alive of common app servers (gunicorn: 2 s), so a pooled one is rarely dead",
+        why="no longer than the keep-alive of common app servers (gunicorn: 2 s), so that the app rarely closes first",
     )
 
-    max_header_size: int = option(SIZE, "64KiB", "largest request or response head; more is answered 431", group=LIMITS)
-    max_connections: int = option(
-        COUNT, "10000", "client connections at a time; accepting pauses at this number", group=LIMITS
+    max_header_size: int = option(
+        SIZE, "64KiB", "largest request or response head; a larger request is answered 431", group=LIMITS
     )
-    max_body: int = option(SIZE, "0", "largest request body; more is answered 413; 0 = no limit", group=LIMITS)
+    max_connections: int = option(
+        COUNT, "10000", "most client connections at a time; further ones wait to be accepted", group=LIMITS
+    )
+    max_body: int = option(SIZE, "0", "largest request body; a larger one is answered 413; 0 = no limit", group=LIMITS)
 
     drain_token: str | None = option(
         TEXT,
         "",
-        "/drain and /resume from elsewhere need this token",
+        "calls of /drain and /resume from outside the Pod need this token",
         group=SECURITY,
         unset="no token",
         secret=True,
@@ -299,22 +318,22 @@ class Config:
         "who may drain and resume",
         group=SECURITY,
         unset="token if a token is set, else any",
-        why="any lets everyone who reaches the port take the Pod out of service",
+        why="with any, everyone who can reach the port can take the Pod out of service",
     )
     admin_host: tuple[str, ...] = option(
         HOST_NAME,
         "",
-        "a name under which the admin port may be asked, besides its IP addresses and localhost",
+        "host name that callers of the admin port may use, besides its IP addresses and localhost",
         group=SECURITY,
         unset="none",
         repeatable=True,
-        why="a web page whose name is made to point here (DNS rebinding) could drain through somebody's browser; "
-        "probes and /metrics are answered under any name",
+        why="otherwise a web page could make its own host name point here and drain through a visitor's browser (DNS "
+        "rebinding); health checks and /metrics are answered under any name",
     )
     tls_cert: str | None = option(
         PATH,
         "",
-        "certificate chain (PEM); with --tls-key TLS is terminated here",
+        "certificate chain (PEM); together with --tls-key, drainproxy terminates TLS",
         group=SECURITY,
         unset="no TLS",
         why="read again when the file changes",
@@ -325,13 +344,15 @@ class Config:
         choice("json", "text"), "", "how log lines are written", group=OUTPUT, unset="text on a terminal, else json"
     )
     log_level: str = option(
-        choice("debug", "info", "warning", "error"), "info", "least severe line written", group=OUTPUT
+        choice("debug", "info", "warning", "error"), "info", "least severe log lines to write", group=OUTPUT
     )
-    access_log: AccessLogFilter = option(ACCESS_LOG, "off", "which exchanges get a log line", group=OUTPUT)
+    access_log: AccessLogFilter = option(
+        ACCESS_LOG, "off", "which requests get a log line: off, errors, slow:DURATION or all", group=OUTPUT
+    )
     termination_log: str | None = option(
         PATH,
         "",
-        "file that gets the drain summary",
+        "file that the summary of a drain is written to",
         group=OUTPUT,
         unset="/dev/termination-log if it exists",
         why="kubectl describe pod shows it",
@@ -340,20 +361,20 @@ class Config:
     trace: str = option(
         choice("off", "on"),
         "off",
-        "give each HTTP/1 request a W3C trace (traceparent) if it has none, and name it in logs and lists",
+        "add a W3C trace context (traceparent) to HTTP/1 requests that have none, and show it in logs and lists",
         group=TRACES,
-        why="a trace that is there is passed on in any case",
+        why="an existing trace context is passed on in any case",
     )
     trace_sample: float = option(
-        SHARE, "1%", "share of the requests without a trace of their own that are sampled", group=TRACES
+        SHARE, "1%", "share of the requests without a trace context that are sampled", group=TRACES
     )
     otlp_endpoint: str | None = option(
         HTTP_URL,
         "",
-        "collector that gets the spans of sampled requests and of each drain, by OTLP/HTTP",
+        "collector that receives the spans of sampled requests and of each drain, over OTLP/HTTP",
         group=TRACES,
         unset="no spans",
-        why="needs the extra: pip install 'drainproxy[otel]'; it means --trace on",
+        why="needs the extra otel (pip install '.[otel]'); includes --trace on",
     )
 
     @property

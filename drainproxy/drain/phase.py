@@ -8,10 +8,10 @@
 for their protocol:
 
 SERVING      no drain runs.
-PROPAGATING  the world is learning that this Pod ends: serve everything, ask nobody to stay.
-FINISHING    late traffic is served and counted; connections are asked to go; what is in flight finishes.
-FORCING      the deadline has passed: what is left is cut so that clients notice. Lasts no longer than the cutting.
-DRAINED      the app may be stopped. What still arrives is served while the app lives.
+PROPAGATING  the cluster is learning that this Pod ends. Everything is served; no connection is asked to leave.
+FINISHING    late requests are served and counted; connections are asked to leave; work in flight finishes.
+FORCING      the deadline has passed: work in flight is cut, in a way that clients notice. This takes only a moment.
+DRAINED      the app may be stopped. Requests that still arrive are served while the app runs.
 """
 
 from __future__ import annotations

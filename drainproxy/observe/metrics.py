@@ -229,7 +229,7 @@ METRICS = (
     Metric(
         "drainproxy_build_info",
         "info",
-        "The version that runs.",
+        "The version that is running.",
         {"version": "the version"},
         lambda now: [((__version__,), 1.0)],
     ),
@@ -243,18 +243,18 @@ METRICS = (
     Metric(
         "drainproxy_requests_total",
         "counter",
-        "Requests that have ended, refused ones and health checks through the proxy included.",
+        "Requests that have ended, including refused requests and health checks that pass through the proxy.",
         {
             "method": _values(*METHODS, OTHER),
             "code": f"the response's status; {NO_ANSWER}: the client left, or the request was cut, before an answer; "
-            f"{OTHER}: answered, in a protocol that is relayed unread",
+            f"{RELAYED}: ended in order, relayed unread; {OTHER}: a status that is not standard",
         },
         _requests,
     ),
     Metric(
         "drainproxy_request_duration_seconds",
         "histogram",
-        "Time from a request's complete head to the end of its exchange; a tunnel's whole life (code 101).",
+        "Time from a request's complete head to the end of its exchange; for a tunnel (101), its whole duration.",
         {},
         _durations,
     ),
@@ -292,21 +292,21 @@ METRICS = (
     Metric(
         "drainproxy_upstream_errors_total",
         "counter",
-        "Failures of the app, or of the way to it.",
+        "Failures of the app, or of the connection to it.",
         {"reason": _values(*labels(Counted.UPSTREAM_ERROR), OTHER)},
         lambda now: _reasons(Counted.UPSTREAM_ERROR, now.meter.upstream_errors),
     ),
     Metric(
         "drainproxy_upstream_retries_total",
         "counter",
-        "Requests that were sent to the app once more, after a reused connection had died unanswered.",
+        "Requests that were sent to the app a second time, because a reused connection was closed without an answer.",
         {},
         lambda now: [((), float(now.meter.retries))],
     ),
     Metric(
         "drainproxy_handed_over_total",
         "counter",
-        "Attempts to hand a request that found the app gone to a sibling (--successor).",
+        "Attempts to hand a request to another Pod of the workload because the app is gone (--successor).",
         {"reason": _values(*(why.value for why in Why)), "outcome": _values(*(became.value for became in Attempt))},
         _handed_over,
     ),
@@ -320,14 +320,14 @@ METRICS = (
     Metric(
         "drainproxy_rejected_total",
         "counter",
-        "Requests that were refused here: malformed, over a limit, cut by a drain, or not allowed to drain (auth).",
+        "Requests that drainproxy refused: malformed, over a limit, cut by a drain, or not allowed to drain (auth).",
         {"reason": _values(*labels(Counted.REJECTED), OTHER)},
         lambda now: _reasons(Counted.REJECTED, now.meter.rejections),
     ),
     Metric(
         "drainproxy_drains_total",
         "counter",
-        "Drains that have ended. One that ended and was then resumed counts under both outcomes.",
+        "Drains that have ended. A drain that ended and was then called off counts under both outcomes.",
         {
             "trigger": _values(*(trigger.value for trigger in Trigger)),
             "outcome": _values(*(outcome.value for outcome in Outcome)),
@@ -337,35 +337,35 @@ METRICS = (
     Metric(
         "drainproxy_drain_duration_seconds",
         "gauge",
-        "Age of the drain that runs; length of the last one after it; 0 before the first.",
+        "Time since the trigger while a drain runs; duration of the last drain after that; 0 before the first drain.",
         {},
         lambda now: [((), _drain_duration_s(now))],
     ),
     Metric(
         "drainproxy_drain_deadline_seconds",
         "gauge",
-        "Time from a drain's trigger to its deadline: divide the duration by it to see how much of the budget is used.",
+        "Time from a drain's trigger to its deadline. The duration divided by it is the used share of the budget.",
         {},
         lambda now: [((), _drain_deadline_s(now))],
     ),
     Metric(
         "drainproxy_config_seconds",
         "gauge",
-        "The options that decide how a drain goes, as they are in force.",
+        "The options that decide how a drain works, with the values in use.",
         {"option": _values(*Times.of(Config()).by_option())},
         _times,
     ),
     Metric(
         "drainproxy_hooks_total",
         "counter",
-        "Calls to other discovery (--on-ready, --on-drain, --on-resume), each with all its attempts.",
+        "Calls to other service discovery (--on-ready, --on-drain, --on-resume); all attempts of a call count as one.",
         {"hook": _values(*(occasion.value for occasion in Occasion)), "result": _values(*RESULTS)},
         _calls,
     ),
     Metric(
         "drainproxy_spans_total",
         "counter",
-        "Spans for --otlp-endpoint. dropped: the queue was full, or the collector did not take them.",
+        "Spans for --otlp-endpoint. dropped: the queue was full, or the collector did not accept them.",
         {"result": _values("exported", "dropped")},
         lambda now: [
             (("exported",), float(now.meter.spans.exported)),
@@ -375,37 +375,36 @@ METRICS = (
     Metric(
         "drainproxy_drain_arrivals_total",
         "counter",
-        "Work that arrived during drains: what the late ones are a part of.",
+        "Work that arrived during drains, before the floor or after it.",
         {},
         lambda now: [((), float(now.drains.arrivals))],
     ),
     Metric(
         "drainproxy_drain_completed_total",
         "counter",
-        "Work that ended well during drains.",
+        "Work that was completed during drains.",
         _KINDS,
         lambda now: _kinds(now.drains.completed),
     ),
     Metric(
         "drainproxy_drain_late_total",
         "counter",
-        "Work that arrived after a drain's floor: someone had still not learned that the Pod ends.",
+        "Work that arrived after a drain's floor: the sender had not yet learned that the Pod ends.",
         {"phase": _values(*(phase.value for phase in Phase if phase in LATE))},
         lambda now: (((phase.value,), float(now.drains.late[phase])) for phase in Phase if phase in LATE),
     ),
     Metric(
         "drainproxy_drain_aborted_total",
         "counter",
-        "Work that did not end well during drains, by who ended it: us (the deadline, a time limit, or after the "
-        "drain the end of the app or of this process), the client (it left, or was refused), the app (it broke off, or "
-        "was not there).",
+        "Work that failed during drains, by who ended it. us: the deadline, a time limit, or, after the drain, the end "
+        "of the app or of this process; client: it left, or was refused; app: it closed the connection, or was gone.",
         _KINDS | {"by": _values(*(by.value for by in By))},
         _aborted,
     ),
     Metric(
         "drainproxy_drain_last_arrival_seconds",
         "gauge",
-        "Time from a drain's trigger to the last arrival since: the measured propagation; 0 if nothing arrived.",
+        "Time from a drain's trigger to the last arrival in it: the measured propagation; 0 if nothing arrived.",
         {},
         lambda now: [((), _last_arrival_s(now))],
     ),

@@ -49,11 +49,11 @@ class Reason(Enum):
     BAD_CHUNK_END = "bad-chunk-end", _BOTH, 400, None, "a chunk's data does not end with CRLF"
     BAD_CHUNK_SIZE = "bad-chunk-size", _BOTH, 400, None, "a chunk's size line cannot be read"
     BAD_CONTENT_LENGTH = "bad-content-length", _BOTH, 400, None, "Content-Length is not a number"
-    BAD_FIELD = "bad-field", _BOTH, 400, None, "a field line is malformed"
+    BAD_FIELD = "bad-field", _BOTH, 400, None, "a header field is malformed"
     BAD_HOST = "bad-host", _BOTH, 400, None, "Host is malformed"
     BAD_START_LINE = "bad-start-line", _BOTH, 400, None, "the first line is not HTTP/1"
     BAD_TARGET = "bad-target", _BOTH, 400, None, "the request's target is malformed"
-    BAD_TRAILER = "bad-trailer", _BOTH, 400, None, "a trailer line is malformed, or may not be a trailer"
+    BAD_TRAILER = "bad-trailer", _BOTH, 400, None, "a trailer field is malformed or not allowed"
     BAD_TRANSFER_ENCODING = "bad-transfer-encoding", _BOTH, 400, None, "Transfer-Encoding is not just chunked"
     BARE_CR = "bare-cr", _BOTH, 400, None, "a CR without LF"
     BARE_LF = "bare-lf", _BOTH, 400, None, "an LF without CR"
@@ -65,24 +65,24 @@ class Reason(Enum):
     LENGTH_AND_ENCODING = "length-and-encoding", _BOTH, 400, None, "both Content-Length and Transfer-Encoding"
     NO_HOST = "no-host", _BOTH, 400, None, "Host is missing"
     NUL = "nul", _BOTH, 400, None, "a NUL byte"
-    OBS_FOLD = "obs-fold", _BOTH, 400, None, "a field goes on in a second line (obs-fold)"
+    OBS_FOLD = "obs-fold", _BOTH, 400, None, "a header field continues on a second line (obs-fold)"
     SEVERAL_HOSTS = "several-hosts", _BOTH, 400, None, "more than one Host"
-    SPACE_BEFORE_COLON = "space-before-colon", _BOTH, 400, None, "white space between a field's name and colon"
+    SPACE_BEFORE_COLON = "space-before-colon", _BOTH, 400, None, "white space before the colon of a header field"
     TRAILERS_TOO_LONG = "trailers-too-long", _BOTH, 431, None, "the trailers are longer than allowed"
     TWO_HOSTS = "two-hosts", _BOTH, 400, None, "Host differs from the host in the request's target"
 
     # Faults of HTTP/2 frames (RFC 9113), of either side.
-    BAD_FRAME_SIZE = "bad-frame-size", _BOTH, None, _FRAME_SIZE_ERROR, "a frame does not have the size of its type"
-    BAD_SETTING = "bad-setting", _BOTH, None, _PROTOCOL_ERROR, "a setting is out of its range"
-    BAD_STREAM_ID = "bad-stream-id", _BOTH, None, _PROTOCOL_ERROR, "a frame on a stream where it may not be"
-    BROKEN_HEADER_BLOCK = "broken-header-block", _BOTH, None, _PROTOCOL_ERROR, "another frame within a header block"
-    FRAME_FLOOD = "frame-flood", _BOTH, None, _CALM, "too many frames that carry nothing (CVE-2019-9512 and others)"
+    BAD_FRAME_SIZE = "bad-frame-size", _BOTH, None, _FRAME_SIZE_ERROR, "a frame has the wrong size for its type"
+    BAD_SETTING = "bad-setting", _BOTH, None, _PROTOCOL_ERROR, "a setting is out of range"
+    BAD_STREAM_ID = "bad-stream-id", _BOTH, None, _PROTOCOL_ERROR, "a frame on a stream where it is not allowed"
+    BROKEN_HEADER_BLOCK = "broken-header-block", _BOTH, None, _PROTOCOL_ERROR, "another frame inside a header block"
+    FRAME_FLOOD = "frame-flood", _BOTH, None, _CALM, "too many frames without content (CVE-2019-9512 and others)"
     FRAME_TOO_LARGE = "frame-too-large", _BOTH, None, _FRAME_SIZE_ERROR, "a frame larger than the other end accepts"
     NO_SETTINGS = "no-settings", _BOTH, None, _PROTOCOL_ERROR, "the first frame is not SETTINGS"
     STRAY_CONTINUATION = "stray-continuation", _BOTH, None, _PROTOCOL_ERROR, "CONTINUATION without a header block"
 
     # What is refused of clients.
-    AUTH = "auth", _REJECTED, None, None, "a call of the admin port that is not allowed (401, 403, 421)"
+    AUTH = "auth", _REJECTED, None, None, "a call to the admin port that is not allowed (401, 403, 421)"
     BODY_TIMEOUT = "body-timeout", _REJECTED, 408, None, "the request's body did not arrive in time"
     BODY_TOO_LARGE = "body-too-large", _REJECTED, 413, None, "the request's body is larger than allowed"
     CONNECT_METHOD = "connect-refused", _REJECTED, 405, None, "CONNECT is not served here"
@@ -95,13 +95,13 @@ class Reason(Enum):
     TOO_MANY_STREAMS = "too-many-streams", _REJECTED, None, _CALM, "too many open streams"
 
     # How the app fails.
-    CLOSED_EARLY = "closed-early", _UPSTREAM_ERROR, None, None, "the app closed the connection before its answer's end"
-    CONNECT_FAILED = "connect-failed", _UPSTREAM_ERROR, None, None, "no connection to the app: no route, no such host"
+    CLOSED_EARLY = "closed-early", _UPSTREAM_ERROR, None, None, "the app closed before its answer was complete"
+    CONNECT_FAILED = "connect-failed", _UPSTREAM_ERROR, None, None, "no connection to the app: no route or unknown host"
     CONNECT_REFUSED = "connect-refused", _UPSTREAM_ERROR, None, None, "the app does not accept connections"
     CONNECT_TIMEOUT = "connect-timeout", _UPSTREAM_ERROR, None, None, "the app did not accept the connection in time"
-    TIMEOUT = "timeout", _UPSTREAM_ERROR, None, _NO_ERROR, "no answer, or no more of it, in time"
-    UNASKED_BYTES = "unasked-bytes", _UPSTREAM_ERROR, None, None, "the app sent more than its answer"
-    UNASKED_UPGRADE = "unasked-upgrade", _UPSTREAM_ERROR, None, None, "101 for a request without Upgrade"
+    TIMEOUT = "timeout", _UPSTREAM_ERROR, None, _NO_ERROR, "the app sent no answer, or only a part, in time"
+    UNASKED_BYTES = "unasked-bytes", _UPSTREAM_ERROR, None, None, "the app sent bytes after the end of its answer"
+    UNASKED_UPGRADE = "unasked-upgrade", _UPSTREAM_ERROR, None, None, "the app answered 101 to an ordinary request"
 
     # What clients are told when the app has failed; what failed is counted by a reason above.
     APP_UNAVAILABLE = "app-unavailable", _NOWHERE, 503, _NO_ERROR, "the app does not accept connections"
@@ -113,13 +113,13 @@ class Reason(Enum):
         _INTERNAL_ERROR,
         "the app's answer is malformed",
     )
-    UPSTREAM_BROKE = "upstream-broke", _NOWHERE, 502, _INTERNAL_ERROR, "the app closed the connection unanswered"
+    UPSTREAM_BROKE = "upstream-broke", _NOWHERE, 502, _INTERNAL_ERROR, "the app closed the connection without an answer"
 
     # Why an HTTP/2 connection ends without anybody's fault.
-    APP_CLOSED = "app-closed", _NOWHERE, None, _NO_ERROR, "the app closed its connection, on which nothing was open"
-    CLIENT_CLOSED = "client-closed", _NOWHERE, None, _NO_ERROR, "the client sends nothing more, and all is answered"
-    DRAIN_DEADLINE = "drain-deadline", _NOWHERE, None, _NO_ERROR, "the drain is out of time"
-    IDLE = "idle", _NOWHERE, None, _NO_ERROR, "nothing was open for as long as `idle-timeout` says"
+    APP_CLOSED = "app-closed", _NOWHERE, None, _NO_ERROR, "the app closed its connection; no stream was open"
+    CLIENT_CLOSED = "client-closed", _NOWHERE, None, _NO_ERROR, "the client sends nothing more, all is answered"
+    DRAIN_DEADLINE = "drain-deadline", _NOWHERE, None, _NO_ERROR, "the drain has reached its deadline"
+    IDLE = "idle", _NOWHERE, None, _NO_ERROR, "no stream was open for `idle-timeout`"
 
     __hash__ = object.__hash__  # members are their own equals
 

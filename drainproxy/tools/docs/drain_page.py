@@ -1,4 +1,4 @@
-"""How does a drain go? docs/drain.md, drawn from the tables that the machine follows."""
+"""How does a drain work? docs/drain.md, drawn from the tables that the machine follows."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 TRANSITIONS = {
     (Phase.SERVING, Phase.PROPAGATING): "trigger",
     (Phase.PROPAGATING, Phase.FINISHING): "floor",
-    (Phase.FINISHING, Phase.DRAINED): "idle and quiet",
+    (Phase.FINISHING, Phase.DRAINED): "nothing in flight, and quiet",
     (Phase.FINISHING, Phase.FORCING): "deadline",
-    (Phase.FORCING, Phase.DRAINED): "all is cut",
+    (Phase.FORCING, Phase.DRAINED): "everything is cut",
     (Phase.PROPAGATING, Phase.SERVING): "resume",
     (Phase.FINISHING, Phase.SERVING): "resume",
     (Phase.DRAINED, Phase.SERVING): "resume",
@@ -28,10 +28,10 @@ TRANSITIONS = {
 
 TEMPLATE = """<!-- Made by `python -m drainproxy.tools.docs` from drainproxy/tools/docs/drain_page.py. Edits here are lost. -->
 
-# How a drain goes
+# How a drain works
 
-For who is on call, and for who changes `drainproxy/drain/`. What to do when it goes wrong is in
-[operations](operations.md).
+For operators, and for developers who change `drainproxy/drain/`. What to do when a drain goes wrong is in
+[operations](operations.md). The [glossary](glossary.md) defines the terms.
 
 ## The phases
 
@@ -43,74 +43,81 @@ stateDiagram-v2
 ```
 
 {meanings}
-An arrival is *late* in {late}: the floor has passed, and someone still has not learned that this Pod goes.
+An arrival is *late* in {late}: the floor has passed, and the sender has still not learned that this Pod is ending.
 
-`/status` and `drainproxy_state` say it in one word: {states}. It is `draining` in {draining}.
+`/status` and `drainproxy_state` say it in one word: {states}. The state is `draining` in {draining}.
 
 ## What each phase means on the wire
 
 | | `serving` | `propagating` | `finishing` | `forcing` | `drained` |
 |---|---|---|---|---|---|
-| `/readyz` | 200 if the app is well | 503 ¹ | 503 ¹ | 503 ¹ | 503 ¹ |
+| `/readyz` | 200 if the app is healthy | 503 ¹ | 503 ¹ | 503 ¹ | 503 ¹ |
 | `/livez` | 200 | 200 | 200 | 200 | 200 |
-| new connections, new requests | served | served | served, counted late | 503 and `Retry-After` | served while the app lives, else 503 and `Retry-After` |
-| HTTP/1 | keep-alive | every response says `Connection: close`; idle connections stay open | idle connections are closed, spread | no response yet: 503; else cut so that the client notices | as finishing |
-| HTTP/2, gRPC | relayed | relayed | GOAWAY, streams finish, last GOAWAY, close | RST_STREAM and GOAWAY | as finishing |
-| WebSocket | relayed | relayed | Close 1001 between two frames, spread | Close 1001, cut | - |
-| TCP | relayed | relayed | waited for | cut | - |
+| new connections, new requests | served | served | served, counted late | 503 and `Retry-After` | served while the app runs, else 503 and `Retry-After` |
+| HTTP/1 | keep-alive | every response says `Connection: close`; idle connections stay open | idle connections are closed, spread over time | no response yet: 503; otherwise cut | as in finishing |
+| HTTP/2, gRPC | relayed | relayed | GOAWAY, streams finish, last GOAWAY, close | RST_STREAM and GOAWAY | as in finishing |
+| WebSocket | relayed | relayed | Close 1001 between two frames, spread over time | Close 1001, cut | - |
+| TCP | relayed | relayed | the drain waits for it | cut | - |
 
-¹ At once by default. `--readiness-on-drain` delays it, or holds readiness until the app may be stopped (forcing and drained
-are 503 in any case); until then the app's health decides as before.
+¹ From the start of the drain, by default. `--readiness-on-drain` can delay this, or keep readiness until the app may be
+stopped. In forcing and drained it is always 503. Until `/readyz` fails, the app's health decides, as in `serving`.
 
-*Cut so that the client notices:* a body with a length or with chunks is left without its end; a body that ends with the
+*Cut* means that the client notices: a body with a length or with chunks stays incomplete; a body that ends with the
 connection is ended by a reset.
 
 ## The times
 
-All are counted from the first trigger, and none of them ever moves later. With the defaults:
+All times count from the first trigger. None of them moves to a later moment during the drain. With the defaults:
 
-| at | what |
+| time | what happens |
 |---|---|
 | {floor} | the floor (`propagation-delay`): until then everything is served |
-| {quiet} | with nothing in flight and no arrival since the floor (`quiet-period`): the last call, then drained, `clean` |
-| {limit} | `quiet-limit` after the floor: from then on the first moment with nothing in flight ends it, `still-arriving` |
-| {deadline} | the deadline (grace-period - app-stop-time - {margin}, or `drain-timeout`): what is left is cut, `forced` |
-| {grace} | `grace-period`: the kubelet kills whatever still runs |
+| {quiet} | if nothing is in flight and no request has arrived since the floor (`quiet-period`): the last call, then drained, `clean` |
+| {limit} | `quiet-limit` after the floor: from now on the drain ends as soon as nothing is in flight, `still-arriving` |
+| {deadline} | the deadline (grace-period - app-stop-time - {margin}, or `drain-timeout`): work in flight is cut, `forced` |
+| {grace} | `grace-period`: the kubelet kills all containers of the Pod |
 
-*The last call:* when nothing is in flight and traffic has stopped, every connection that was not asked to go yet is asked now.
-An HTTP/2 client says when it knows, by answering a PING; what it sent before that is served first. Its answer is awaited for
-one `quiet-period`, and never beyond the deadline.
+**The last call.** When nothing is in flight and traffic has stopped, every connection that was not asked to leave yet is
+asked now. An HTTP/2 client confirms it by answering a PING. Requests that it sent before are served first. drainproxy
+waits for the answer for one `quiet-period`, but never beyond the deadline.
 
-What counts is work: HTTP exchanges until the last byte of both bodies, open HTTP/2 streams, tunnels, TCP connections. Idle
-connections, health checks by the kubelet and by load balancers, scrapes and the drain call itself never hold a drain.
+**What a drain waits for** is work: HTTP requests until the last byte of both bodies, open HTTP/2 streams, tunnels, and TCP
+connections. It does not wait for idle connections, health checks by the kubelet or by load balancers, scrapes, or the
+drain call itself.
 
-*A client that has sent FIN* still holds the drain: its app works on the request, and to kill it there may lose what others
-rely on. `/status` shows such work as `client_left`. If the answer does not arrive any more, it counts as `departed`, and the
-access log says `completed: false`. With `departed-clients cut` the exchange ends with the FIN, and the app's connection is
-closed, as nginx does. In a tunnel a FIN ends one direction, as ever.
+**A client that has closed its sending side (FIN)** still counts as work. The app works on the request, and other systems
+may need its result. `/status` shows such work as `client_left`. If the client does not take the answer, the request counts
+as `departed`, and the access log says `completed: false`. With `departed-clients cut`, the request ends with the FIN and
+the connection to the app is closed, as nginx does. In a tunnel, a FIN only ends one direction.
 
-## Who begins it, who joins, how it ends
+## How a drain starts and ends
 
-Triggers: {triggers}. The first begins the drain, every other one joins it: same deadline, same result, at the same time.
-A second SIGTERM, or SIGINT (Ctrl-C), skips floor and quiet and leaves {hurry} to what is in flight. SIGINT again, or SIGQUIT,
-exits at once.
+Triggers: {triggers}. The first trigger starts the drain. All others join it: they have the same deadline and get the same
+result at the same time. A second SIGTERM, or SIGINT (Ctrl-C), skips the floor and the quiet period and gives work in flight
+{hurry} more. Another SIGINT, or SIGQUIT, exits at once.
 
-Outcomes: {outcomes}. It is `still-arriving` if a request came within the last `quiet-period`, or part of one, and nothing had to
-be cut: `quiet-limit` or the deadline has passed, or a second signal came. Those requests are served; who sent them will send
-more, to a Pod that is gone. A drain that is called off after it was drained is counted as what it was, and then as `resumed`.
+Outcomes: {outcomes}.
 
-After SIGTERM and the drain the process exits when the app is gone and nothing is in flight, `app-stop-time` later at most,
-{forced_exit} after a forced drain. The port stays open until then.
-After a drain that has something to tell the process stays for one more scrape, if somebody scrapes (`final-scrape-wait auto`):
-for the time between two scrapes, {scrape} at most, and inside the grace period. There is something to tell if the outcome is
-not `clean`, or if work came late or did not end well. All other drains wait for nobody.
+- `clean`: traffic had stopped, and nothing was cut.
+- `still-arriving`: nothing was cut, but a request, or part of one, came within the last `quiet-period`. The drain ended
+  because `quiet-limit` or the deadline had passed, or by a second signal. These requests were served, but their senders
+  will send more, to a Pod that is gone.
+- `forced`: the deadline had passed, and work was cut.
+- `resumed`: the drain was called off. If it had already ended, it is counted with its first outcome and again as resumed.
 
-## The way back
+After SIGTERM and the drain, the process exits when the app is gone and nothing is in flight: at the latest `app-stop-time`
+after the drain, or {forced_exit} after a forced one. The port stays open until then.
 
-`DELETE /drain`, `POST /resume` and `drainproxy resume` call a drain off, unless SIGTERM was received (409). A drain that
-`/drain` began calls itself off once it is drained (`resume-after auto`) when
+After some drains the process stays for one more scrape (`final-scrape-wait auto`), so that Prometheus sees the last numbers.
+It does so if Prometheus has scraped it before, and if there is something to report: the outcome is not `clean`, or work was
+late or failed. It waits for the time between two scrapes, {scrape} at most, and only within the grace period.
 
-- the app went away and came back: its container was restarted, the Pod stays; or
+## How a drain is called off
+
+`DELETE /drain`, `POST /resume` and `drainproxy resume` call a drain off. This is not possible after SIGTERM (409). A drain
+that a call to `/drain` started is also called off by itself once it is drained (`resume-after auto`), if
+
+- the app has gone away and come back: its container was restarted, and the Pod stays; or
 - the grace period has passed since the trigger, and the app is still there.
 """  # noqa: E501 - a row of a table is one line
 

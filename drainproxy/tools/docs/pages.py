@@ -24,41 +24,44 @@ Every option of `drainproxy serve` is a flag (`--grace-period 60s`), an environm
 (`DRAINPROXY_GRACE_PERIOD=60s`) and a key of the TOML file that `--config FILE` or `DRAINPROXY_CONFIG` names
 (`grace-period = "60s"`). A flag wins over the environment, the environment over the file, the file over the default.
 
-A value that cannot be used stops the start with one line: which option, what came, what was expected (exit code 2). So
-do durations that do not fit into the grace period; the line shows the sum. `/status` and the first log lines show what
-is in force, secrets left out.
+With a value that cannot be used, drainproxy does not start. It prints one line with the option, the value and what was
+expected, and exits with code 2. The same happens if the durations do not fit into the grace period; the line then shows
+the sum. `/status` and the first log lines show the settings in use, without secrets.
 
-Durations read `500ms`, `5s`, `1m30s`, `1h` or a number of seconds. Sizes read `64KiB`, `1MiB` or a number of bytes.
-Addresses read `host:port`, `:port`, `[v6]:port` or `unix:/path.sock`. An option that can be given several times takes
-its values separated by blanks in the environment, as a list in the file.
+- Durations: `500ms`, `5s`, `1m30s`, `1h`, or a number of seconds.
+- Sizes: `64KiB`, `1MiB`, or a number of bytes.
+- Addresses: `host:port`, `:port`, `[v6]:port`, or `unix:/path.sock`.
+- An option that is *repeatable* takes several values: as several flags, separated by spaces in the environment
+  variable, or as a list in the file.
 """
 
 METRICS_PAGE = f"""{MADE}
 # Metrics
 
-`GET /metrics` on the admin port, as Prometheus text or, if the scraper asks for it, OpenMetrics. Names and labels do
-not change within a major version. All label values come from closed sets, and those that are known beforehand are there
-from the start as 0, so that `rate()` sees the first event. The counts of drains stay when a drain is resumed.
+`GET /metrics` on the admin port answers in the Prometheus text format or, if the scraper asks for it, in OpenMetrics.
+Names and labels do not change within a major version. Every label has a fixed set of values. Values that are known in
+advance exist from the start with the count 0, so that `rate()` sees the first event. When a drain is called off, its
+counts stay.
 
-[Boards and alerts](monitoring.md) are made from this table.
+The [dashboards and alerts](monitoring.md) are made from this table.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
 """
 
 PROCESS_METRICS = """
-The process's own come with them, under the names that all Prometheus clients use: `process_cpu_seconds_total`,
-`process_resident_memory_bytes`, `process_virtual_memory_bytes`, `process_start_time_seconds`, `process_open_fds`,
-`process_max_fds`.
+The usual metrics of a process are there too, under the names that all Prometheus clients use:
+`process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`,
+`process_start_time_seconds`, `process_open_fds`, `process_max_fds`.
 """
 
 
 REASONS = """
 ## Reasons
 
-Why a request was refused, and how the app failed: the label `reason`. drainproxy's own answers carry it in the header
-`X-Drainproxy`, a GOAWAY frame in its debug data. *App* means `drainproxy_upstream_errors_total`, *client* means
-`drainproxy_rejected_total`; a reason without either is only told to the client.
+The label `reason` says why a request was refused or how the app failed. drainproxy's own answers have it in the header
+`X-Drainproxy`, GOAWAY frames in their debug data. *App* means that `drainproxy_upstream_errors_total` counts it,
+*client* that `drainproxy_rejected_total` does. A reason without either is not counted; only the client sees it.
 
 | reason | counts against | HTTP/1 status | HTTP/2 error code | meaning |
 |---|---|---|---|---|
