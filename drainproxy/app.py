@@ -1,7 +1,7 @@
 """What is there, in which order does it start and stop? The composition root: each object is built here, once.
 
 Start: admin port, data ports, health checks, signals. Stop: the reverse. So probes are answered before anything can be
-wrong, and to the very end.
+wrong, and to the very end. A process that takes over from another answers probes last: until then the other one does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.machine import DrainMachine
 from drainproxy.drain.turns import Turns
 from drainproxy.errors import BudgetError, ConfigError
-from drainproxy.net.adopted import ADMIN, adopt, names
+from drainproxy.net.adopted import ADMIN, admin_of, adopt, names
 from drainproxy.net.health import HealthMonitor
 from drainproxy.net.listener import BACKLOG, Listener
 from drainproxy.net.route import context_for
@@ -42,13 +42,17 @@ from drainproxy.observe.observer import Tee, Unobserved
 from drainproxy.observe.otlp import SpanExporter
 from drainproxy.observe.traces import DrainTrace, Tracing
 from drainproxy.process.children import Children
+from drainproxy.process.handover import inherit
+from drainproxy.process.keeper import hold_for_keeper
 from drainproxy.process.memory import FreedMemory
 from drainproxy.process.notify import ServiceManager, without_manager
 from drainproxy.process.signals import listen
 from drainproxy.supervisor import Outside, Supervisor
+from drainproxy.upgrade import Generations, Service
 from drainproxy.view import ProcessView, RouteAtWork
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
     from drainproxy.config.values import Route
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from drainproxy.net.client import ClientConnection
     from drainproxy.observe.log import Log
     from drainproxy.process.children import Child
+    from drainproxy.process.handover import Inheritance
 
 try:
     import uvloop as loops
@@ -81,9 +86,21 @@ def run(config: Config, warnings: list[str], command: Sequence[str] = (), *, rer
     log = configure(config)
     for warning in warnings:
         log.warning(warning)
-    adopted, manager = adopt(os.environ, os.getpid()), ServiceManager.of(os.environ, os.getpid())
+    inheritance = inherit(os.environ, os.getpid())
+    passed = Passed(adopt(os.environ, os.getpid()), inheritance, ServiceManager.of(os.environ, os.getpid()))
     with asyncio.Runner(loop_factory=loops.new_event_loop) as runner:
-        return runner.run(_serve(config, log, command, reread, adopted, manager))
+        code, generations = runner.run(_serve(config, log, command, reread, passed))
+    kept = generations.keep()
+    return code if kept is None else kept
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What whoever has started this process gives it."""
+
+    adopted: Adopted
+    inheritance: Inheritance
+    manager: ServiceManager
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +110,7 @@ class Parts:
     machine: DrainMachine
     routes: list[RouteAtWork]
     view: ProcessView
+    meter: Meter
     supervisor: Supervisor
     admin: AdminServer
     timers: Timers
@@ -147,45 +165,38 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
     supervisor = Supervisor(loop, view, routes, turns=turns, meter=meter, log=log, outside=outside)
     announcer.on_told = supervisor.told
     admin = AdminServer(view, supervisor, meter)
-    return Parts(machine, routes, view, supervisor, admin, timers, tasks, tls, children, app, exporter)
+    return Parts(machine, routes, view, meter, supervisor, admin, timers, tasks, tls, children, app, exporter)
 
 
 async def _serve(
-    config: Config,
-    log: Log,
-    command: Sequence[str],
-    reread: Callable[[], Config],
-    adopted: Adopted,
-    manager: ServiceManager,
-) -> int:
+    config: Config, log: Log, command: Sequence[str], reread: Callable[[], Config], passed: Passed
+) -> tuple[int, Generations]:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: log.failure(context))
     parts = _built(loop, config, log)
-    admin, supervisor, tasks, tls = parts.admin, parts.supervisor, parts.tasks, parts.tls
-    memory = FreedMemory()
+    admin, supervisor, tasks, tls, children = parts.admin, parts.supervisor, parts.tasks, parts.tls, parts.children
+    manager, memory = passed.manager, FreedMemory()
+    generations = _generations(parts, log, passed, wraps_app=bool(command))
 
     async with AsyncExitStack() as stop:
         if parts.exporter is not None:
             stop.push_async_callback(asyncio.to_thread, parts.exporter.close, LAST_SPANS_S)
             parts.exporter.start()
         stop.push_async_callback(admin.stop)
-        await admin.start(partial(adopted.bind, ADMIN, config.admin, ADMIN_BACKLOG))
-        log.info("admin listening", address=admin.address)
+        stop.push_async_callback(generations.end)
         stop.callback(parts.timers.close)
         stop.push_async_callback(tasks.close)
         stop.callback(supervisor.conclude)
+        sockets = _listening(config, passed)
         stop.push_async_callback(_close_all, parts)
-        for each, name in zip(parts.routes, names(config.routes), strict=True):
-            route, listener = each.route, each.listener
-            sockets = adopted.bind(name, route.listen, BACKLOG)
-            await listener.start(sockets)
-            log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
-        adopted.refuse_rest()
+        admin.prepare(sockets.admin)
+        if not generations.inherits:
+            await _answer(parts, log)
+            await _accept(parts, sockets, log)
         forward: Callable[[int], None] = partial(_ignored, log)
-        children = parts.children
         if command or any(hook and hook.words for hook in (config.on_ready, config.on_drain, config.on_resume)):
             children.listen()
-            stop.callback(children.kill_rest)
+            stop.callback(_kill_rest, children, generations)
         if command:
             child = children.start(command, without_manager(os.environ))
             forward = child.signal
@@ -196,30 +207,95 @@ async def _serve(
             tasks.spawn(each.monitor.run(supervisor.saw), "health check")
         if tls is not None:
             tasks.spawn(tls.watch(partial(_certificate_read, log)), "watch the certificate")
-        meanings: dict[int, Callable[[], None]] = {
-            signal.SIGTERM: supervisor.terminate,
-            signal.SIGINT: supervisor.interrupt,
-            signal.SIGQUIT: supervisor.quit,
-            signal.SIGHUP: partial(_read_again, reread, log, tls, manager),
-        }
-        listen(loop, meanings, forward)
-        if config.access == "any":
-            log.warning(
-                "anyone who reaches the admin port may drain: set --drain-token, or --drain-access any to say so"
-            )
-        for each in parts.routes:
-            _tell_of_successor(log, each.route)
+        listen(loop, _meanings(supervisor, generations, partial(_read_again, reread, log, tls, manager)), forward)
+        if generations.inherits:
+            await _take_over(parts, sockets, generations, passed.adopted.taken, log)
+        _tell_of_risks(log, config)
         stop.callback(manager.stopping)
         manager.ready()
         tasks.spawn(manager.keep_told(parts.view.report), "tell the service manager")
-        log.info("started", version=__version__, config=chosen(config))
+        log.info("started", version=__version__, generation=parts.view.generation, config=chosen(config))
         gc.collect()
         gc.freeze()  # what was built so far lives as long as the process: no collection need look at it again
         memory.keep()
         tasks.spawn(memory.give_back(), "give freed memory back")
         code = await supervisor.exit_code
         log.info("stopping", exit_code=code)
-    return code
+        if generations.handed_over:
+            hold_for_keeper()
+    return code, generations
+
+
+def _meanings(
+    supervisor: Supervisor, generations: Generations, reload: Callable[[], None]
+) -> dict[int, Callable[[], None]]:
+    """What each signal does."""
+    here = {
+        signal.SIGTERM: supervisor.terminate,
+        signal.SIGINT: supervisor.interrupt,
+        signal.SIGQUIT: supervisor.quit,
+        signal.SIGHUP: reload,
+    }
+    meanings: dict[int, Callable[[], None]] = {number: generations.also(number, do) for number, do in here.items()}
+    return {**meanings, signal.SIGUSR2: generations.upgrade}
+
+
+def _generations(parts: Parts, log: Log, passed: Passed, *, wraps_app: bool) -> Generations:
+    service = Service(parts.view, parts.routes, parts.admin, parts.supervisor, parts.meter)
+    tasks, children = parts.tasks, parts.children
+    return Generations(
+        passed.inheritance, passed.manager, service, tasks=tasks, children=children, log=log, wraps_app=wraps_app
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What this process listens on: passed in, or bound here."""
+
+    admin: list[socket.socket]
+    routes: list[list[socket.socket]]
+
+
+def _listening(config: Config, passed: Passed) -> Sockets:
+    """All of them, before anybody is accepted: a port that is taken ends the start. Raises BindError."""
+    adopted = passed.adopted
+    inherits = passed.inheritance.channel is not None
+    admin = adopted.bind(admin_of(config.admin) if inherits else ADMIN, config.admin, ADMIN_BACKLOG)
+    routes = [
+        adopted.bind(name, route.listen, BACKLOG)
+        for name, route in zip(names(config.routes), config.routes, strict=True)
+    ]
+    if not inherits:
+        adopted.refuse_rest()
+    adopted.close_rest()  # of a route that is gone with the upgrade: the old generation drains it
+    return Sockets(admin, routes)
+
+
+async def _take_over(parts: Parts, sockets: Sockets, generations: Generations, taken: Sequence[str], log: Log) -> None:
+    """The port first: who asks the admin port is answered by the old process, until that has stepped back."""
+    await generations.may_serve()
+    await _accept(parts, sockets, log)
+    await generations.serves(taken)
+    await _answer(parts, log)
+
+
+async def _answer(parts: Parts, log: Log) -> None:
+    """Probes, and whoever asks the admin port."""
+    await parts.admin.answer()
+    log.info("admin listening", address=parts.admin.address)
+
+
+async def _accept(parts: Parts, sockets: Sockets, log: Log) -> None:
+    """Clients."""
+    for each, bound in zip(parts.routes, sockets.routes, strict=True):
+        route, listener = each.route, each.listener
+        await listener.start(bound)
+        log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
+
+
+def _kill_rest(children: Children, generations: Generations) -> None:
+    if not generations.handed_over:  # else the new generation is among them
+        children.kill_rest()
 
 
 async def _close_all(parts: Parts) -> None:
@@ -254,6 +330,13 @@ def _read_again(reread: Callable[[], Config], log: Log, tls: Tls | None, manager
 
 def _ignored(log: Log, number: int) -> None:
     log.info("signal ignored", signal=signal.strsignal(number))
+
+
+def _tell_of_risks(log: Log, config: Config) -> None:
+    if config.access == "any":
+        log.warning("anyone who reaches the admin port may drain: set --drain-token, or --drain-access any to say so")
+    for route in config.routes:
+        _tell_of_successor(log, route)
 
 
 def _tell_of_successor(log: Log, route: Route) -> None:

@@ -39,6 +39,10 @@ class ChildError(DrainproxyError):
         self.exit_code = exit_code
 
 
+class HandoverError(DrainproxyError):
+    """A new generation cannot take over from the running one."""
+
+
 class AdminError(DrainproxyError):
     """The admin port of a running drainproxy did not give the answer that was asked for."""
 

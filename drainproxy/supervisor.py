@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from drainproxy.drain.announcement import Occasion
 from drainproxy.drain.machine import Enter, Exit, Finish, LastCall
-from drainproxy.drain.phase import Outcome, Phase, State
+from drainproxy.drain.phase import Outcome, Phase, State, Trigger
 from drainproxy.net.health import gate_reason
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from drainproxy.drain.announcement import Told
     from drainproxy.drain.machine import Directive
-    from drainproxy.drain.phase import Trigger
     from drainproxy.drain.turns import Turns
     from drainproxy.net.client import ClientConnection
     from drainproxy.net.health import Health
@@ -67,6 +66,9 @@ class Supervisor:
         self._log = log
         self._outside = outside
         self._was_ready = False
+        self.ready: asyncio.Future[None] = loop.create_future()
+        """Done once the state has been `ready`."""
+        self.pass_on: Callable[[Trigger], None] = _to_nobody
         self._finished: asyncio.Future[Finish] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._state = self._machine.state
@@ -75,7 +77,9 @@ class Supervisor:
         self._ledger.on_idle = self._turns.on_sooner = self._soon
 
     def drain(self, trigger: Trigger) -> None:
-        """Begin the drain, or join the one that runs."""
+        """Begin the drain, or join the one that runs. Where another process is in service, it is asked to drain."""
+        if self._machine.handed_over:
+            self.pass_on(trigger)
         self._machine.drain(trigger, self._loop.time())
         self._advance()
 
@@ -108,6 +112,17 @@ class Supervisor:
         self._log.info("SIGQUIT")
         self._machine.quit()
         self._advance()
+
+    def hand_over(self) -> None:
+        """A new generation is in service."""
+        self._machine.hand_over(self._loop.time())
+        self._advance()
+
+    def take_back(self) -> bool:
+        """It has ended. False: so will this process."""
+        allowed = self._machine.take_back()
+        self._advance()
+        return allowed
 
     def scraped(self) -> None:
         """`/metrics` was read."""
@@ -188,7 +203,8 @@ class Supervisor:
     def _enter(self, phase: Phase) -> None:
         if phase is Phase.PROPAGATING:
             self._view.told.pop(Occasion.DRAIN, None)
-            self._outside.tell(Occasion.DRAIN)
+            if not self._machine.handed_over:  # the port is served as ever: others need not know
+                self._outside.tell(Occasion.DRAIN)
         self._outside.drains.entered(phase)
         self._log.info("phase", phase=phase.value, in_flight=sum(self._ledger.count().values()))
         for at_work in self._routes:
@@ -238,7 +254,8 @@ class Supervisor:
         self._meter.drain_finished(finish.trigger, finish.outcome, finish.duration_s)
         summary = self._view.drain_has_ended(finish)
         self._log.info("drain finished", **summary)
-        self._log.termination(summary)
+        if finish.trigger is not Trigger.UPGRADE:  # the container goes on
+            self._log.termination(summary)
         self._outside.drains.finished(summary)
         if finish.outcome is Outcome.RESUMED:
             self._ledger.end()
@@ -277,6 +294,8 @@ class Supervisor:
         if state is not self._state:
             self._log.info("state", state=state.value, before=self._state.value)
             self._state = state
+            if state is State.READY and not self.ready.done():
+                self.ready.set_result(None)
             self._view.state_has_changed()
         if state is State.READY and not self._was_ready:
             self._was_ready = True
@@ -289,6 +308,10 @@ class Supervisor:
         wakes = [at for at in (self._machine.wake_at(), self._turns.wake_at()) if at is not None]
         if wakes:
             self._timer = self._loop.call_at(min(wakes), self._advance)
+
+
+def _to_nobody(_: Trigger) -> None:
+    raise AssertionError("whoever hands over says where to pass a drain on to")
 
 
 def _what_is_told(health: Health) -> tuple[bool, bool, str]:

@@ -54,6 +54,8 @@ class ProcessView:
         self.handed = handed or HandedOver(lambda: 0)
         self.last_drain: Summary | None = None
         self._finish: Finish | None = None
+        self.generation = 1
+        self.upgraded_at: float | None = None
         self.told: dict[Occasion, Told] = {}
         self._loop = loop
         self._routes = routes

@@ -139,11 +139,7 @@ class Endpoints:
     async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
         document = status(self._process)
         if request.query.get("totals") == "1":
-            document["totals"] = {
-                "requests": self._meter.requests,
-                "bytes_in": self._meter.received,
-                "bytes_out": self._meter.sent,
-            }
+            document["totals"] = self._exposition.totals()
         return _document(200, document)
 
     async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +11,11 @@ from drainproxy.admin.aiohttp_web import web
 from drainproxy.admin.guard import Guards, guarding
 from drainproxy.admin.handlers import Endpoints
 from drainproxy.config.values import Address
+from drainproxy.net.accepting import accept, stop_accepting
 from drainproxy.observe.metrics import Exposition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
 
     from drainproxy.admin.control import Control
     from drainproxy.observe.documents import Process
@@ -41,34 +41,46 @@ class AdminServer:
         self._access = Access(process.config)
         self._guards = Guards()
         self._http: web.Server | None = None
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.AbstractServer] = []
+        self.sockets: list[socket.socket] = []
         self.address = process.config.admin
         """Where it listens: as configured, with the port that the kernel chose for 0."""
 
-    async def start(self, listen: Callable[[], list[socket.socket]]) -> None:
-        """Answer on the sockets that `listen` gives. Raises what that does; ConfigError if the token cannot be read."""
+    def prepare(self, sockets: list[socket.socket]) -> None:
+        """Get ready to answer on these bound sockets. Raises ConfigError if the token cannot be read."""
+        self.sockets = sockets
         self._access.load()
         folder = Path(__file__).parent
         assets = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in PAGE.items()}
         exposition = Exposition(self._process, self._meter)
         endpoints = Endpoints(self._process, self._control, self._meter, exposition, self._access, self._guards, assets)
-        sockets = listen()
-        self.address = _bound(self.address, sockets[0])
+        self.address = _bound(self.address, self.sockets[0])
         self._http = web.Server(
             endpoints.handle,
             handler_cancellation=True,  # a caller that is gone waits no more; the drain goes on
             access_log=None,
             lingering_time=0,
         )
+
+    async def pass_on(self) -> None:
+        """Another process answers from now on. Who is connected gets an answer here."""
+        await stop_accepting(asyncio.get_running_loop(), self._servers)
+        self._servers.clear()
+
+    async def answer(self) -> None:
+        """This process answers from now on."""
         loop = asyncio.get_running_loop()
-        for sock in sockets:
-            serve = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-            self._servers.append(await serve(guarding(self._guards, self._http), sock=sock, backlog=BACKLOG))
+        assert self._http is not None, "it was prepared"
+        for sock in () if self._servers else self.sockets:
+            guard = guarding(self._guards, self._http)
+            self._servers.append(await accept(loop, guard, sock, BACKLOG))
 
     async def stop(self) -> None:
         """Accept nobody any more, let answers out, end."""
         for server in self._servers:
             server.close()
+        for sock in self.sockets:
+            sock.close()
         if self._http is not None:
             await self._http.shutdown(STOP_S)
 

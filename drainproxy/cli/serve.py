@@ -109,7 +109,8 @@ command = ServeCommand(
 
     Signals: SIGTERM drains and exits; a second one skips the waiting and gives what is in flight 5 s; Ctrl-C does the
     same; a second Ctrl-C or SIGQUIT exits at once. SIGHUP reads the certificates, the drain token and the log level
-    again. Every other signal is ignored: none ends the process without a drain.
+    again. SIGUSR2 hands over to a new process of the same command line. Every other signal is ignored: none ends the
+    process without a drain.
 
     Exit code: 0 when the shutdown ran its course; 1 when an address cannot be bound; 2 when an option cannot be used.
     """,

@@ -271,6 +271,13 @@ class Config:
         group=TIMEOUTS,
         why="an app that starts or restarts may accept connections soon, and then no client sees an error",
     )
+    upgrade_timeout_s: float = option(
+        DURATION,
+        "60s",
+        "longest time until a new drainproxy is ready to take over (SIGUSR2)",
+        group=TIMEOUTS,
+        why="until then the old one serves, and it stays if the time is over; see docs/upgrade.md",
+    )
     header_timeout_s: float = option(
         DURATION, "10s", "longest time until a request's head is complete; 0 = no limit", group=TIMEOUTS
     )

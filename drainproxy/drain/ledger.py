@@ -163,7 +163,7 @@ class Tally:
 class Ledger:
     """All open work, oldest first. While a drain runs, `tally` counts what comes and goes."""
 
-    __slots__ = ("_open", "arriving", "farewells", "on_idle", "past", "phase", "tally")
+    __slots__ = ("_elsewhere", "_open", "arriving", "farewells", "on_idle", "past", "phase", "tally")
 
     def __init__(self) -> None:
         self._open: dict[Work, None] = {}
@@ -171,6 +171,7 @@ class Ledger:
         """Requests whose head has come in part: not work yet, but nobody should stop the app between two packets."""
         self.farewells = 0
         """Connections that were asked to go and have not answered yet: what was sent before that may still come."""
+        self._elsewhere = False
         self.phase = Phase.SERVING
         self.tally: Tally | None = None
         self.past = Tally()
@@ -214,6 +215,12 @@ class Ledger:
         if self.tally is not None and not self.farewells:
             self.on_idle()
 
+    def also_elsewhere(self, *, there: bool) -> None:
+        """Whether another process still has work of this service, which it is not given anew: an upgrade's old one."""
+        self._elsewhere = there
+        if self.tally is not None and not there:
+            self.on_idle()
+
     def begin(self) -> None:
         """A drain begins: count from here."""
         self.tally = Tally()
@@ -227,7 +234,7 @@ class Ledger:
     @property
     def idle(self) -> bool:
         """Nothing is in flight."""
-        return not self._open
+        return not self._open and not self._elsewhere
 
     def count(self) -> Counter[Kind]:
         """Open work by kind."""

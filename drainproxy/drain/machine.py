@@ -81,6 +81,7 @@ class DrainMachine:
         self.reachable = False
         self.answered_once = False
         self.gate: str | None = None
+        self.handed_over = False
         self._hurried = False
         self._interrupted = False
         self._exit_code: int | None = None
@@ -131,6 +132,20 @@ class DrainMachine:
         self._calling_off = None
         self.drain(Trigger.SIGTERM, now)
 
+    def hand_over(self, now: float) -> None:
+        """Another process is in service: drain what is here, then end. Nobody need learn of it but who is connected."""
+        self.handed_over = True
+        self.drain(Trigger.UPGRADE, now)
+        self.told(now)
+
+    def take_back(self) -> bool:
+        """That process has ended: serve again. False: this one was told to end as well, or has cut what it had."""
+        if self.terminating_at is not None or Phase.SERVING not in NEXT[self.phase]:
+            return False
+        self.handed_over = False
+        self._calling_off = "the new generation has ended"
+        return True
+
     def interrupt(self, now: float) -> None:
         """SIGINT, a developer's Ctrl-C: as a second SIGTERM; again: exit at once."""
         if self._interrupted:
@@ -160,7 +175,7 @@ class DrainMachine:
 
     def resume(self) -> bool:
         """Call the drain off by hand. False: SIGTERM was received, the process will end."""
-        if self.terminating_at is not None:
+        if self.terminating_at is not None or self.handed_over:
             return False
         if self.schedule is not None:
             self._calling_off = "asked to resume"
@@ -242,6 +257,8 @@ class DrainMachine:
         return Outcome.CLEAN if stopped and not self._ledger.arriving else Outcome.STILL_ARRIVING
 
     def _after_drained(self, schedule: Schedule, now: float) -> list[Directive]:
+        if self.handed_over:  # the app stays, and who scrapes asks the new generation
+            return [Exit(0)]
         if self.terminating_at is not None:
             return [Exit(0)] if now >= self._exit_at(schedule) else []
         resume_at = self._resume_at(schedule)

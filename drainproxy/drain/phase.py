@@ -60,6 +60,8 @@ class Trigger(Enum):
     CLI = "cli"
     SIGTERM = "sigterm"
     SIGINT = "sigint"
+    UPGRADE = "upgrade"
+    """A new generation is in service: this process ends when its own connections have."""
 
 
 class Outcome(Enum):

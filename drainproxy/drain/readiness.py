@@ -15,8 +15,11 @@ def readiness(machine: DrainMachine, config: Config, now: float, app: str) -> tu
     """Ready or not, and why in one line. `app`: what the last health check saw.
 
     During a drain readiness fails at once, after `readiness-on-drain`, or (hold) not before the app may be stopped:
-    kube-proxy falls back to endpoints that are serving and terminating when there are no ready ones.
+    kube-proxy falls back to endpoints that are serving and terminating when there are no ready ones. Who asks just
+    while the port is handed over is told of the port.
     """
+    if machine.handed_over:
+        return True, "ready: a new generation serves"
     if machine.phase is not Phase.SERVING or machine.schedule is not None:
         assert machine.schedule is not None, "a drain has a schedule"
         held_until = machine.schedule.started_at + config.readiness_on_drain_s

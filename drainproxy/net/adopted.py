@@ -38,11 +38,18 @@ def names(routes: Iterable[Route]) -> list[str]:
     return found
 
 
+def admin_of(address: Address) -> str:
+    """What one generation of drainproxy calls the admin port's socket for the next, which may want another address."""
+    return f"{ADMIN}~{quote(str(address), safe='')}"
+
+
 class Adopted:
     """Sockets by name, in the order in which they came. Each is taken once."""
 
     def __init__(self, sockets: list[tuple[str, socket.socket]]) -> None:
         self._sockets = sockets
+        self.taken: list[str] = []
+        """Names of those that were taken."""
 
     def bind(self, name: str, address: Address, backlog: int) -> list[socket.socket]:
         """The sockets of this name, or else those that are bound to this address, or else new ones. Raises BindError.
@@ -52,6 +59,7 @@ class Adopted:
         found = [each for each in self._sockets if each[0] == name]
         found = found or [each for each in self._sockets if _is_bound_to(each[1], address)]
         self._sockets = [each for each in self._sockets if each not in found]
+        self.taken += [each for each, _ in found]
         return [sock for _, sock in found] or bind(address, backlog)
 
     def refuse_rest(self) -> None:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import sys
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from drainproxy.config.values import Address
 from drainproxy.drain.phase import Phase
+from drainproxy.net.accepting import accept, stop_accepting
 from drainproxy.net.client import ClientConnection
 from drainproxy.observe.observer import Side
 
 if TYPE_CHECKING:
+    import socket
     import ssl
     from collections.abc import Callable
 
@@ -70,6 +70,7 @@ class Listener:
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.AbstractServer] = []
         self._stopped = False
+        self._passed_on = False
         self._empty: asyncio.Event | None = None
         self._changing = asyncio.Lock()
 
@@ -155,43 +156,43 @@ class Listener:
 
     async def _accept(self) -> None:
         async with self._changing:
-            if self._servers or self._stopped or self._count >= self._max_connections:
+            if self._servers or self._stopped or self._passed_on or self._count >= self._max_connections:
                 return
             plain = partial(ClientConnection, self._context, self)
             client = cast("Callable[[], asyncio.BaseProtocol]", plain if self._tls is None else self._begin_handshake)
             accepts = ACCEPTS if self._tls is None else TLS_ACCEPTS
             copies, backlog = (1, accepts) if self._is_stock_loop else (accepts, BACKLOG)
             for sock in self._sockets:
-                serve = self._loop.create_unix_server if sock.family == socket.AF_UNIX else self._loop.create_server
-                options = self._server_options(sock)
                 for _ in range(copies):
-                    self._servers.append(await serve(client, sock=sock.dup(), backlog=backlog, **options))
+                    self._servers.append(await accept(self._loop, client, sock, backlog, **self._tls_options()))
                 sock.listen(BACKLOG)  # the stock loop has set the kernel's queue to what it takes in one turn
 
-    def _server_options(self, sock: socket.socket) -> dict[str, Any]:
-        options: dict[str, Any] = {}
-        if self._tls is not None:
-            handshake_s = self._context.config.header_timeout_s or None
-            options |= {"ssl": self._tls, "ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": GOODBYE_S}
-        if sock.family == socket.AF_UNIX and sys.version_info >= (3, 13) and self._is_stock_loop:
-            options["cleanup_socket"] = False  # the stock loop would delete the path when accepting pauses
-        return options
+    def _tls_options(self) -> dict[str, Any]:
+        if self._tls is None:
+            return {}
+        handshake_s = self._context.config.header_timeout_s or None
+        return {"ssl": self._tls, "ssl_handshake_timeout": handshake_s, "ssl_shutdown_timeout": GOODBYE_S}
 
     async def _pause(self) -> None:
         async with self._changing:
-            if self._count >= self._max_connections or self._stopped:
-                if self._is_stock_loop:
-                    await self._let_in_who_was_accepted()
-                for server in self._servers:
-                    server.close()
+            if self._count >= self._max_connections or self._stopped or self._passed_on:
+                await stop_accepting(self._loop, self._servers)
                 self._servers.clear()
 
-    async def _let_in_who_was_accepted(self) -> None:
-        """The stock loop makes a client a connection one turn after it accepted it; a closed server would drop it."""
-        for server in self._servers:
-            for sock in cast("asyncio.Server", server).sockets:
-                self._loop.remove_reader(sock.fileno())
-        await asyncio.sleep(0)
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """What it listens on."""
+        return self._sockets
+
+    async def pass_on(self) -> None:
+        """Another process accepts from now on. Who is connected stays here."""
+        self._passed_on = True
+        await self._pause()
+
+    async def take_back(self) -> None:
+        """That process does so no longer."""
+        self._passed_on = False
+        await self._accept()
 
     async def close(self, patience_s: float) -> None:
         """Close the port, then the connections: silent ones at once, the others when they are through.

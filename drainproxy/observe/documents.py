@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NotRequired, Protocol, TypedDict, cast
 
@@ -66,6 +67,10 @@ class Process(Protocol):
     """Unix time of the last change of state, seconds."""
     last_drain: Summary | None
     """The last drain that has ended, by any outcome."""
+    generation: int
+    """1, and one more with each upgrade."""
+    upgraded_at: float | None
+    """Unix time at which this process took over from another, None if it did not."""
     told: dict[Occasion, Told]
     """What became of the last call to other discovery, for each occasion."""
 
@@ -142,6 +147,9 @@ def status(process: Process) -> dict[str, object]:
     document: dict[str, object] = {
         "version": __version__,
         "compiled": compiled(),
+        "pid": os.getpid(),
+        "generation": process.generation,
+        "upgraded_at": None if process.upgraded_at is None else round(process.upgraded_at, 3),
         "state": machine.state.value,
         "phase": machine.phase.value,
         "since": round(process.since, 3),

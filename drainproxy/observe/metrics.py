@@ -53,6 +53,8 @@ RELAYED = "relayed"
 """`code` where answers are relayed unread: HTTP/2 streams and TCP connections, counted when they have ended."""
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 """Upper bounds, seconds."""
+SUM = "sum"
+"""The sample of a histogram that is no bucket."""
 
 
 class Meter:
@@ -73,6 +75,8 @@ class Meter:
         self.drain_duration_s = 0.0
         self.calls: Counter[tuple[Occasion, str]] = Counter()
         self.spans = SpanCounts()
+        self.before: dict[str, dict[tuple[str, ...], float]] = {}
+        """What the generations before this process have counted: samples by metric. See observe.carried."""
 
     def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
         self.codes.get(work.method, self._other)[status] += 1
@@ -159,6 +163,7 @@ def _code(status: int) -> str:
 def _durations(now: Snapshot) -> Iterator[Sample]:
     bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
     yield from (((bound,), float(count)) for bound, count in zip(bounds, accumulate(now.meter.durations), strict=True))
+    yield (SUM,), now.meter.duration_s
 
 
 def _reasons(counted: Counted, counts: Counter[Reason]) -> Iterator[Sample]:
@@ -424,11 +429,26 @@ class _Current(Collector):
         return (_family(metric, now, openmetrics=self._openmetrics) for metric in METRICS)
 
 
+GROWING = {metric.name: metric for metric in METRICS if metric.type in ("counter", "histogram")}
+"""What only grows, and goes on after an upgrade."""
+
+
+def grown(metric: Metric, now: Snapshot) -> dict[tuple[str, ...], float]:
+    """The samples of one that only grows, what the generations before have counted included."""
+    totals = dict(metric.read(now))
+    before = now.meter.before.get(metric.name, {})
+    if metric.type == "histogram" and before.keys() != totals.keys():  # another version has other buckets, or nobody
+        return totals
+    for values, count in before.items():
+        totals[values] = totals.get(values, 0.0) + count
+    return totals
+
+
 def _family(metric: Metric, now: Snapshot, *, openmetrics: bool) -> Family:
-    samples = metric.read(now)
+    samples = grown(metric, now).items() if metric.name in GROWING else metric.read(now)
     if metric.type == "histogram":
-        buckets = [(labels[0], count) for labels, count in samples]
-        return HistogramMetricFamily(metric.name, metric.help, buckets, now.meter.duration_s)
+        *buckets, (_, total_s) = ((labels[0], count) for labels, count in samples)
+        return HistogramMetricFamily(metric.name, metric.help, buckets, total_s)
     if metric.type == "info":
         info = InfoMetricFamily(metric.name.removesuffix("_info"), metric.help)
         for labels, _ in samples:
@@ -455,6 +475,15 @@ class Exposition:
             registry = self._registries[openmetrics] = CollectorRegistry()
             registry.register(_Current(process, meter, openmetrics=openmetrics))
             ProcessCollector(registry=registry)
+        self._process = process
+        self._meter = meter
+
+    def totals(self) -> dict[str, int]:
+        """What the status page derives rates from."""
+        now = Snapshot.of(self._process, self._meter)
+        received, sent = grown(GROWING["drainproxy_bytes_total"], now).values()
+        requests = grown(GROWING["drainproxy_requests_total"], now).values()
+        return {"requests": int(sum(requests)), "bytes_in": int(received), "bytes_out": int(sent)}
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """The body and its content type: OpenMetrics if `accept` asks for it, else Prometheus text."""

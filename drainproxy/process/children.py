@@ -7,6 +7,7 @@ can end what an app leaves behind outside of a container, too, where nobody else
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 from contextlib import suppress
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import ChildError
+from drainproxy.process.signals import HANDLED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 try:
     import ctypes
@@ -95,13 +97,35 @@ class Children:
 
     def start(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> Child:
         """Start a program with our standard streams. Raises ChildError if there is none, or it may not be run."""
+        return self._spawn(command, os.environ if environ is None else environ, held=(), actions=[])
+
+    def start_generation(self, command: Sequence[str], environ: Mapping[str, str], passed: Mapping[int, int]) -> Child:
+        """Start a drainproxy with these descriptors (new number: ours), signals held back. Raises ChildError."""
+        copies: list[int] = []  # above all numbers that are given: a duplicate onto itself would be closed there
+        try:
+            copies.extend(fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, max(passed) + 1) for ours in passed.values())
+            actions = [(os.POSIX_SPAWN_DUP2, copy, number) for copy, number in zip(copies, passed, strict=True)]
+            return self._spawn(command, environ, held=HANDLED, actions=actions)
+        finally:
+            for copy in copies:
+                os.close(copy)
+
+    def _spawn(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        *,
+        held: Collection[signal.Signals],
+        actions: Sequence[tuple[int, int, int]],
+    ) -> Child:
         try:
             pid = os.posix_spawnp(
                 command[0],
                 list(command),
-                dict(os.environ if environ is None else environ),
+                dict(environ),
+                file_actions=actions,
                 setsid=True,
-                setsigmask=(),
+                setsigmask=held,
                 setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
             )
         except OSError as error:

@@ -46,6 +46,7 @@ class ServiceManager:
         self._life_sign = ["WATCHDOG=1"] if watchdog_s else []
         self._stopping = False
         self._said = ""
+        self._silent = False
 
     @staticmethod
     def of(environ: Mapping[str, str], pid: int) -> ServiceManager:
@@ -58,11 +59,26 @@ class ServiceManager:
 
     def say(self, *lines: str) -> None:
         """One message. It is sent at once or not at all."""
-        if self._path is None:
+        if self._path is None or self._silent:
             return
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             sock.setblocking(False)
             sock.sendto("\n".join(lines).encode(), self._path)
+
+    @property
+    def listens(self) -> bool:
+        """There is one."""
+        return self._path is not None
+
+    def hand_over_to(self, pid: int) -> None:
+        """Another process is the service from now on, and speaks for it."""
+        self.say(f"MAINPID={pid}")
+        self._silent = True
+
+    def take_back(self, pid: int) -> None:
+        """This process is the service again."""
+        self._silent = False
+        self.say(f"MAINPID={pid}", "READY=1")
 
     def ready(self) -> None:
         """Clients can connect."""

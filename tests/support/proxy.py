@@ -161,13 +161,13 @@ class Proxy:
         return self.process.poll() is None
 
     def is_accepting(self) -> bool:
-        """While it does, its listening socket has copies: several descriptors of one inode."""
+        """While it does, its listening socket has copies, as the admin port's has: several descriptors of one inode."""
         sockets: Counter[str] = Counter()
         for descriptor in Path(f"/proc/{self.process.pid}/fd").iterdir():
             with suppress(FileNotFoundError):
                 what = str(descriptor.readlink())
                 sockets[what] += what.startswith("socket:")
-        return max(sockets.values()) > 1
+        return sum(copies > 1 for copies in sockets.values()) > 1
 
     def resident_kib(self) -> int:
         """Resident memory."""
@@ -189,15 +189,19 @@ WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None; from drainproxy.cli 
 
 
 @contextmanager
-def serve(upstream: str, *flags: str, stock_loop: bool = False, **options: str) -> Iterator[Proxy]:
-    """drainproxy in front of `upstream`, on free ports of its choice; killed at the end if it has not ended."""
+def serve(upstream: str, *flags: str, stock_loop: bool = False, program: str = "", **options: str) -> Iterator[Proxy]:
+    """drainproxy in front of `upstream`, on free ports of its choice; killed at the end if it has not ended.
+
+    `program`: Python text to start instead of `drainproxy`, with the same arguments.
+    """
     settings = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "upstream": upstream, "log-format": "json", **QUICK}
     settings |= {key.replace("_", "-"): value for key, value in options.items()}
     if "--route" in flags:
         del settings["listen"], settings["upstream"]
     arguments = [item for key, value in settings.items() for item in (f"--{key}", value)]
     environ = {key: value for key, value in os.environ.items() if not key.startswith("DRAINPROXY_")}
-    start = ["-c", WITHOUT_UVLOOP] if stock_loop else ["-m", "drainproxy"]
+    program = program or (WITHOUT_UVLOOP if stock_loop else "")
+    start = ["-c", program] if program else ["-m", "drainproxy"]
     process = subprocess.Popen(
         [sys.executable, *start, "serve", *arguments, *flags], stderr=subprocess.PIPE, text=True, env=environ
     )

@@ -452,3 +452,21 @@ def test_why_an_app_cannot_be_reached_is_told_once_a_change(caplog: pytest.LogCa
         ("INFO", "app is well", "127.0.0.1:9180", WELL.reason),
         ("INFO", "app is not reachable", "127.0.0.1:9180", GONE.reason),
     ]
+
+
+# An upgrade.
+
+
+def test_a_drain_that_is_asked_for_after_the_handover_is_passed_on() -> None:
+    one, passed_on = process(), list[Trigger]()
+    one.supervisor.pass_on = passed_on.append
+    one.supervisor.hand_over()
+    one.supervisor.drain(Trigger.HTTP)
+    assert passed_on == [Trigger.HTTP]
+    assert one.machine.trigger is Trigger.UPGRADE
+
+
+def test_other_discovery_does_not_learn_of_a_handover() -> None:
+    one = process(on_drain=parse_hook("true"))
+    one.supervisor.hand_over()
+    assert Occasion.DRAIN not in one.occasions

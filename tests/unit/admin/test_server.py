@@ -9,7 +9,6 @@ import re
 import socket
 import struct
 import tomllib
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +73,9 @@ class Port:
 async def serving(config: Config | None = None, *, ready: bool = True, **options: Any) -> AsyncIterator[Port]:
     control = ScriptedControl(config or Config(admin=ANYWHERE, **options), ready=ready)
     server = AdminServer(control, control, control.meter)
-    await server.start(partial(bind, control.config.admin, BACKLOG))
     try:
+        server.prepare(bind(control.config.admin, BACKLOG))
+        await server.answer()
         yield Port(control, server)
     finally:
         await server.stop()

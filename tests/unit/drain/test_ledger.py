@@ -215,3 +215,13 @@ def test_the_last_answer_to_a_farewell_is_told_of_during_a_drain() -> None:
     assert told == []
     ledger.farewell_ended()
     assert told == [0]
+
+
+def test_work_of_another_process_of_the_service_is_waited_for_and_its_end_is_told_of() -> None:
+    ledger, told = Ledger(), list[str]()
+    ledger.on_idle = lambda: told.append("idle")
+    ledger.also_elsewhere(there=True)
+    ledger.begin()
+    assert (ledger.idle, told) == (False, [])
+    ledger.also_elsewhere(there=False)
+    assert (ledger.idle, told) == (True, ["idle"])

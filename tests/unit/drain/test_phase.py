@@ -43,7 +43,7 @@ def test_draining_is_what_is_neither_serving_nor_drained() -> None:
 def test_words_that_scripts_and_dashboards_know_do_not_change() -> None:
     assert [each.value for each in Phase] == ["serving", "propagating", "finishing", "forcing", "drained"]
     assert [each.value for each in State] == ["starting", "ready", "unready", "draining", "drained"]
-    assert [each.value for each in Trigger] == ["http", "cli", "sigterm", "sigint"]
+    assert [each.value for each in Trigger] == ["http", "cli", "sigterm", "sigint", "upgrade"]
     assert [each.value for each in Outcome] == ["clean", "still-arriving", "forced", "resumed"]
 
 

@@ -85,3 +85,9 @@ def test_a_probe_that_meets_the_trigger_itself_sees_the_drain() -> None:
     life.settling = False
     life.drain()
     assert not ready(life)[0]
+
+
+def test_a_process_that_has_handed_over_speaks_for_the_port() -> None:
+    life = Life()
+    life.machine.hand_over(life.now)
+    assert ready(life.settle()) == (True, "ready: a new generation serves")

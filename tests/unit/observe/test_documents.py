@@ -20,6 +20,9 @@ from tests.support.control import EPOCH, ScriptedControl, view
 FIELDS = [
     "version",
     "compiled",
+    "pid",
+    "generation",
+    "upgraded_at",
     "state",
     "phase",
     "since",
