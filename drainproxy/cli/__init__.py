@@ -21,19 +21,19 @@ TOOLS = "drainproxy.tools.cli"
 
 VERBS = {
     "serve": (SIDECAR, "run the proxy"),
-    "drain": (SIDECAR, "start a drain, or join the one that runs, and wait for its end"),
-    "resume": (SIDECAR, "end a drain and go back to ready"),
-    "status": (SIDECAR, "show what a running drainproxy does"),
+    "drain": (SIDECAR, "start a drain, or join a running one, and wait until it ends"),
+    "resume": (SIDECAR, "call a drain off and go back to ready"),
+    "status": (SIDECAR, "show what a running drainproxy is doing"),
     "inject": (TOOLS, "add drainproxy to Kubernetes manifests"),
-    "check": (TOOLS, "find the mistakes in manifests that lose requests"),
+    "check": (TOOLS, "find mistakes in manifests that lose requests"),
     "webhook": (TOOLS, "add drainproxy to Pods as the cluster creates them"),
-    "run": (SIDECAR, "start the app, proxy to it, drain before it is stopped"),
+    "run": (SIDECAR, "start the app behind drainproxy, and drain before stopping it"),
     "probe": (TOOLS, "send steady traffic during a rollout and report what failed"),
-    "advise": (TOOLS, "say which floor and grace period each workload needs, and why"),
-    "top": (TOOLS, "show what all Pods of a rollout do, live"),
-    "demo": (TOOLS, "a rolling update on this machine, without and with drainproxy"),
-    "completion": (TOOLS, "print the script that completes commands in bash, zsh or fish"),
-    "version": (SIDECAR, "show the versions of drainproxy and of what it runs on"),
+    "advise": (TOOLS, "recommend the floor and the grace period for each workload"),
+    "top": (TOOLS, "show all Pods of a rollout, live"),
+    "demo": (TOOLS, "show a rolling update on this machine, without and with drainproxy"),
+    "completion": (TOOLS, "print the completion script for bash, zsh or fish"),
+    "version": (SIDECAR, "show the versions of drainproxy, Python and packages"),
 }
 """Each verb's package, in which `<verb>.py` holds one click command named `command`, and its line of help."""
 
@@ -54,7 +54,7 @@ class _Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         if cmd_name not in verbs():
-            raise click.UsageError(f"{cmd_name} is not in this image: run it where drainproxy was installed by pip")
+            raise click.UsageError(f"{cmd_name} is not in this image: run it where drainproxy was installed with pip")
         package, _ = VERBS[cmd_name]
         command = import_module(f"{package}.{cmd_name}").command
         assert isinstance(command, click.Command), f"{package}.{cmd_name} has no click command"
@@ -91,10 +91,10 @@ def _version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
 def cli() -> None:
     """Graceful shutdown for apps you cannot change: a sidecar reverse proxy that drains.
 
-    Point the app container's preStop at drainproxy's /drain; it answers when the app may be stopped.
+    Let the preStop hook of the app's container call drainproxy's /drain. It answers when the app may be stopped.
 
-    Exit code: 2 for an option or command that cannot be used; --help of each command says the others. With NO_COLOR
-    set, nothing is coloured.
+    Exit code: 2 for an option or command that cannot be used; the help of each command lists the others. If NO_COLOR is
+    set, the output has no colours.
     """
 
 

@@ -39,20 +39,20 @@ def admin_options(timeout: str | None, *, token: bool = True) -> Callable[[Calla
         click.option(
             "--drain-token",
             metavar="TEXT",
-            help="the token, if this is not the same Pod; rather use the variable  [$DRAINPROXY_DRAIN_TOKEN]",
+            help="The token, if this is not the same Pod. The variable is safer. [default: $DRAINPROXY_DRAIN_TOKEN]",
         ),
         click.option(
-            "--drain-token-file", metavar="FILE", help="file that holds the token  [$DRAINPROXY_DRAIN_TOKEN_FILE]"
+            "--drain-token-file", metavar="FILE", help="File with the token. [default: $DRAINPROXY_DRAIN_TOKEN_FILE]"
         ),
     )
     declared = (
         click.option(
             "--admin",
             metavar="ADDRESS",
-            help="where the admin port is; :9081 is asked on the loopback address  [$DRAINPROXY_ADMIN or :9081]",
+            help="The admin port. :9081 means port 9081 on loopback. [default: $DRAINPROXY_ADMIN or :9081]",
         ),
         *(tokens if token else ()),
-        click.option("--timeout", metavar="DURATION", help=f"how long to wait for the answer  [{described}]"),
+        click.option("--timeout", metavar="DURATION", help=f"How long to wait for the answer. [default: {described}]"),
     )
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,10 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def output_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`-o text|json`, and `--json` for short; the command gets `output`."""
-    short = click.option("--json", "output", flag_value="json", help="the same as -o json")
+def output_option(*more: str, former: tuple[str, ...] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`-o text|json`, or one of `more`, and `--json` for short; the command gets `output`.
+
+    `former` are names under which the same option was known.
+    """
+    choice = click.Choice(["text", "json", *more])
     whole = click.option(
-        "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="what goes to stdout  [text]"
+        "-o", "--output", *former, "output", type=choice, default="text", help="What to print.  [default: text]"
     )
-    return whole(short(function))
+    short = click.option("--json", "output", flag_value="json", help="The same as -o json.")
+    return lambda function: whole(short(function))

@@ -17,25 +17,25 @@ CLEAN, ACCEPTED, FORCED, RESUMED = 200, 202, 504, 409
 
 @click.command(
     "drain",
-    help="""Start a drain, or join the one that runs, and wait for its end.
+    help="""Start a drain, or join a running one, and wait until it ends.
 
-    Prints one line: how the drain ended and what it saw. As a preStop hook of drainproxy's own container:
+    Prints one line: how the drain ended, and its numbers. As the preStop hook of drainproxy's own container:
 
     \b
         lifecycle:
           preStop:
             exec: {command: [drainproxy, drain]}
 
-    That holds back the SIGTERM of that container alone: the app's container needs a hook of its own, httpGet /drain.
+    This delays the SIGTERM of that container only. The app's container needs its own hook: httpGet /drain.
 
-    Exit code: 0 when everything in flight has finished, even if requests still arrived (the line says so); 1 when the
-    deadline cut something, the drain was called off, or there was no answer; 2 when an option cannot be used. The
-    kubelet sends SIGTERM whatever the code is; not 0 makes it record a FailedPreStopHook event. Breaking this command
-    off changes nothing: the drain goes on.
+    Exit code: 0 when all work in flight was finished, even if requests still arrived (the line says so); 1 when work
+    was cut at the deadline, the drain was called off, or there was no answer; 2 when an option cannot be used. The
+    kubelet sends SIGTERM in any case; after a code other than 0 it records a FailedPreStopHook event. If this command
+    is interrupted, the drain continues.
     """,
 )
-@click.option("--no-wait", is_flag=True, help="return as soon as the drain has begun; exit code 0")
-@output_option
+@click.option("--no-wait", is_flag=True, help="Return as soon as the drain has begun, with exit code 0.")
+@output_option()
 @admin_options(timeout=None)
 def command(*, no_wait: bool, output: str, **flags: Any) -> None:
     answer = admin_of(flags, timeout=None).ask("POST", f"/drain?trigger=cli{'&wait=0' if no_wait else ''}")
@@ -59,4 +59,4 @@ def _lines(summary: dict[str, Any]) -> list[str]:
     try:
         return [sentence(summary), *loss_lines(summary)]  # type: ignore[arg-type]  # what /drain answers is a Summary
     except (KeyError, TypeError, ValueError) as error:
-        raise AdminError("the answer is of another version of drainproxy: use --json to see it") from error
+        raise AdminError("the answer comes from another version of drainproxy: use --json to see it") from error

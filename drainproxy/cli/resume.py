@@ -14,12 +14,13 @@ OK = 200
 
 @click.command(
     "resume",
-    help="""End a drain and go back to ready.
+    help="""Call a drain off and go back to ready.
 
-    Everyone who waits for the drain is told that it was called off. Not possible any more once drainproxy has received
-    SIGTERM: the process will end.
+    All callers that wait for the drain learn that it was called off. After SIGTERM this is not possible, because the
+    process will end.
 
-    Exit code: 0 when no drain runs any more; 1 when it could not be called off; 2 when an option cannot be used.
+    Exit code: 0 when no drain is running now; 1 when the drain could not be called off; 2 when an option cannot be
+    used.
     """,
 )
 @admin_options(timeout="5s")

@@ -23,17 +23,17 @@ command = ServeCommand(
     "run",
     params=[*serve_options(), click.Argument(["cmd"], nargs=-1, required=True, metavar="-- CMD [ARG]…")],
     callback=_run,
-    help="""Start the app, proxy to it, and drain before it gets SIGTERM.
+    help="""Start the app behind drainproxy, and drain before the app gets SIGTERM.
 
     \b
         drainproxy run --listen :9080 --upstream 127.0.0.1:8080 -- python -m http.server 8080
 
-    For one container without a sidecar, or a host without Kubernetes. SIGTERM drains first; then the app gets SIGTERM,
-    and SIGKILL if it still runs an app-stop-time later. If the app ends by itself, so does drainproxy. What the app
-    leaves behind is reaped, and killed when the app has ended. Options and signals are those of serve; a signal that
-    has no meaning there is passed on to the app.
+    For a container that has both, or for a host without Kubernetes. SIGTERM starts a drain. After it the app gets
+    SIGTERM, and SIGKILL if it is still running after app-stop-time. If the app ends by itself, drainproxy ends too.
+    Processes that the app leaves behind are killed. The options and signals are those of serve; signals that serve
+    ignores are passed on to the app.
 
-    Exit code: the app's (128 + n after signal n) if it ended by itself, else 0; 1 when an address cannot be bound; 2
-    when an option cannot be used; 126 or 127 when CMD cannot be run or is not found.
+    Exit code: that of the app (128 + n after signal n) if it ended by itself, else 0; 1 when an address cannot be
+    bound; 2 when an option cannot be used; 126 when CMD cannot be run; 127 when it is not found.
     """,
 )

@@ -43,11 +43,11 @@ def serve_options() -> list[click.Parameter]:
     """A click option for every field of Config; values stay text until `load` reads them."""
     parameters: list[click.Parameter] = []
     for each, opt in options():
-        text = opt.help + f"  [{opt.default or opt.unset}]"
+        text = f"{opt.help[0].upper()}{opt.help[1:]}. [default: {opt.default or opt.unset}]"
         parameters.append(
             click.Option([f"--{flag_of(each)}"], metavar=opt.kind.metavar, help=text, multiple=opt.repeatable)
         )
-    parameters.append(click.Option(["--config"], metavar="FILE", help="TOML file that sets options by name"))
+    parameters.append(click.Option(["--config"], metavar="FILE", help="TOML file that sets options by name."))
     return parameters
 
 
@@ -102,16 +102,17 @@ command = ServeCommand(
     "serve",
     params=serve_options(),
     callback=_serve,
-    help="""Run the proxy: clients on --listen, the app on --upstream, probes and /drain on --admin.
+    help="""Run the proxy: clients connect to --listen, the app is at --upstream, health checks are on --admin.
 
-    Durations read 500ms, 5s, 1m30s or a number of seconds; sizes 64KiB, 1MiB or a number of bytes. Every option is
-    also an environment variable, DRAINPROXY_GRACE_PERIOD for --grace-period; a flag wins over it, it over the file.
+    Durations are written as 500ms, 5s, 1m30s or a number of seconds; sizes as 64KiB, 1MiB or a number of bytes. Every
+    option is also an environment variable (DRAINPROXY_GRACE_PERIOD for --grace-period) and a key of the file that
+    --config names. A flag wins over the variable, the variable over the file.
 
-    Signals: SIGTERM drains and exits; a second one skips the waiting and gives what is in flight 5 s; Ctrl-C does the
-    same; a second Ctrl-C or SIGQUIT exits at once. SIGHUP reads the certificates, the drain token and the log level
-    again. SIGUSR2 hands over to a new process of the same command line. Every other signal is ignored: none ends the
+    Signals: SIGTERM drains and exits. A second SIGTERM, or Ctrl-C, skips the waiting and gives work in flight 5 s.
+    A second Ctrl-C, or SIGQUIT, exits at once. SIGHUP reads the certificates, the drain token and the log level again.
+    SIGUSR2 hands over to a new process with the same command line. All other signals are ignored, so that none ends the
     process without a drain.
 
-    Exit code: 0 when the shutdown ran its course; 1 when an address cannot be bound; 2 when an option cannot be used.
+    Exit code: 0 after a complete shutdown; 1 when an address cannot be bound; 2 when an option cannot be used.
     """,
 )

@@ -31,15 +31,15 @@ COLORS = {"ready": "green", "draining": "blue", "drained": "green", "starting": 
 
 @click.command(
     "status",
-    help="""Show what a running drainproxy does: state, drain, budget, work in flight, the app.
+    help="""Show what a running drainproxy is doing: state, drain, budget, work in flight, the app.
 
-    -o json prints the /status document; with --watch one a line.
+    -o json prints the document of /status; with --watch, one document per line.
 
-    Exit code: 0 when it answered, whatever its state; 1 when it did not; 2 when an option cannot be used.
+    Exit code: 0 when it answered, in any state; 1 when it did not; 2 when an option cannot be used.
     """,
 )
-@click.option("--watch", is_flag=True, help="show it again every second until Ctrl-C")
-@output_option
+@click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
+@output_option()
 @admin_options(timeout="5s", token=False)
 def command(*, watch: bool, output: str, **flags: Any) -> None:
     admin = admin_of(flags, timeout="5s")
@@ -126,7 +126,7 @@ def screen(look: Look, last: Look | None, rows: int) -> list[str]:
     try:
         return [_safe(line) for line in _lines(look, last, rows)]
     except (KeyError, TypeError, AttributeError) as error:
-        raise AdminError("the answer is of another version of drainproxy: use --json to see it") from error
+        raise AdminError("the answer comes from another version of drainproxy: use --json to see it") from error
 
 
 def _lines(look: Look, last: Look | None, rows: int) -> Iterator[str]:

@@ -18,10 +18,10 @@ PACKAGES = ("uvloop", "aiohttp", "prometheus-client", "click")
     "version",
     help="""Show the versions of drainproxy, of Python and of the packages that serving needs.
 
-    Exit code: 0; 2 when an option cannot be used.
+    Exit code: 0 on success; 2 when an option cannot be used.
     """,
 )
-@output_option
+@output_option()
 def command(*, output: str) -> None:
     facts = {
         "version": __version__,

@@ -177,7 +177,7 @@ class Config:
     websocket_drain: str = option(
         choice("close", "wait"),
         "close",
-        "close: send Close 1001 after the floor; wait: leave WebSockets open until the deadline",
+        "WebSockets after the floor: close sends Close 1001; wait leaves them open until the deadline",
         group=DRAIN,
     )
     departed_clients: str = option(

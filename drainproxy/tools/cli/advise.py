@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from drainproxy.cli._output import output_option
 from drainproxy.drain.advice import show
 from drainproxy.errors import ConfigError, DrainproxyError
 from drainproxy.tools.cli._scope import live_options, scope_of
@@ -36,61 +37,67 @@ class SourceError(DrainproxyError):
 @click.argument("files", nargs=-1, metavar="[FILE|-]…")
 @click.option("--prometheus", "url", metavar="URL", help="Ask a Prometheus that scrapes drainproxy.")
 @click.option(
-    "--since", default="30d", show_default=True, metavar="TIME", help="With --prometheus: how far back, as 12h or 30d."
-)
-@click.option("--select", default="", metavar="LABELS", help="With --prometheus: such as 'namespace=\"shop\"'.")
-@click.option(
-    "--token-file", metavar="FILE", type=click.Path(dir_okay=False), help="With --prometheus: a bearer token to send."
-)
-@click.option("--ca-file", metavar="FILE", type=click.Path(dir_okay=False), help="With --prometheus: whom to trust.")
-@live_options
-@click.option(
-    "-o",
-    "--output",
-    "form",
-    type=click.Choice(["text", "json", "patch"]),
-    default="text",
+    "--since",
+    default="30d",
     show_default=True,
-    help="For people, for scripts, or a patch for `inject`.",
+    metavar="TIME",
+    help="With --prometheus: how far to look back, such as 12h or 30d.",
 )
-@click.option("--html", "html_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write the distributions.")
-def command(files: tuple[str, ...], url: str | None, form: str, html_file: str | None, **asked: Any) -> None:
-    """Say which propagation-delay, quiet-period, grace period and minReadySeconds each workload needs, and why.
+@click.option(
+    "--select", default="", metavar="LABELS", help="With --prometheus: only these series, such as 'namespace=\"shop\"'."
+)
+@click.option(
+    "--token-file", metavar="FILE", type=click.Path(dir_okay=False), help="With --prometheus: file with a bearer token."
+)
+@click.option(
+    "--ca-file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="With --prometheus: certificate authorities to trust.",
+)
+@live_options
+@output_option("patch")
+@click.option(
+    "--html", "html_file", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page with the distributions."
+)
+def command(files: tuple[str, ...], url: str | None, output: str, html_file: str | None, **asked: Any) -> None:
+    """Recommend propagation-delay, quiet-period, grace period and minReadySeconds for each workload, and say why.
 
-    From what its drains have shown: how long traffic went on, how long they took, what came late, what was cut. One of:
+    The advice comes from past drains: how long requests kept coming, how long the drain took, what was late, what was
+    cut. Give one source:
 
     \b
       drainproxy advise --prometheus http://prometheus:9090 --since 30d
       kubectl get pods -A -o json | drainproxy advise -          # termination messages
-      drainproxy advise --live -n shop                           # the same, while Pods go
+      drainproxy advise --live -n shop                           # the same, while Pods end
       kubectl logs -l app=web -c drainproxy --prefix --tail=-1 | drainproxy advise -
       drainproxy advise web.log api.log
 
-    One drain can show that something is too short; to recommend less it takes twenty with traffic. -o patch writes
-    annotations that `drainproxy inject` turns into settings.
+    One drain is enough to show that a time is too short. A shorter time is recommended only after twenty drains with
+    traffic. -o patch writes a patch with annotations that `drainproxy inject` turns into settings.
 
-    Exit code: 0; 1 when the source could not be read, or has no drain; 2 for bad usage.
+    Exit code: 0 on success; 1 when the source cannot be read, or has no drain; 2 bad usage.
     """
     from drainproxy.tools.advise.report import reports  # noqa: PLC0415 - `--help` need not wait for it
 
     observed, now = _observed(files, url, asked)
     if not observed:
-        raise SourceError("no drain that has ended: drains are seen in final scrapes, termination messages and logs")
+        raise SourceError("found no drain that has ended; drains are in final scrapes, termination messages and logs")
     found = reports(observed, now)
     if html_file:
         from drainproxy.tools.advise.picture import page  # noqa: PLC0415 - as above
 
         _write(html_file, page(found))
-    _print(found, form)
+    _print(found, output)
 
 
-def _print(found: list[Any], form: str) -> None:
+def _print(found: list[Any], output: str) -> None:
     from drainproxy.tools.advise.patch import patches  # noqa: PLC0415 - as above
     from drainproxy.tools.advise.report import LEGEND, as_data, as_text  # noqa: PLC0415 - as above
 
-    if form == "json":
+    if output == "json":
         print(json.dumps({"workloads": [as_data(each) for each in found]}, indent=2))
-    elif form == "patch":
+    elif output == "patch":
         print(patches(found), end="")
     else:
         for each in found:
@@ -104,7 +111,7 @@ def _observed(
     """The drains of the one source that was named, and present settings if it knows them."""
     scope = scope_of(asked, bool(files))
     if sum((bool(files), bool(url), scope is not None)) != 1:
-        raise click.UsageError("one source: FILE or -, --prometheus URL, or --live")
+        raise click.UsageError("give one source: FILE or -, --prometheus URL, or --live")
     if url:
         return _from_prometheus(url, asked)
     if scope is not None:
@@ -147,13 +154,13 @@ def _from_prometheus(url: str, asked: dict[str, Any]) -> tuple[list[Observed], d
             with error:
                 raise SourceError(f"{url} answers {error.code}: {error.read(300).decode(errors='replace')}") from error
         except (OSError, ValueError, KeyError) as error:
-            raise SourceError(f"{url} gives no answer of a Prometheus: {error}") from error
+            raise SourceError(f"{url} does not answer like a Prometheus: {error}") from error
 
     seen = look(ask, asked["since"], asked["select"])
     if seen.unfinished:
         click.echo(
-            f"drainproxy: {seen.unfinished} Pods were last scraped before their drain had ended, and are left out: "
-            "scrape more often, or raise final-scrape-wait",
+            f"drainproxy: {seen.unfinished} Pods are left out, because their last scrape was before the end of "
+            "their drain: scrape more often, or raise final-scrape-wait",
             err=True,
         )
     return seen.drains, seen.times

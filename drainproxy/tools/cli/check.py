@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from drainproxy.cli._output import output_option
 from drainproxy.tools.cli._manifests import need_tools, read_files, read_text
 from drainproxy.tools.cli._scope import live_options, scope_of
 from drainproxy.tools.cli._terminal import wants_color
@@ -36,43 +37,41 @@ _WIDTH = 100
     "paths",
     multiple=True,
     metavar="FILE|DIR|-",
-    help="What to read: YAML or JSON, a directory (all its manifests), or - for stdin. Repeatable; all is one input.",
+    help="What to read: a YAML or JSON file, a directory (with all directories in it), or - for stdin. Repeatable; -f "
+    "may be left out. All files together are one input.",
 )
 @live_options
+@output_option("github", "sarif", former=("--format",))
+@click.option("--strict", is_flag=True, default=None, help="Exit with 1 on warnings too.")
 @click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "json", "github", "sarif"]),
-    default="text",
-    show_default=True,
-    help="For people, or for CI.",
+    "--min-severity",
+    type=click.Choice(["error", "warning", "info"]),
+    help="Show only findings of this severity or worse.",
 )
-@click.option("--strict", is_flag=True, default=None, help="Exit 1 on warnings too.")
-@click.option("--min-severity", type=click.Choice(["error", "warning", "info"]), help="Show nothing milder.")
-@click.option("--rule", "only", multiple=True, metavar="RULE", help="Ask this rule only, by id or name. Repeatable.")
-@click.option("--skip", "--ignore", multiple=True, metavar="RULE", help="Leave a rule out. Repeatable.")
+@click.option("--rule", "only", multiple=True, metavar="RULE", help="Apply only this rule, by id or name. Repeatable.")
+@click.option("--skip", "--ignore", multiple=True, metavar="RULE", help="Do not apply this rule. Repeatable.")
 @click.option(
     "--config",
     metavar="FILE",
-    help="Settings for all of this. [default: .drainproxy.toml here or in a directory above]",
+    help="File with settings. [default: .drainproxy.toml here or in a directory above]",
 )
-@click.option("--profile", metavar="NAME", help="The table [check.profile.NAME] of the settings.")
-@click.option("--explain", metavar="RULE", help="Say what a rule finds, why it matters, and the fix.")
+@click.option("--profile", metavar="NAME", help="Also use the table [check.profile.NAME] of the settings.")
+@click.option("--explain", metavar="RULE", help="Explain a rule: what it finds, why it matters, and the fix.")
 @click.option("--list", "list_rules", is_flag=True, help="List the rules.")
-@click.option("--color/--no-color", default=None, help="Colour, or not. [default: on a terminal, without NO_COLOR]")
+@click.option("--color/--no-color", default=None, help="Use colours. [default: on a terminal, without NO_COLOR]")
 def command(
     files: tuple[str, ...],
     paths: tuple[str, ...],
-    form: str,
+    output: str,
     explain: str | None,
     list_rules: bool,
     color: bool | None,
     **asked: Any,
 ) -> None:
-    """Find the mistakes in Kubernetes manifests that lose requests.
+    """Find mistakes in Kubernetes manifests that lose requests.
 
-    Works on any manifests, with drainproxy in them or without. Give it everything that is applied together: Services
-    are looked at with the Pods they select.
+    Works with and without drainproxy in the manifests. Give it everything that is applied together: Services are
+    checked together with the Pods that they select.
 
     \b
       drainproxy check deploy/
@@ -81,10 +80,9 @@ def command(
       drainproxy check --min-severity warning --skip one-replica -f web.yaml
       drainproxy check --explain DP203
 
-    An object's annotation drainproxy.io/ignore lists rules that do not apply to it.
+    The annotation drainproxy.io/ignore on an object lists rules that do not apply to it.
 
-    Exit code: 0 nothing to find fault with, or warnings only; 1 errors, with --strict warnings too; 2 bad usage, or
-    input that cannot be read.
+    Exit code: 0 no errors; 1 errors, with --strict also warnings; 2 bad usage, or input that cannot be read.
     """
     need_tools()
     from drainproxy.tools.manifest import report as write  # noqa: PLC0415 - PyYAML is loaded only when it is needed
@@ -101,14 +99,14 @@ def command(
     named = (*paths, *files)
     scope = scope_of(asked, has_files=bool(named))
     if scope is None and not named:
-        raise click.UsageError("nothing to check: give a FILE, a DIRECTORY, - for standard input, or --live")
+        raise click.UsageError("nothing to check: give a FILE, a DIRECTORY, - for stdin, or --live")
     wanted = _wanted(**asked)
     with _no_collections():
         report = check(read_files(named) if scope is None else _read_cluster(scope), wanted.rules, wanted.least)
-    if form == "text":
+    if output == "text":
         _print_report(report, color, files=len(report.sources) if scope is None else 0)
     else:
-        text = {"json": write.as_json, "github": write.as_github, "sarif": write.as_sarif}[form](report)
+        text = {"json": write.as_json, "github": write.as_github, "sarif": write.as_sarif}[output](report)
         if text:
             click.echo(text)
     if _fails(report, wanted.strict):
@@ -173,8 +171,8 @@ def _print_report(report: Report, color: bool | None, *, files: int) -> None:
         if counts[level]
     )
     seen_in = _counted(report.objects, "object") + (f" in {_counted(files, 'file')}" if files else "")
-    hidden = f" ({report.hidden} hidden, milder than --min-severity)" if report.hidden else ""
-    click.echo(f"{seen_in}: {told or click.style('nothing to find fault with', fg='green')}{hidden}", color=color)
+    hidden = f" ({report.hidden} hidden, below --min-severity)" if report.hidden else ""
+    click.echo(f"{seen_in}: {told or click.style('no findings', fg='green')}{hidden}", color=color)
 
 
 def _counted(number: int, one: str, many: str = "") -> str:

@@ -17,7 +17,7 @@ PROGRAM, VARIABLE = "drainproxy", "_DRAINPROXY_COMPLETE"
       zsh    drainproxy completion zsh > "${fpath[1]}/_drainproxy"
       fish   drainproxy completion fish > ~/.config/fish/completions/drainproxy.fish
 
-    Exit code: 0; 2 for a shell that is not known.
+    Exit code: 0 on success; 2 for an unknown shell.
     """,
 )
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))

@@ -37,20 +37,22 @@ NAMES = {"bare": "bare", "sleep": "preStop: sleep", "drainproxy": "drainproxy"}
 @click.option(
     "--app", metavar="CMD", help="Your app instead of the built-in one. It must listen on $PORT (or $(PORT))."
 )
-@click.option("--path", "paths", multiple=True, help="Path to request and to ask for readiness; repeatable [/].")
-@click.option("--rate", type=Rate(), default=40.0, show_default=True, help="Requests a second.")
-@click.option("--replicas", default=3, show_default=True, type=click.IntRange(1, 20), help="Pods.")
-@click.option("--only", multiple=True, type=click.Choice(list(NAMES)), help="Only this rollout; repeatable.")
-@click.option("--html", metavar="FILE", help="Write table and picture as one HTML file.")
-@click.option("--svg", metavar="FILE", help="Write the picture alone.")
-@output_option
+@click.option(
+    "--path", "paths", multiple=True, help="Path to request, and to use for readiness. Repeatable. [default: /]"
+)
+@click.option("--rate", type=Rate(), default=40.0, show_default=True, help="Requests per second.")
+@click.option("--replicas", default=3, show_default=True, type=click.IntRange(1, 20), help="Number of Pods.")
+@click.option("--only", multiple=True, type=click.Choice(list(NAMES)), help="Run only this rollout. Repeatable.")
+@click.option("--html", metavar="FILE", help="Write the table and the picture as one HTML file.")
+@click.option("--svg", metavar="FILE", help="Write the picture as an SVG file.")
+@output_option()
 def command(**options: Any) -> None:
-    """Watch a rolling update lose requests, and then not.
+    """Watch a rolling update lose requests, and the same update with drainproxy.
 
-    Runs the same rolling update three times under the same traffic, each time with three Pods: bare, with
-    `preStop: sleep`, and with drainproxy. Takes about a minute. A cluster in miniature does it: processes as Pods, a
-    TCP balancer as Service whose endpoint changes arrive late, a kubelet and a Deployment controller that follow
-    Kubernetes' rules. No root, no containers, nothing but loopback.
+    Runs the same rolling update of three Pods three times under the same traffic: bare, with `preStop: sleep`, and with
+    drainproxy. This takes about a minute. The cluster is simulated on this machine: Pods are processes, the Service is
+    a TCP balancer that learns of changes late, and a kubelet and a Deployment controller follow Kubernetes' rules. It
+    needs no root and no containers, and uses only loopback.
     """
     try:
         with opened({"--html": options["html"], "--svg": options["svg"]}) as reports:

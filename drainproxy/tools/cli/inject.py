@@ -1,12 +1,10 @@
-"""How is `inject` used? Reads manifests, writes them with drainproxy in; the thinking is done in `tools/manifest`."""
+"""How is `inject` used? Reads manifests and writes them with drainproxy; the thinking is done in `tools/manifest`."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import secrets
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ import click
 from drainproxy.config.values import parse_duration
 from drainproxy.tools.cli._manifests import joined, manifests_below, need_tools, read_files
 from drainproxy.tools.cli._scope import live_options, scope_of
+from drainproxy.tools.cli._sidecar import new_token, sidecar_options
 from drainproxy.tools.cli._terminal import wants_color
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 SKIPPED = 3
 """Exit code: manifests were written, but not all that were asked for."""
 
-TOKEN_BYTES = 16
-
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("files", nargs=-1, metavar="[FILE|DIR|-]...")
@@ -38,81 +35,64 @@ TOKEN_BYTES = 16
     "paths",
     multiple=True,
     metavar="FILE|DIR|-",
-    help="What to read: YAML or JSON, a directory, a pattern, or - for stdin. Repeatable; the same without -f.",
+    help="What to read: a YAML or JSON file, a directory, a pattern, or - for stdin. Repeatable; -f may be left out.",
 )
-@click.option("-R", "--recursive", is_flag=True, help="Of a directory, what is in its directories too.")
+@click.option("-R", "--recursive", is_flag=True, help="Also read the directories inside a directory.")
 @live_options
-@click.option("-i", "--in-place", is_flag=True, help="Write the files themselves instead of printing.")
-@click.option("--diff", "as_diff", is_flag=True, help="Print what would change, as a diff; write nothing.")
-@click.option("--remove", "take_out", is_flag=True, help="Take drainproxy out again: gives back the input.")
-@click.option("--only", multiple=True, metavar="KIND/NAME", help="Only this workload. Repeatable.")
-@click.option("--container", "containers", multiple=True, metavar="NAME", help="The app container. Repeatable.")
+@click.option("-i", "--in-place", is_flag=True, help="Change the files themselves instead of printing.")
+@click.option("--diff", "as_diff", is_flag=True, help="Print what would change, as a diff. Write nothing.")
+@click.option("--remove", "take_out", is_flag=True, help="Remove drainproxy: gives back the manifests as they were.")
+@click.option("--only", multiple=True, metavar="KIND/NAME", help="Change only this workload. Repeatable.")
+@click.option("--container", "containers", multiple=True, metavar="NAME", help="The app's container. Repeatable.")
 @click.option(
     "--hold",
     multiple=True,
     metavar="NAME",
-    help="A container without traffic that the app needs to the end (a cache, a database proxy): it waits for the "
-    "drain too. Repeatable.",
+    help="Another container that the app needs until the drain is over (a cache, a database proxy). It gets the same "
+    "preStop hook. Repeatable.",
 )
 @click.option(
     "--port",
     "ports",
     multiple=True,
     metavar="PORT[,protocol=…]",
-    help="The app's port, by name or number; protocol auto, http1, http2, tcp or any. Repeatable.",
+    help="The app's port, by name or number, with its protocol: auto, http1, http2, tcp or any. Repeatable.",
 )
 @click.option(
     "--protocol",
     "protocols",
     multiple=True,
     metavar="[PORT=]PROTOCOL",
-    help="What the app speaks: on all ports, or on one. Repeatable.",
-)
-@click.option("--skip-ambiguous", is_flag=True, help="Write what can be decided, and exit 3 if something cannot.")
-@click.option("--json", "as_json", is_flag=True, help="Say on stderr what was done as JSON, not as a table.")
-@click.option(
-    "--sidecar",
-    "kind",
-    type=click.Choice(["native", "classic"]),
-    help="native (the default): an init container that stays; classic: for clusters before 1.29.",
+    help="The app's protocol, on all ports or on one. Repeatable.",
 )
 @click.option(
-    "--image",
-    metavar="IMAGE",
-    envvar="DRAINPROXY_IMAGE",
-    help="The sidecar's image. [default: DRAINPROXY_IMAGE, else drainproxy:<this version>]",
+    "--skip-ambiguous", is_flag=True, help="Write the workloads that are clear, and exit with 3 if others are not."
 )
+@click.option("--json", "as_json", is_flag=True, help="Report on stderr as JSON instead of a table.")
+@sidecar_options
 @click.option(
     "--grace-period",
     metavar="DURATION",
-    help="The Pod's grace period. [default: what the manifest says, raised if the drain does not fit]",
-)
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="OPTION=VALUE",
-    help="Any option of `drainproxy serve`, such as propagation-delay=15s. Repeatable.",
+    help="The Pod's grace period. [default: that of the manifest, raised if the drain does not fit]",
 )
 @click.option(
     "--drain-token",
     metavar="generate|none|TEXT",
-    help="What /drain asks for. generate (the default) makes one at first and keeps it afterwards.",
+    help="The token that /drain requires. generate (the default) makes one in the first run and keeps it later.",
 )
 @click.option(
     "--drain-token-secret",
     metavar="NAME/KEY",
-    help="The sidecar reads its token from this Secret. The kubelet's HTTP hook cannot: add --hook curl, or the same "
-    "value with --drain-token.",
+    help="The sidecar reads its token from this Secret. The kubelet's HTTP hook cannot do that, so also give "
+    "--hook curl, or the same value with --drain-token.",
 )
 @click.option(
     "--hook",
     type=click.Choice(["http", "curl", "wget"]),
-    help="How preStop calls /drain: the kubelet by HTTP (the default; fits every image), or a command that the app's "
-    "image has. A command that was the preStop before runs after the drain.",
+    help="Who calls /drain: the kubelet (http, the default; works with every image), or curl or wget in the app's "
+    "container. With curl or wget, a command that was the preStop hook before runs after the drain.",
 )
-@click.option("--replace-hook", is_flag=True, help="Put /drain in the place of a preStop that cannot be kept.")
-@click.option("--no-scrape", is_flag=True, help="Do not write prometheus.io annotations.")
+@click.option("--replace-hook", is_flag=True, help="Replace a preStop hook that cannot be kept.")
 def command(
     files: tuple[str, ...],
     paths: tuple[str, ...],
@@ -125,10 +105,10 @@ def command(
 ) -> None:
     """Add drainproxy to Kubernetes manifests.
 
-    Reads whatever makes Pods (Deployment, StatefulSet, DaemonSet, Job, CronJob, Pod, ReplicationController, Rollout,
-    CloneSet, DeploymentConfig, …) and writes it with the sidecar, the preStop hook, probes and a grace period that
-    fits; Services and NetworkPolicies in the same input follow. All else stays as it is, byte for byte. A second run
-    changes nothing; a newer drainproxy updates only what is its own.
+    Reads all objects that make Pods (Deployment, StatefulSet, DaemonSet, Job, CronJob, Pod, ReplicationController,
+    Rollout, CloneSet, DeploymentConfig, …). Writes them with the sidecar, the preStop hook, probes and a grace period
+    that is long enough. Services and NetworkPolicies in the same input are changed to match. Everything else stays as
+    it is, byte for byte. A second run changes nothing. A newer drainproxy updates only its own parts.
 
     \b
       drainproxy inject web.yaml | kubectl apply -f -
@@ -137,16 +117,17 @@ def command(
       drainproxy inject --remove web.yaml
       drainproxy inject --live -n shop -l app=web | kubectl apply -f -
 
-    Which ports, and what do they speak? All that the Services of the input lead to, but metrics, health and debugging;
-    the protocol from the Service's appProtocol and port name, the container's, probes, well-known ports and images. A
-    table on stderr says what was chosen and why; a guess has a question mark. What cannot be told is an error, with the
-    annotation that tells it: drainproxy.io/ports, /protocol, /container, /grace-period, /inject: disabled, or any
-    option of serve, on the Pod template.
+    drainproxy is put in front of all ports that the Services in the input use, except ports for metrics, health and
+    debugging. The protocol of a port is taken from the Service's appProtocol, port names, probes, well-known port
+    numbers and images. A table on stderr shows each choice and its reason; a question mark marks a guess. If something
+    is not clear, the error shows the annotation that decides it: drainproxy.io/ports, /protocol, /container,
+    /grace-period, /inject: disabled, or any option of serve, on the Pod template.
 
-    In a pipeline that injects anew at each run pass --drain-token: a token made anew each time is a rollout each time.
+    Does a pipeline inject the original manifests in each run? Then pass --drain-token, because a new token in each run
+    is a rollout in each run.
 
-    Exit code: 0 written; 2 bad usage, input that cannot be read, or a workload that cannot be decided or changed
-    safely: then nothing is written; 3 (with --skip-ambiguous) written, but for the workloads told on stderr.
+    Exit code: 0 written; 2 bad usage, input that cannot be read, or a workload that is not clear or cannot be changed
+    safely: then nothing is written; 3 (with --skip-ambiguous) written, except the workloads listed on stderr.
     """
     need_tools()
     from drainproxy.tools.manifest.inject import inject, remove  # noqa: PLC0415 - ruamel.yaml is loaded only when it is needed
@@ -154,18 +135,20 @@ def command(
     named = (*paths, *files)
     scope = scope_of(asked, has_files=bool(named))
     if scope is None and not named:
-        raise click.UsageError("nothing to inject: name files or directories, - for stdin, or give --live")
+        raise click.UsageError("nothing to inject: give a FILE, a DIRECTORY, - for stdin, or --live")
     if scope is not None and in_place:
-        raise click.UsageError("--live writes no files: pipe the output to kubectl apply -f -")
+        raise click.UsageError("--live cannot be used with -i: pipe the output to kubectl apply -f -")
     given = read_files(named, below=recursive) if scope is None else _read_cluster(scope)
     outcome = remove(given) if take_out else inject(given, _options(**asked))
     if take_out and not outcome.done:
-        click.echo("drainproxy: nothing in the input was written by inject", err=True)
+        click.echo("drainproxy: inject has changed nothing in this input", err=True)
     _tell(outcome, as_json=as_json)
     for path in named:
         deeper = 0 if recursive else manifests_below(path)
         if deeper:
-            click.echo(f"drainproxy: {path}: {deeper} manifests in its directories are not read; -R does it", err=True)
+            click.echo(
+                f"drainproxy: {path}: {deeper} manifests in subdirectories were not read; use -R to read them", err=True
+            )
     if as_diff:
         _print_diff(given, outcome)
     elif in_place:
@@ -207,12 +190,6 @@ def _read_cluster(scope: Scope) -> list[File]:
 def _options(**asked: Any) -> Any:
     from drainproxy.tools.manifest.asked import Options  # noqa: PLC0415 - as above
 
-    settings: dict[str, str] = {}
-    for each in asked["settings"]:
-        name, equals, value = str(each).partition("=")
-        if not equals:
-            raise click.UsageError(f"--set {each}: expected OPTION=VALUE")
-        settings[name.removeprefix("--")] = value
     secret = None
     if asked["drain_token_secret"]:
         name, slash, key = str(asked["drain_token_secret"]).partition("/")
@@ -229,10 +206,10 @@ def _options(**asked: Any) -> Any:
         only=asked["only"],
         image=asked["image"],
         grace_period_s=_seconds(asked["grace_period"]),
-        settings=settings,
+        settings=dict(asked["settings"]),
         token=_token(asked["drain_token"]),
         token_secret=secret,
-        new_token=partial(secrets.token_hex, TOKEN_BYTES),
+        new_token=new_token,
         hook=asked["hook"],
         replace_hook=asked["replace_hook"],
         scrape=not asked["no_scrape"],

@@ -72,8 +72,8 @@ def _file(option: str, text: str) -> Callable[[Callable[..., Any]], Callable[...
 @click.command(
     cls=ProbeCommand,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit code: 0 every request was answered in full, and the limits hold; 1 they do not, or the command "
-    "failed; 2 bad usage, or the run cannot tell (this machine too slow for the rate, or the run stopped too early).",
+    epilog="Exit code: 0 the limits hold (by default: no request failed); 1 they do not, or the command failed; 2 bad "
+    "usage, or no result: this machine was too slow for the rate, or the run was stopped too early.",
 )
 @click.argument("targets", nargs=-1, required=True, metavar="URL… [-- CMD…]")
 @click.option(
@@ -81,38 +81,56 @@ def _file(option: str, text: str) -> Callable[[Callable[..., Any]], Callable[...
     type=Rate(),
     default=20.0,
     show_default=True,
-    help="Requests a second to each URL, sent when due whatever the answers do.",
+    help="Requests per second to each URL, sent on time even if answers are slow.",
 )
-@click.option("--ramp", type=Duration(), default="0s", help="Let the rate grow evenly from 0 over this time.")
-@click.option("--connections", default=8, show_default=True, help="Keep-alive connections that take turns.")
+@click.option("--ramp", type=Duration(), default="0s", help="Raise the rate evenly from 0 over this time.")
+@click.option("--connections", default=8, show_default=True, help="Number of keep-alive connections to use in turn.")
 @click.option(
-    "--fresh", type=Share(), default="50%", show_default=True, help="Share that opens a connection of its own."
+    "--fresh", type=Share(), default="50%", show_default=True, help="Share of the requests that open a new connection."
 )
-@click.option("--duration", type=Duration(), help="Measure this long [30s; with CMD: at least this long in all].")
+@click.option(
+    "--duration",
+    type=Duration(),
+    help="Measure this long. With CMD: at least this long in total. [default: 30s, with CMD none]",
+)
 @click.option("--until-stopped", is_flag=True, help="Without CMD: measure until Ctrl-C or SIGTERM.")
-@click.option("--before", type=Duration(), default="5s", show_default=True, help="With CMD: traffic before it starts.")
 @click.option(
-    "--after", type=Duration(), default="10s", show_default=True, help="With CMD: traffic after it has ended."
+    "--before",
+    type=Duration(),
+    default="5s",
+    show_default=True,
+    help="With CMD: send traffic this long before it starts.",
 )
-@click.option("--timeout", type=Duration(), default="30s", show_default=True, help="Later than this is a failure.")
+@click.option(
+    "--after", type=Duration(), default="10s", show_default=True, help="With CMD: send traffic this long after it ends."
+)
+@click.option(
+    "--timeout",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="A request without a complete answer after this time has failed.",
+)
 @click.option("-X", "--method", default="GET", show_default=True, help="HTTP method.")
-@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Repeatable.")
+@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Header to send. Repeatable.")
 @click.option(
-    "-d", "--body", default="", metavar="TEXT|@FILE", help="Body of each request; text of each WebSocket message."
+    "-d", "--body", default="", metavar="TEXT|@FILE", help="Body of each request, or text of each WebSocket message."
 )
-@click.option("--ok", type=Statuses(), default="200-399", show_default=True, help="HTTP statuses that are no failure.")
+@click.option(
+    "--ok", type=Statuses(), default="200-399", show_default=True, help="HTTP statuses that count as success."
+)
 @click.option(
     "--retry",
     is_flag=True,
-    help="Send an idempotent request once more if a reused connection dies before the response, as browsers do. "
-    "Without it that is a failure, as it is for a POST.",
+    help="Repeat an idempotent request once if a reused connection is closed before the response, as browsers do. "
+    "Without --retry, that is a failure.",
 )
-@click.option("--http2", is_flag=True, help="HTTP/2: by ALPN with https, with prior knowledge with http.")
+@click.option("--http2", is_flag=True, help="Use HTTP/2: by ALPN for https, with prior knowledge for http.")
 @click.option("-k", "--insecure", is_flag=True, help="Do not verify the TLS certificate.")
-@_file("--cacert", "Authorities to trust instead of the system's, PEM.")
-@click.option("--sni", metavar="NAME", help="Name for TLS instead of the URL's host.")
-@_file("--cert", "Client certificate, PEM.")
-@_file("--key", "Its key, if it is not in the same file.")
+@_file("--cacert", "Certificate authorities to trust instead of the system's (PEM).")
+@click.option("--sni", metavar="NAME", help="Server name to ask for in TLS, instead of the URL's host.")
+@_file("--cert", "Client certificate (PEM).")
+@_file("--key", "Key of the client certificate, if it is not in the same file.")
 @click.option(
     "--pod-header", default="X-Pod", show_default=True, metavar="NAME", help="Response header that names the Pod."
 )
@@ -121,34 +139,34 @@ def _file(option: str, text: str) -> Callable[[Callable[..., Any]], Callable[...
     type=Failures(),
     default="0",
     show_default=True,
-    help="As many failed requests to each URL are a success; a number or a share such as 0.1%.",
+    help="Up to this many failed requests per URL still count as success: a number, or a share such as 0.1%.",
 )
-@click.option("--max-p99", type=Duration(), help="A p99 above this, in any phase, is a failure.")
+@click.option("--max-p99", type=Duration(), help="Fail if the p99 latency is above this in any phase.")
 @_file("--html", "Write the report as one HTML file.")
-@_file("--junit", "Write the checks as a JUnit file.")
-@_file("--jsonl", "Write each request as a line of JSON, while it runs.")
-@output_option
+@_file("--junit", "Write the checks as one JUnit file.")
+@_file("--jsonl", "Write each request as one line of JSON, during the run.")
+@output_option()
 @click.pass_context
 def command(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> None:
-    """Send steady traffic to each URL while you roll out, and report what failed, how and when.
+    """Send steady traffic to each URL during a rollout, and report which requests failed, how and when.
 
-    The scheme of a URL chooses the traffic: http, https; ws, wss (each request is a message that must come back);
-    grpc://host:port/SERVICE, grpcs (each request asks the health service). Proxy variables are not followed.
+    The scheme of the URL selects the kind of traffic: http, https; ws, wss (a message that the server must echo);
+    grpc://host:port/SERVICE, grpcs (a call of the health service). Proxy variables are ignored.
 
-    Measure a rollout from before it starts until after it has ended:
+    Measure a rollout from before its start until after its end:
 
     \b
       drainproxy probe http://shop.example.com/ -- \\
         sh -c 'kubectl rollout restart deploy/shop && kubectl rollout status deploy/shop'
 
-    `rollout restart` alone returns at once: wait for `rollout status`, or give --duration. Without a command, start
-    the rollout yourself; Ctrl-C ends the measurement early and prints the report.
+    `rollout restart` alone returns at once, so also wait for `rollout status`, or give --duration. Without a command,
+    start the rollout yourself; Ctrl-C ends the measurement and prints the report.
     """
     command_line = ctx.meta.get(COMMAND_LINE, ())
     for target in targets:
         _check_target(target, options)
     if len(set(targets)) < len(targets):
-        raise ConfigError("URL", " ".join(targets), "each URL once")
+        raise ConfigError("URL", " ".join(targets), "different URLs")
     _check_command(command_line, options)
     files = {f"--{name}": options[name] for name in ("html", "junit", "jsonl")}
     try:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from drainproxy.cli._output import output_option
 from drainproxy.errors import ConfigError
 from drainproxy.tools.cli._kinds import Duration
+from drainproxy.tools.cli._scope import scope_options
 from drainproxy.tools.live.scope import Scope
 from drainproxy.tools.top.rows import SORTS, as_data, lines, ordered, summed
 from drainproxy.tools.top.view import View
@@ -35,33 +37,32 @@ HELP = "sort: " + ", ".join(f"{key} {name}" for key, name in KEYS.items()) + "; 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.argument("addresses", nargs=-1, metavar="[HOST:PORT]…")
-@click.option("-n", "--namespace", metavar="NAME", help="This namespace. [default: kubectl's]")
-@click.option("-A", "--all-namespaces", is_flag=True, help="All namespaces.")
-@click.option("-l", "--selector", metavar="LABELS", help="Pods with these labels, such as app=web.")
-@click.option("--context", metavar="NAME", help="This context of kubectl's config.")
-@click.option("--api", "url", metavar="URL", help="Ask this API server, instead of kubectl.")
-@click.option("--token-file", metavar="FILE", type=click.Path(dir_okay=False), help="With --api: a bearer token.")
-@click.option("--ca-file", metavar="FILE", type=click.Path(dir_okay=False), help="With --api: whom to trust.")
+@scope_options
+@click.option("--api", "url", metavar="URL", help="Ask this API server instead of kubectl.")
 @click.option(
-    "--sort", type=click.Choice(list(SORTS)), default="state", show_default=True, help="Which Pods come first."
+    "--token-file", metavar="FILE", type=click.Path(dir_okay=False), help="With --api: file with a bearer token."
 )
-@click.option("--every", type=Duration(), default="1s", show_default=True, help="How often to look.")
-@click.option("--once", is_flag=True, help="Look once.")
-@click.option("--json", "as_json", is_flag=True, help="A JSON document for each look, one a line.")
-def command(addresses: tuple[str, ...], *, sort: str, every: float, once: bool, as_json: bool, **asked: Any) -> None:
-    """Show all Pods that have drainproxy, live: state, phase, what is in flight, the oldest of it, the deadline.
+@click.option(
+    "--ca-file", metavar="FILE", type=click.Path(dir_okay=False), help="With --api: certificate authorities to trust."
+)
+@click.option("--sort", type=click.Choice(list(SORTS)), default="state", show_default=True, help="Order of the Pods.")
+@click.option("--every", type=Duration(), default="1s", show_default=True, help="Time between two looks.")
+@click.option("--once", is_flag=True, help="Look once and exit.")
+@output_option()
+def command(addresses: tuple[str, ...], *, sort: str, every: float, once: bool, output: str, **asked: Any) -> None:
+    """Show all Pods that have drainproxy, live: state, phase, work in flight, the oldest work, the deadline.
 
-    Through kubectl, or at the admin ports that are given. Pods that have gone stay for a minute, with what they said
-    last.
+    Finds the Pods with kubectl, or asks the admin ports that you name. Pods that are gone stay on the screen for a
+    minute, with their last values. -o json prints one JSON document per look, each on its own line.
 
     \b
-      drainproxy top -n shop -l app=web      # beside: kubectl rollout restart deploy/web
+      drainproxy top -n shop -l app=web      # during: kubectl rollout restart deploy/web
       drainproxy top -A --once --sort oldest
       drainproxy top 10.0.0.5:9081 10.0.0.6:9081 --json
 
-    Exit code: 0; 1 when the cluster gave no answer; 2 for bad usage.
+    Exit code: 0 on success; 1 when the cluster did not answer; 2 bad usage.
     """
-    shown = _Shown(sort, as_json=as_json)
+    shown = _Shown(sort, as_json=output == "json")
     with suppress(KeyboardInterrupt):
         asyncio.run(_run(_source(addresses, **asked), shown, None if once else every))
 
@@ -73,10 +74,10 @@ def _source(
 
     scope = Scope(**asked)
     if scope.namespace and scope.all_namespaces:
-        raise click.UsageError("either -n or -A, not both")
+        raise click.UsageError("give either -n or -A, not both")
     if addresses:
         if url or scope != Scope():
-            raise click.UsageError("either HOST:PORT or a cluster, not both")
+            raise click.UsageError("give either HOST:PORT or a cluster, not both")
         return sources.at_addresses(addresses)
     if not url:
         return sources.through_kubectl(scope)

@@ -5,24 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import secrets
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from drainproxy.config.values import Address, parse_address
-from drainproxy.errors import ConfigError
 from drainproxy.tools.cli._kinds import Duration
 from drainproxy.tools.cli._packages import missing
+from drainproxy.tools.cli._sidecar import new_token, sidecar_options
 
 if TYPE_CHECKING:
     from drainproxy.tools.manifest.asked import Options
 
 PACKAGES = ("yaml", "ruamel", "lightkube", "jsonpatch", "cryptography")
-TOKEN_BYTES = 16
 
 
 class _ListenAddress(click.ParamType[Address]):
@@ -46,65 +43,78 @@ class _ListenAddress(click.ParamType[Address]):
         "max_content_width": 100,
         "auto_envvar_prefix": "DRAINPROXY_WEBHOOK",
     },
-    epilog="Exit code: 0 ended by SIGTERM or SIGINT, after its drain; 1 it could not listen; 2 bad usage, no cluster.",
-)
-@click.option("--listen", type=_ListenAddress(), default=":8443", show_default=True, help="For the API server, TLS.")
-@click.option(
-    "--admin", type=_ListenAddress(), default=":8081", show_default=True, help="/livez, /readyz and /metrics, plain."
-)
-@click.option("--namespace", required=True, metavar="NAME", help="The namespace it runs in.")
-@click.option(
-    "--service", default="drainproxy-webhook", show_default=True, metavar="NAME", help="The Service it is called by."
+    epilog="Exit code: 0 after SIGTERM or SIGINT and its drain; 1 when it cannot listen; 2 bad usage or no cluster.",
 )
 @click.option(
-    "--secret", default="drainproxy-webhook", show_default=True, metavar="NAME", help="Where replicas share the keys."
+    "--listen",
+    type=_ListenAddress(),
+    default=":8443",
+    show_default=True,
+    help="Where the API server connects, with TLS.",
+)
+@click.option(
+    "--admin",
+    type=_ListenAddress(),
+    default=":8081",
+    show_default=True,
+    help="/livez, /readyz and /metrics, without TLS.",
+)
+@click.option("--namespace", required=True, metavar="NAME", help="The namespace that the webhook runs in.")
+@click.option(
+    "--service",
+    default="drainproxy-webhook",
+    show_default=True,
+    metavar="NAME",
+    help="The Service through which the API server calls it.",
+)
+@click.option(
+    "--secret",
+    default="drainproxy-webhook",
+    show_default=True,
+    metavar="NAME",
+    help="The Secret in which the replicas share their keys.",
 )
 @click.option(
     "--configuration",
     default="drainproxy",
     show_default=True,
     metavar="NAME",
-    help="The MutatingWebhookConfiguration that is to trust the certificate.",
+    help="The MutatingWebhookConfiguration that gets the certificate authority.",
 )
 @click.option(
     "--tls-dir",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Serve tls.crt and tls.key of this directory (cert-manager's), and make none. Looked at every minute.",
+    help="Use tls.crt and tls.key from this directory (as from cert-manager) instead of own certificates. Read again "
+    "every minute.",
 )
 @click.option(
-    "--drain", type=Duration(), default="10s", show_default=True, help="After SIGTERM: keep answering at least so long."
+    "--drain",
+    type=Duration(),
+    default="10s",
+    show_default=True,
+    help="After SIGTERM, keep answering at least this long.",
 )
 @click.option(
-    "--audit-every", type=Duration(), default="5m", show_default=True, help="How often all Pods are looked at."
+    "--audit-every",
+    type=Duration(),
+    default="5m",
+    show_default=True,
+    help="How often all Pods are checked for the sidecar.",
 )
-@click.option("--image", metavar="IMAGE", help="The sidecar's image. [default: drainproxy:<this version>]")
-@click.option(
-    "--sidecar",
-    "kind",
-    type=click.Choice(["native", "classic"]),
-    help="native (the default): an init container that stays; classic: for clusters before 1.29.",
-)
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="OPTION=VALUE",
-    help="Any option of `drainproxy serve`, for all Pods, such as propagation-delay=15s. Repeatable.",
-)
-@click.option("--no-scrape", is_flag=True, help="Do not write prometheus.io annotations.")
+@sidecar_options
 def command(**asked: Any) -> None:
     """Add drainproxy to Pods as the cluster creates them.
 
-    A mutating admission webhook, installed by deploy/webhook or the Helm chart. It writes what `drainproxy inject`
-    writes, for Pods in namespaces with the label drainproxy.io/inject=enabled, and for Pods with that annotation; the
-    other annotations say the rest, as for inject. It allows every Pod: one that cannot be decided is created as it is,
-    and whoever creates it sees a warning.
+    This is a mutating admission webhook. Install it with deploy/webhook or the Helm chart. It adds to a Pod what
+    `drainproxy inject` adds to a manifest, if the Pod's namespace has the label drainproxy.io/inject=enabled or the Pod
+    has the annotation drainproxy.io/inject: enabled. The other annotations of inject work too. It rejects no Pod: if
+    something is not clear, the Pod is created without the sidecar, and its creator sees a warning.
 
-    It makes and renews its certificates, and reports Pods that should have the sidecar and have none: as a metric, and
-    as an event on whoever made the Pod.
+    It makes and renews its own certificates. It reports Pods that should have the sidecar and do not: as a metric, and
+    as an event on the object that made the Pod.
 
-    Each option can be given as an environment variable too: --audit-every as DRAINPROXY_WEBHOOK_AUDIT_EVERY.
+    Every option can also be an environment variable: DRAINPROXY_WEBHOOK_AUDIT_EVERY for --audit-every.
     """
     try:
         from drainproxy.tools.webhook.run import Settings, run  # noqa: PLC0415 - the extra `cluster` may be missing
@@ -131,19 +141,14 @@ def _options(asked: dict[str, Any]) -> Options:
     from drainproxy import __version__  # noqa: PLC0415 - as above
     from drainproxy.tools.manifest.asked import Options, refuse_settings  # noqa: PLC0415 - as above
 
-    settings: dict[str, str] = {}
-    for each in asked["settings"]:
-        name, equals, value = str(each).partition("=")
-        if not equals:
-            raise ConfigError("--set", each, "OPTION=VALUE")
-        settings[name.removeprefix("--")] = value
+    settings = dict(asked["settings"])
     refuse_settings(settings)
     return Options(
         kind=asked["kind"],
         image=asked["image"] or f"drainproxy:{__version__}",
         settings=settings,
         scrape=not asked["no_scrape"],
-        new_token=partial(secrets.token_hex, TOKEN_BYTES),
+        new_token=new_token,
     )
 
 

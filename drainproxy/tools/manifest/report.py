@@ -164,7 +164,7 @@ $ drainproxy check -f deploy/                   # files, directories, or - for s
 $ kubectl kustomize overlays/prod | drainproxy check -f -
 $ drainproxy check --live -n shop                # the cluster that kubectl's config names
 $ drainproxy check --explain DP203
-$ drainproxy check -f deploy/ --strict --format github
+$ drainproxy check -f deploy/ --strict -o github
 ```
 
 Exit code: 0 if there is no error, 1 if there is one (with `--strict`: or a warning), 2 if the input cannot be read.

@@ -326,9 +326,9 @@ def test_json_has_every_setting_with_its_reason() -> None:
     [
         ((), "", 2, "one source"),
         (("-", "--prometheus", "http://p"), "", 2, "one source"),
-        (("-n", "shop", "-"), "", 2, "go with --live"),
+        (("-n", "shop", "-"), "", 2, "need --live"),
         (("--prometheus", "ftp://p"), "", 2, "expected http://"),
-        (("--prometheus", "http://127.0.0.1:1"), "", 1, "gives no answer of a Prometheus"),
+        (("--prometheus", "http://127.0.0.1:1"), "", 1, "does not answer like a Prometheus"),
         (("nowhere.log",), "", 2, "a text file that can be read"),
         (("-",), "hello\n", 2, "neither JSON log lines"),
         (("-",), '{"msg": "started"}\n', 1, "no drain that has ended"),

@@ -80,11 +80,29 @@ def test_the_version_is_there_for_people_and_for_scripts() -> None:
         assert set(facts["packages"]) == {"uvloop", "aiohttp", "prometheus-client", "click"}
 
 
-@pytest.mark.parametrize("verb", ["drain", "status", "probe", "demo", "version"])
-def test_json_is_asked_for_in_one_way(verb: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "forms"),
+    [
+        *((verb, "text|json") for verb in ("drain", "status", "probe", "demo", "top", "version")),
+        ("advise", "text|json|patch"),
+        ("check", "text|json|github|sarif"),
+    ],
+)
+def test_json_is_asked_for_in_one_way(verb: str, forms: str) -> None:
     text = run(verb, "--help").stdout
-    assert "-o, --output [text|json]" in text
+    assert "-o, --output" in text
+    assert f"[{forms}]" in text
     assert "--json" in text
+
+
+def test_check_still_takes_the_former_name_of_its_output_option(tmp_path: Path) -> None:
+    file = tmp_path / "pod.yaml"
+    file.write_text("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: b}]}\n")
+    now, former, short = (
+        run("check", *words, str(file)) for words in (("-o", "json"), ("--format", "json"), ("--json",))
+    )
+    assert json.loads(now.stdout)["objects"] == 1
+    assert now.stdout == former.stdout == short.stdout
 
 
 def test_with_no_color_help_and_findings_are_plain(tmp_path: Path) -> None:

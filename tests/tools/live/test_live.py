@@ -144,14 +144,14 @@ def findings(result: Result) -> dict[str, list[str]]:
 
 
 def test_a_cluster_is_checked_as_files_are(cluster: Cluster) -> None:
-    result = cluster.run(check, "-n", "shop", "--format", "json")
+    result = cluster.run(check, "-n", "shop", "-o", "json")
     assert findings(result)["DP506"] == ["warning shop/Deployment/bare 2 replicas may be evicted together"]
     assert "get deployments.apps --namespace shop --output=json" in cluster.log.read_text()
     assert "secret" not in cluster.log.read_text()
 
 
 def test_what_a_controller_made_is_no_workload(cluster: Cluster) -> None:
-    objects = {each.split()[1] for found in findings(cluster.run(check, "--format", "json")).values() for each in found}
+    objects = {each.split()[1] for found in findings(cluster.run(check, "-o", "json")).values() for each in found}
     assert objects == {"shop/Deployment/bare"}
 
 
@@ -169,13 +169,13 @@ def test_numbers_that_an_autoscaler_set_are_no_fault(cluster: Cluster) -> None:
     target = {"kind": "Deployment", "name": "bare"}
     scaler = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "b"}, "spec": {"scaleTargetRef": target}}
     cluster.objects["horizontalpodautoscalers.autoscaling"] = [scaler]
-    assert "DP509" not in findings(cluster.run(check, "--format", "json"))
+    assert "DP509" not in findings(cluster.run(check, "-o", "json"))
 
 
 def test_endpoints_forced_drains_and_failed_hooks_are_seen(cluster: Cluster) -> None:
     cluster.objects |= {"endpointslices.discovery.k8s.io": [SLICE], "events": [EVENT]}
     cluster.objects["pods"].append(WEB_POD)
-    found = findings(cluster.run(check, "--format", "json"))
+    found = findings(cluster.run(check, "-o", "json"))
     assert found["DP901"] == ["warning shop/Service/bare 1 of 2 not ready: bare-1"]
     (told,) = found["DP902"]
     assert told.startswith("warning Pod/web-1 drain forced at the deadline after 39.0s")
@@ -202,9 +202,9 @@ def test_pods_that_lack_the_sidecar_are_told_once_for_their_maker(cluster: Clust
         labelled("bare-2", None),
         labelled("bare-3", "r/drainproxy:0.0.1"),
     ]
-    assert "DP904" not in findings(cluster.run(check, "--format", "json")), "nobody asked for it"
+    assert "DP904" not in findings(cluster.run(check, "-o", "json")), "nobody asked for it"
     cluster.objects["namespaces"] = [SHOP]
-    missing, outdated = findings(cluster.run(check, "--format", "json"))["DP904"]
+    missing, outdated = findings(cluster.run(check, "-o", "json"))["DP904"]
     assert missing.startswith("error shop/Pod/bare-1 missing: ")
     assert missing.endswith("; the same for 1 more of ReplicaSet/bare")
     assert outdated.startswith(
@@ -218,13 +218,13 @@ def test_the_version_that_the_webhook_writes_is_the_right_one(cluster: Cluster) 
     webhook["spec"]["template"]["spec"]["containers"][0]["env"] = [variable]
     cluster.objects |= {"namespaces": [SHOP], "deployments.apps": [webhook]}
     cluster.objects["pods"] = [labelled("bare-1", "r/drainproxy:0.0.1"), labelled("bare-2", "r/drainproxy:0.0.2")]
-    (told,) = findings(cluster.run(check, "--format", "json"))["DP904"]
+    (told,) = findings(cluster.run(check, "-o", "json"))["DP904"]
     assert told.startswith("warning shop/Pod/bare-2 outdated")
 
 
 def test_a_service_without_any_ready_endpoint_is_an_error(cluster: Cluster) -> None:
     cluster.objects["endpointslices.discovery.k8s.io"] = [{**SLICE, "endpoints": SLICE["endpoints"][1:]}]
-    assert findings(cluster.run(check, "--format", "json"))["DP901"][0].startswith("error")
+    assert findings(cluster.run(check, "-o", "json"))["DP901"][0].startswith("error")
 
 
 def test_a_clean_drain_is_no_finding(cluster: Cluster) -> None:
@@ -232,14 +232,14 @@ def test_a_clean_drain_is_no_finding(cluster: Cluster) -> None:
     text = json.dumps(WEB_POD).replace(json.dumps(termination_message(FORCED)), json.dumps(clean))
     assert text != json.dumps(WEB_POD)
     cluster.objects["pods"] = [json.loads(text)]
-    assert "DP902" not in findings(cluster.run(check, "--format", "json"))
+    assert "DP902" not in findings(cluster.run(check, "-o", "json"))
 
 
 def test_a_selector_takes_what_belongs_to_the_workload(cluster: Cluster) -> None:
     cluster.objects["deployments.apps"].append(WEB)
     other = SERVICE.removeprefix("---\n").replace("bare", "other").replace("PORT", "http")
     cluster.objects["services"].append(live(other))
-    result = cluster.run(check, "-l", "app=bare", "--format", "json")
+    result = cluster.run(check, "-l", "app=bare", "-o", "json")
     assert json.loads(result.stdout)["objects"] == 2
     assert "--selector app=bare" in cluster.log.read_text()
 

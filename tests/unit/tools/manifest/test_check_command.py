@@ -44,12 +44,12 @@ def test_files_may_be_given_as_they_are() -> None:
     ("words", "rules", "last"),
     [
         ([], {"DP301", "DP504", "DP505"}, "1 error, 1 warning, 1 hint"),
-        (["--min-severity", "warning"], {"DP301", "DP504"}, "(1 hidden, milder than --min-severity)"),
+        (["--min-severity", "warning"], {"DP301", "DP504"}, "(1 hidden, below --min-severity)"),
         (["--min-severity", "error"], {"DP301"}, "1 error (2 hidden"),
         (["--rule", "DP504"], {"DP504"}, "1 warning"),
         (["--rule", "one-replica", "--rule", "dp505"], {"DP504", "DP505"}, "1 warning, 1 hint"),
         (["--skip", "one-replica", "--ignore", "DP301"], {"DP505"}, "1 hint"),
-        (["--rule", "DP301", "--skip", "DP301"], set(), "nothing to find fault with"),
+        (["--rule", "DP301", "--skip", "DP301"], set(), "no findings"),
     ],
 )
 def test_what_is_shown_can_be_chosen(words: list[str], rules: set[str], last: str) -> None:
