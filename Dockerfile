@@ -6,6 +6,7 @@
 #
 # BASE: any image with glibc and CPython 3.11 or newer; it needs no shell, no pip and no venv.
 # BUILD_BASE: where it is put together; has the same python3 at the same path, and the venv module.
+# COMPILE: 0 leaves drainproxy pure Python, and needs no C compiler. docs/compiled.md.
 ARG BASE=docker.io/library/python:3.13-slim
 ARG BUILD_BASE=${BASE}
 
@@ -17,13 +18,16 @@ WORKDIR /src
 RUN ["python3", "-m", "venv", "/build"]
 RUN ["python3", "-m", "venv", "--without-pip", "/opt/drainproxy"]
 COPY image ./image
-# Exact versions with their hashes, and wheels only: the same build tomorrow, and no compiler.
+# Exact versions with their hashes, and wheels only: the same build tomorrow, and no C of others.
 RUN ["/build/bin/pip", "install", "--no-cache-dir", "--require-hashes", "--only-binary=:all:", \
      "--requirement=image/requirements-build.txt"]
 RUN ["/build/bin/pip", "--python=/opt/drainproxy/bin/python3", "install", "--no-cache-dir", "--no-compile", \
      "--require-hashes", "--only-binary=:all:", "--requirement=image/requirements.txt"]
+ARG COMPILE=1
+ENV DRAINPROXY_COMPILE=${COMPILE}
+RUN ["python3", "image/compiler.py", "/build/bin/pip"]
 # What changes most comes last: a change of drainproxy downloads nothing.
-COPY pyproject.toml README.md LICENSE ./
+COPY setup.py pyproject.toml README.md LICENSE ./
 COPY drainproxy ./drainproxy
 RUN ["/build/bin/pip", "wheel", "--no-cache-dir", "--no-deps", "--no-build-isolation", "--wheel-dir=/wheels", "."]
 RUN ["/build/bin/pip", "--python=/opt/drainproxy/bin/python3", "install", "--no-compile", "--no-deps", "--no-index", \

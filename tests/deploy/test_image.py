@@ -27,7 +27,7 @@ from packaging.utils import canonicalize_name
 
 from drainproxy.cli import VERBS
 from drainproxy.config.options import Config
-from image import bytecode
+from image import bytecode, compiler
 from tests.support.apps import free_port, http_server
 from tests.support.proxy import Proxy, wait_for
 
@@ -115,6 +115,39 @@ def test_every_builder_understands_it() -> None:
     assert not re.search(r"^#\s*(syntax|escape)\s*=", DOCKERFILE, re.MULTILINE | re.IGNORECASE)
 
 
+def test_it_is_compiled_unless_the_build_is_told_otherwise() -> None:
+    said = [(each.word, each.rest) for each in BUILD]
+    at = said.index(("ENV", "DRAINPROXY_COMPILE=${COMPILE}"))
+    assert said.index(("ARG", "COMPILE=1")) < at
+    needs = next(place for place, each in enumerate(BUILD) if "image/compiler.py" in each.rest)
+    wheel = next(place for place, each in enumerate(BUILD) if each.word == "RUN" and "wheel" in each.argv)
+    assert at < needs < wheel
+
+
+def test_nothing_is_fetched_for_a_build_that_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAINPROXY_COMPILE", "0")
+    monkeypatch.setattr(compiler, "run", lambda *_argv: pytest.fail("nothing is needed"))
+    assert compiler.main("pip") is None
+
+
+def test_a_compiler_is_fetched_where_it_is_missing_and_mypyc_by_its_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setenv("DRAINPROXY_COMPILE", "1")
+    monkeypatch.setattr(compiler, "missing", lambda: [] if ran else ["gcc", "libc6-dev"])
+    monkeypatch.setattr(compiler, "run", lambda *argv: ran.append(argv))
+    monkeypatch.setattr(shutil, "which", lambda _name: "/usr/bin/apt-get")
+    assert compiler.main("pip") is None
+    assert ran[1][-2:] == ("gcc", "libc6-dev")
+    assert {"--require-hashes", "--only-binary=:all:"} <= set(ran[2])
+
+
+def test_a_build_that_cannot_be_compiled_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DRAINPROXY_COMPILE", "1")
+    monkeypatch.setattr(compiler, "missing", lambda: ["gcc"])
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    assert "--build-arg COMPILE=0" in str(compiler.main("pip"))
+
+
 def test_what_is_downloaded_is_a_wheel_and_has_a_known_hash() -> None:
     installs = [each.argv for each in BUILD if each.word == "RUN" and "install" in each.argv]
     assert len(installs) == 3
@@ -186,6 +219,7 @@ def pinned(name: str) -> dict[str, str]:
         (PROJECT["project"]["dependencies"], "requirements-webhook.txt"),
         (PROJECT["project"]["optional-dependencies"]["cluster"], "requirements-webhook.txt"),
         (PROJECT["build-system"]["requires"], "requirements-build.txt"),
+        ([PROJECT["tool"]["drainproxy"]["compiler"]], "requirements-compile.txt"),
     ],
 )
 def test_the_exact_versions_are_ones_the_project_accepts(wanted: list[str], file: str) -> None:
@@ -318,7 +352,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Builder:
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The working tree's files of the context, as they were when the test began."""
     folder = tmp_path_factory.mktemp("context")
-    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("Dockerfile", ".dockerignore", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy2(ROOT / name, folder)
     for name in ("image", "drainproxy"):
         shutil.copytree(ROOT / name, folder / name)
@@ -389,7 +423,14 @@ def below(pid: int) -> Path | None:
 
 @real
 @takes_minutes
-def test_all_that_is_loaded_comes_compiled(image: Image) -> None:
+def test_the_path_of_the_bytes_is_machine_code_without_a_compiler_being_there(image: Image) -> None:
+    assert image.run("drainproxy", "--version").stdout.endswith(" (compiled)\n")
+    assert not any((image.root / "usr/bin" / each).exists() for each in ("gcc", "cc", "x86_64-linux-gnu-gcc"))
+
+
+@real
+@takes_minutes
+def test_all_that_is_loaded_comes_as_bytecode_or_machine_code(image: Image) -> None:
     code = "import drainproxy.app, drainproxy.cli.serve, drainproxy.cli.drain, drainproxy.cli.status, uvloop"
     done = image.run("/opt/drainproxy/bin/python3", "-v", "-c", code)
     assert done.returncode == 0, done.stderr
