@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
 # A file's tests stay together and share what they start. Files mostly wait: there are more at a time than cores.
 PARALLEL ?= -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 ))) --dist loadfile --no-loadscope-reorder
+PYTHONS ?= $(BIN)/python
 SHORT ?=
 ARGS ?=
 COMPILED_TESTS ?= tests/unit/drain tests/unit/net tests/unit/protocol tests/unit/session tests/unit/test_compiled.py \
@@ -17,7 +18,7 @@ DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server red
 	iproute2 nftables conntrack procps chromium prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test quick compiled lint types contracts demo search oncall page-pictures cluster bench profile docs site release clean
+.PHONY: help setup debian test quick compiled lint types contracts demo search oncall page-pictures cluster bench profile docs site wheels release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,9 +60,9 @@ quick: $(STAMP) ## the tests without the slow third
 
 # The wheel is unpacked beside the tests: nothing of this checkout is imported, and nothing compiled is left in it.
 compiled: $(STAMP) ## compile, and run the tests of the compiled modules on that
-	rm -rf build/wheel build/compiled build/lib.* build/temp.*
-	DRAINPROXY_COMPILE=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
-	$(BIN)/python -m zipfile -e build/wheel/*.whl build/compiled
+	rm -rf build/wheel build/compiled
+	$(BIN)/python -m release wheels --out build/wheel
+	$(BIN)/python -m zipfile -e build/wheel/*-cp*.whl build/compiled
 	cp -R pyproject.toml tests docs build/compiled/
 	cd build/compiled && PYTHONPATH="$$PWD" ../../$(BIN)/python -c 'import drainproxy; assert drainproxy.compiled()'
 	cd build/compiled && PYTHONPATH="$$PWD" ../../$(BIN)/pytest -p no:cacheprovider $(PARALLEL) $(COMPILED_TESTS) $(ARGS)
@@ -113,8 +114,12 @@ site: $(STAMP)-site ## build the documentation site into site/; a broken link is
 	cp -R README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE Dockerfile docs deploy .site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-release: $(STAMP) ## wheel, sdist, image, man pages, SBOMs, checksums in dist/; KEY= signs, ARGS=--no-image
-	$(BIN)/python -m release build $(ARGS)
+# A compiled wheel is for one minor version of Python: PYTHONS="python3.12 /opt/python3.13/bin/python3".
+wheels: $(STAMP) ## the pure wheel and a compiled one for each of PYTHONS, into dist/
+	$(BIN)/python -m release wheels $(foreach each,$(PYTHONS),--python $(each)) $(ARGS)
+
+release: $(STAMP) ## wheels, sdist, image, man pages, SBOMs, checksums in dist/; KEY= signs, ARGS=--no-image
+	$(BIN)/python -m release build $(foreach each,$(PYTHONS),--python $(each)) $(ARGS)
 
 clean: ## remove what was made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site .site *.egg-info

