@@ -40,7 +40,7 @@ def prepare(version: str) -> None:
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise click.UsageError(f"{version} is no version such as 0.2.0")
     now = current_version()
-    stands = rf"(drainproxy(-webhook)?:|__version__ = \"|^(appV|v)ersion: ){re.escape(now)}"
+    stands = rf"(drainproxy(-[a-z]+)?:|__version__ = \"|^(appV|v)ersion: ){re.escape(now)}"
     places = run("git", "grep", "-lE", stands).split()
     for place in map(ROOT.joinpath, places):
         place.write_text(re.sub(stands, rf"\g<1>{version}", place.read_text(), flags=re.MULTILINE))

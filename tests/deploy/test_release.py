@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from drainproxy import __version__
 from release import changelog
 from release.sbom import image_sbom
 
@@ -84,6 +86,12 @@ def git(folder: Path, *words: str) -> None:
     subprocess.run(["git", *words], cwd=folder, env={**os.environ, **who}, check=True, capture_output=True)
 
 
+def files_with(folder: Path, pattern: str) -> list[str]:
+    """The files in which it stands."""
+    argv = ["git", "grep", "-lE", pattern]
+    return subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False).stdout.split()
+
+
 def commit(folder: Path) -> None:
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "all")
@@ -104,7 +112,9 @@ def test_a_release_is_refused_then_prepared_then_built_twice_the_same(checkout: 
     assert "has no section" in refused.stderr
     assert release(checkout, "prepare", "9.8.7").returncode == 0
     assert "\nversion: 9.8.7\nappVersion: 9.8.7\n" in (checkout / "deploy/chart/Chart.yaml").read_text()
-    assert "image: drainproxy-webhook:9.8.7\n" in (checkout / "deploy/webhook/deployment.yaml").read_text()
+    images = {name for name in ("", "-webhook", "-peers") if files_with(checkout, f"drainproxy{name}:9.8.7")}
+    assert images == {"", "-webhook", "-peers"}
+    assert not files_with(checkout, f"drainproxy(-[a-z]+)?:{re.escape(__version__)}")
     dirty = release(checkout, "build", "--no-image")
     assert "files differ from the commit" in dirty.stderr
     commit(checkout)
