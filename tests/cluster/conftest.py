@@ -25,7 +25,8 @@ from tests.cluster.pods import Pods
 from tests.cluster.stage import Stage
 from tests.cluster.table import Table
 from tests.cluster.traffic import ROOT, Here, InPod, Place
-from tests.cluster.workloads import WIRINGS, Bare, Images, Wiring
+from tests.cluster.webhook import RESTRICTED, Webhook, installed
+from tests.cluster.workloads import LABELLED, WIRINGS, Bare, Images, Wiring, wiring_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -161,10 +162,19 @@ def _facts(kubectl: Kubectl, place: Place) -> dict[str, str]:
     }
 
 
-@pytest.fixture(params=WIRINGS, ids=lambda wiring: wiring.name.replace(", ", "-"))
+@pytest.fixture(scope="session")
+def shared_webhook(namespaces: Namespaces, images: Images) -> Iterator[Webhook]:
+    """For all cases that are wired by it: two replicas, that a case may kill but has to bring back."""
+    with installed(namespaces.make(RESTRICTED), images.drainproxy, LABELLED.by) as webhook:
+        yield webhook
+
+
+@pytest.fixture(params=WIRINGS, ids=wiring_id)
 def wiring(request: pytest.FixtureRequest) -> Wiring:
     """A case that takes this is played with each."""
     found: Wiring = request.param
+    if found == LABELLED:
+        request.getfixturevalue("shared_webhook")
     return found
 
 

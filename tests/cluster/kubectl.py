@@ -67,11 +67,11 @@ class Kubectl:
         """Merge it in; lists of things with names are merged by name."""
         await self("patch", what, "--patch", json.dumps(change))
 
-    def now(self, *arguments: str, stdin: str | None = None) -> str:
-        """As a call, for fixtures that have no event loop."""
+    def now(self, *arguments: str, stdin: str | None = None, and_warnings: bool = False) -> str:
+        """As a call, for fixtures that have no event loop. `and_warnings`: stderr too."""
         done = subprocess.run(
             self.argv(*arguments), input=stdin, capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
         if done.returncode:
             raise KubectlError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
-        return done.stdout
+        return done.stdout + (done.stderr if and_warnings else "")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.cluster.kubectl import Kubectl
 
 PATIENCE_S = 120.0
+REFUSED_S = 0.5
+"""Between two watches."""
 
 
 @dataclass
@@ -102,6 +104,13 @@ class Pods:
         await self.until(lambda: not any(p.deleted_at and not p.gone_at for p in self._seen.values()), within_s)
 
     async def _watch(self) -> None:
+        """For ever: a server that has just started may refuse a watch at first."""
+        while True:
+            await self._follow()
+            await asyncio.sleep(REFUSED_S)
+
+    async def _follow(self) -> None:
+        """One watch, until the server ends it."""
         process = await asyncio.create_subprocess_exec(
             *self._kubectl.argv("get", f"--raw=/api/v1/namespaces/{self._kubectl.namespace}/pods?watch=1"),
             stdout=asyncio.subprocess.PIPE,
@@ -111,6 +120,8 @@ class Pods:
         try:
             async for line in process.stdout:
                 news = json.loads(line)
+                if news["type"] == "ERROR":
+                    return
                 async with self._news:
                     self._note(news["type"], news["object"])
                     self._news.notify_all()

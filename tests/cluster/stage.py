@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -80,6 +83,17 @@ class Stage:
         found = json.loads(said)
         assert isinstance(found, dict)
         return found
+
+    async def check_live(self) -> list[dict[str, Any]]:
+        """What `drainproxy check --live` finds in this namespace."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "drainproxy", "check", "--live", "--format=json"),
+            f"--namespace={self.kubectl.namespace}",
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "KUBECONFIG": str(self.kubectl.kubeconfig)},
+        )
+        out, _ = await process.communicate()
+        return list(json.loads(out)["findings"])
 
     async def events(self, reason: str) -> list[dict[str, Any]]:
         found = await self.kubectl.get("events", f"--field-selector=reason={reason}")

@@ -10,7 +10,7 @@ import pytest
 from tests.cluster.stage import WARM, Stage
 from tests.cluster.table import BASELINES, ROLLOUTS
 from tests.cluster.traffic import GRPC, MIXED, QUICK, STREAMS, WEBSOCKET
-from tests.cluster.workloads import service, workload
+from tests.cluster.workloads import CLASSIC, NATIVE, service, wiring_id, workload
 
 if TYPE_CHECKING:
     from tests.cluster.workloads import Wiring
@@ -116,6 +116,9 @@ async def test_a_canary_loses_nothing(stage: Stage, wiring: Wiring) -> None:
 
 
 @pytest.mark.case(ROLLOUTS, "a rolling update with a CPU limit of 100m on the sidecar")
+@pytest.mark.parametrize(
+    "wiring", [NATIVE, CLASSIC], indirect=True, ids=wiring_id
+)  # the webhook has no word for a CPU limit
 async def test_a_sidecar_with_a_tenth_of_a_core_loses_nothing(stage: Stage, wiring: Wiring) -> None:
     await stage.deploy(workload("Deployment", "web", stage.images), service("web"))
     await _limit_cpu(stage, "web", "100m")

@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tests.cluster.webhook import INSTALLED_BY
+
 TOKEN = "cluster-tests"
 
 
@@ -73,26 +75,40 @@ class Injected:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """The webhook does it, in a namespace with its label. Services name the port: the webhook edits none."""
+    """The webhook does it, in a namespace with its label. Services name the port: the webhook edits none.
+
+    `by`: which of the webhooks under test (`webhook.INSTALLED_BY`).
+    """
 
     name: str = "native, webhook"
+    by: str = "manifests"
 
     @property
     def namespace_labels(self) -> dict[str, str]:
-        return {"drainproxy.io/inject": "enabled"}
+        return {"drainproxy.io/inject": "enabled", INSTALLED_BY: self.by}
 
-    async def wire(self, manifests: list[dict[str, Any]], _images: Images, _settings: dict[str, str]) -> str:
-        return documents([_by_name(each) if each["kind"] == "Service" else each for each in manifests])
+    async def wire(self, manifests: list[dict[str, Any]], _images: Images, settings: dict[str, str]) -> str:
+        annotations = {f"drainproxy.io/{name}": value for name, value in settings.items()}
+        templates = [each["spec"]["template"] for each in manifests if "template" in each["spec"]]
+        for each in templates:
+            each["metadata"]["annotations"] = annotations
+        (port,) = {each["spec"]["containers"][0]["ports"][0]["name"] for each in templates} or {"http"}
+        return documents([_by_name(each, port) if each["kind"] == "Service" else each for each in manifests])
 
 
-def _by_name(service: dict[str, Any]) -> dict[str, Any]:
-    ports = [{**each, "targetPort": "http"} for each in service["spec"]["ports"]]
+def _by_name(service: dict[str, Any], port: str) -> dict[str, Any]:
+    ports = [{**each, "targetPort": port} for each in service["spec"]["ports"]]
     return {**service, "spec": {**service["spec"], "ports": ports}}
 
 
-NATIVE, CLASSIC = Injected("native"), Injected("classic")
-WIRINGS: tuple[Wiring, ...] = (NATIVE, CLASSIC)
+NATIVE, CLASSIC, LABELLED = Injected("native"), Injected("classic"), Labelled()
+WIRINGS: tuple[Wiring, ...] = (NATIVE, CLASSIC, LABELLED)
 """A way to wire that is added here is played in every case."""
+
+
+def wiring_id(wiring: Wiring) -> str:
+    """As pytest names it."""
+    return wiring.name.replace(", ", "-")
 
 
 def documents(manifests: list[dict[str, Any]]) -> str:

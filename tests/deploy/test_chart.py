@@ -222,13 +222,15 @@ def asked() -> dict[str, Any]:
 
 
 @NEEDS_HELM
-def test_the_charts_test_asks_the_service_by_its_name() -> None:
+def test_the_charts_test_asks_where_the_api_server_asks() -> None:
     pod = asked()
     for version in (VERSIONS[0], VERSIONS[-1]):
         validate(pod, version)
     service = by_key(rendered())["MutatingWebhookConfiguration", "drainproxy"]["webhooks"][0]["clientConfig"]["service"]
-    url = f"https://{service['name']}.{service['namespace']}.svc{service['path']}"
-    assert pod["spec"]["containers"][0]["command"][3:] == [url, NAMESPACE]
+    _, _, script, namespace = pod["spec"]["containers"][0]["command"]
+    assert (namespace, pod["metadata"]["namespace"]) == (NAMESPACE, service["namespace"])
+    assert f"{service['name'].upper().replace('-', '_')}_SERVICE_" in script  # the variables that Kubernetes sets
+    assert f'{service["path"]}"' in script
 
 
 async def run_asked(app: web.Application) -> tuple[int, str]:
@@ -240,11 +242,12 @@ async def run_asked(app: web.Application) -> tuple[int, str]:
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=trust.context).start()
-        url = f"https://127.0.0.1:{runner.addresses[0][1]}/mutate"
-        _, *script, _url, namespace = (await asyncio.to_thread(asked))["spec"]["containers"][0]["command"]
+        where = {"HOST": "127.0.0.1", "PORT": str(runner.addresses[0][1])}
+        environment = {f"DRAINPROXY_WEBHOOK_SERVICE_{key}": value for key, value in where.items()}
+        _, *script = (await asyncio.to_thread(asked))["spec"]["containers"][0]["command"]
         pipe, together = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
         process = await asyncio.create_subprocess_exec(
-            sys.executable, *script, url, namespace, stdout=pipe, stderr=together
+            sys.executable, *script, stdout=pipe, stderr=together, env={**os.environ, **environment}
         )
         said, _ = await process.communicate()
         assert process.returncode is not None
