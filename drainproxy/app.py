@@ -189,7 +189,7 @@ async def _serve(
         stop.callback(supervisor.conclude)
         sockets = _listening(config, passed)
         stop.push_async_callback(_close_all, parts)
-        admin.prepare(sockets.admin)
+        admin.prepare(sockets.admin, generations)
         if not generations.inherits:
             await _answer(parts, log)
             await _accept(parts, sockets, log)
@@ -237,7 +237,7 @@ def _meanings(
         signal.SIGHUP: reload,
     }
     meanings: dict[int, Callable[[], None]] = {number: generations.also(number, do) for number, do in here.items()}
-    return {**meanings, signal.SIGUSR2: generations.upgrade}
+    return {**meanings, signal.SIGUSR2: generations.asked_to_upgrade}
 
 
 def _generations(parts: Parts, log: Log, passed: Passed, *, wraps_app: bool) -> Generations:

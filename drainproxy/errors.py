@@ -43,6 +43,10 @@ class HandoverError(DrainproxyError):
     """A new generation cannot take over from the running one."""
 
 
+class UpgradeRefusedError(DrainproxyError):
+    """An upgrade that was not begun: what stands against it."""
+
+
 class AdminError(DrainproxyError):
     """The admin port of a running drainproxy did not give the answer that was asked for."""
 

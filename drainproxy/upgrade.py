@@ -14,13 +14,15 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from drainproxy.admin.control import Upgraded
 from drainproxy.config.values import show_duration
 from drainproxy.drain.phase import Trigger
-from drainproxy.errors import ChildError, HandoverError
+from drainproxy.errors import ChildError, HandoverError, UpgradeRefusedError
 from drainproxy.net.adopted import admin_of, names
 from drainproxy.observe import carried
 from drainproxy.process.handover import Channel, bequeath
@@ -99,6 +101,8 @@ class Generations:
         self._channel: Channel | None = None
         self._keeper_pipe: tuple[int, int] | None = None
         self._counted: carried.Counts = {}
+        self._decided: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        """Of the last upgrade that was begun: why it has failed, None if it has not."""
         self._supervisor.pass_on = self._pass_on
         service.view.generation = inheritance.generation
 
@@ -155,14 +159,28 @@ class Generations:
 
     # As the old generation.
 
-    def upgrade(self) -> None:
-        """SIGUSR2: hand over to a new process of the same command line, unless something forbids it."""
+    def asked_to_upgrade(self) -> None:
+        """SIGUSR2: hand over to a new process of the same command line. What becomes of it is in the log."""
+        with suppress(UpgradeRefusedError):
+            self._begin([sys.executable, *sys.orig_argv[1:]])
+
+    async def upgrade(self, program: str | None) -> Upgraded:
+        """See admin.control.Upgrades."""
+        self._begin([sys.executable, *sys.orig_argv[1:]] if program is None else [program, *sys.argv[1:]])
+        failure = await asyncio.shield(self._decided)
+        if failure is not None:
+            raise HandoverError(failure)
+        assert self._next is not None, "somebody serves"
+        return Upgraded(self._next.pid, self._inheritance.generation + 1)
+
+    def _begin(self, command: Sequence[str]) -> None:
         refusal = self._refusal()
         if refusal is not None:
             self._log.error("upgrade refused", reason=refusal)
-            return
+            raise UpgradeRefusedError(refusal)
         self._enter(Stage.HANDING_OVER)
-        self._tasks.spawn(self._hand_over(), "hand over")
+        self._decided = asyncio.get_running_loop().create_future()
+        self._tasks.spawn(self._hand_over(command), "hand over")
 
     def _refusal(self) -> str | None:
         if self._wraps_app:
@@ -174,13 +192,13 @@ class Generations:
             return "a drain runs"
         return None
 
-    async def _hand_over(self) -> None:
+    async def _hand_over(self, command: Sequence[str]) -> None:
         """Start the new generation and wait for it. Until it serves, nothing changes here."""
         ours, theirs = socket.socketpair()
         channel = self._channel = Channel(ours)
         try:
             with theirs:
-                child = self._next = self._start(theirs)
+                child = self._next = self._start(command, theirs)
         except (ChildError, OSError) as error:
             await self._failed(channel, str(error))
             return
@@ -194,14 +212,14 @@ class Generations:
             return
         await self._step_back(channel, child, serving)
 
-    def _start(self, theirs: socket.socket) -> Child:
+    def _start(self, command: Sequence[str], theirs: socket.socket) -> Child:
         self._children.listen()
         listening = [(admin_of(self._view.config.admin), sock) for sock in self._admin.sockets]
         for name, at_work in self._named():
             listening += [(name, sock) for sock in at_work.listener.sockets]
         legacy = bequeath(listening, theirs, self._keeper(), self._inheritance.generation + 1)
         environ = {name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"} | legacy.environ
-        return self._children.start_generation([sys.executable, *sys.orig_argv[1:]], environ, legacy.passed)
+        return self._children.start_generation(command, environ, legacy.passed)
 
     def _named(self) -> Iterator[tuple[str, RouteAtWork]]:
         """The routes, by the names of their sockets."""
@@ -240,6 +258,7 @@ class Generations:
         await channel.close()
         self._enter(Stage.IN_SERVICE)
         self._log.error("upgrade failed: this process stays in service", reason=reason)
+        self._decided.set_result(reason)
 
     async def _step_back(self, channel: Channel, child: Child, serving: list[str]) -> None:
         """The new generation serves: accept nobody any more, and drain. A route that it has not goes with this process.
@@ -266,6 +285,7 @@ class Generations:
             self._pass_on(asked)
         self._log.info("upgraded", pid=child.pid, generation=self._inheritance.generation + 1)
         self._supervisor.hand_over()
+        self._decided.set_result(None)
         await asyncio.shield(child.exited)
         if child.exited.result() != 0 and not self._supervisor.exit_code.done():
             await self._take_back(channel, child)

@@ -62,11 +62,24 @@ class Access:
     def refusal(self, peer: object, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """Status and reason if this caller may not drain, else None. `peer`: the socket's peername."""
         if _from_another_site(headers):
-            return 403, "a web page of another site may not drain"
+            return 403, "a web page of another site may not do this"
         if self._config.access == "any" or self._is_local(peer):
             return None
         if self._config.access == "loopback":
-            return 403, "only processes of this Pod may drain (--drain-access loopback)"
+            return 403, "only processes of this Pod may do this (--drain-access loopback)"
+        if not self._is_token(_token_in(headers)):
+            return 401, "send the token as `Authorization: Bearer TOKEN` or `X-Drain-Token: TOKEN`"
+        return None
+
+    def refusal_to_run(self, peer: object, headers: Mapping[str, str]) -> tuple[int, str] | None:
+        """Status and reason if this caller may not name a program to be run, else None.
+
+        Whoever may do that can do whatever this process can: being on this machine is not enough.
+        """
+        if not self._is_local(peer):
+            return 403, "only a process of this machine may name a program"
+        if not self._token:
+            return 403, "only who has the token may name a program, and there is none: start with --drain-token-file"
         if not self._is_token(_token_in(headers)):
             return 401, "send the token as `Authorization: Bearer TOKEN` or `X-Drain-Token: TOKEN`"
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -23,3 +24,22 @@ class Control(Protocol):
 
     def scraped(self) -> None:
         """`/metrics` was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upgraded:
+    """The process that is in service now."""
+
+    pid: int
+    generation: int
+
+
+class Upgrades(Protocol):
+    """Who can put another process in the place of this one."""
+
+    async def upgrade(self, program: str | None) -> Upgraded:
+        """Hand over to a new process of this command line, or of `program` with the same arguments.
+
+        Returns once the new one serves; a caller that does not wait so long changes nothing. Raises
+        UpgradeRefusedError if it is not begun, HandoverError if it has failed: then this process serves as before.
+        """

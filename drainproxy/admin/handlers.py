@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from drainproxy.admin.aiohttp_web import web
 from drainproxy.drain.phase import Outcome, Trigger
 from drainproxy.drain.readiness import readiness
+from drainproxy.errors import HandoverError, UpgradeRefusedError
 from drainproxy.observe.documents import drain_block, status
 from drainproxy.protocol.reasons import Reason
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from drainproxy.admin.access import Access
-    from drainproxy.admin.control import Control
+    from drainproxy.admin.control import Control, Upgrades
     from drainproxy.admin.guard import Guards
     from drainproxy.observe.documents import Process
     from drainproxy.observe.metrics import Exposition, Meter
@@ -31,7 +33,8 @@ PAGE_HEADERS = {
 }
 ANY_HOST = frozenset({"/livez", "/healthz", "/readyz", "/startupz", "/metrics"})
 """What probes and scrapers ask for under any name: nothing there is secret, and nothing changes."""
-ENDPOINTS = "/livez /readyz /startupz /status /metrics /drain /resume /"
+ENDPOINTS = "/livez /readyz /startupz /status /metrics /drain /resume /upgrade /"
+UNAUTHORIZED = 401
 STATUS_OF = {Outcome.CLEAN: 200, Outcome.STILL_ARRIVING: 200, Outcome.FORCED: 504, Outcome.RESUMED: 409}
 
 
@@ -47,6 +50,7 @@ class Endpoints:
         access: Access,
         guards: Guards,
         assets: Mapping[str, tuple[bytes, str]],
+        upgrades: Upgrades,
     ) -> None:
         self._process = process
         self._control = control
@@ -55,6 +59,7 @@ class Endpoints:
         self._access = access
         self._guards = guards
         self._assets = assets
+        self._upgrades = upgrades
         drain, resume = self._allowed(self._drain), self._allowed(self._resume)
         self._routes: dict[str, dict[str, Handler]] = {
             "/livez": _reading(self._livez),
@@ -65,6 +70,7 @@ class Endpoints:
             "/metrics": _reading(self._metrics),
             "/drain": {"GET": drain, "POST": drain, "DELETE": resume},
             "/resume": {"POST": resume},
+            "/upgrade": {"POST": self._allowed(self._upgrade)},
         } | {path: _reading(self._asset) for path in assets}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -104,15 +110,14 @@ class Endpoints:
 
     def _allowed(self, handler: Handler) -> Handler:
         async def checked(request: web.BaseRequest) -> web.StreamResponse:
-            peer = None if request.transport is None else request.transport.get_extra_info("peername")
-            refusal = self._access.refusal(peer, request.headers)
-            if refusal is None:
-                return await handler(request)
-            self._meter.rejected(Reason.AUTH)
-            code, why = refusal
-            return _line(code, why, {"WWW-Authenticate": 'Bearer realm="drainproxy"'} if code == 401 else {})  # noqa: PLR2004
+            refusal = self._access.refusal(_peer(request), request.headers)
+            return await handler(request) if refusal is None else self._refused(*refusal)
 
         return checked
+
+    def _refused(self, code: int, why: str) -> web.StreamResponse:
+        self._meter.rejected(Reason.AUTH)
+        return _line(code, why, {"WWW-Authenticate": 'Bearer realm="drainproxy"'} if code == UNAUTHORIZED else {})
 
     async def _drain(self, request: web.BaseRequest) -> web.StreamResponse:
         """Begin or join; answer when it is over. Whatever else the query says, the drain begins."""
@@ -136,6 +141,24 @@ class Endpoints:
             return _line(409, "SIGTERM was received: this process will end, a drain cannot be called off any more")
         return _line(200, self._process.machine.state.value)
 
+    async def _upgrade(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer when the new process serves, or will not."""
+        program = request.query.get("exec")
+        if program is not None:
+            refusal = self._access.refusal_to_run(_peer(request), request.headers)
+            if refusal is not None:
+                return self._refused(*refusal)
+        with self._guards.wait(request) as may_wait:
+            if not may_wait:
+                return _line(503, "too many wait already: ask /status")
+            try:
+                upgraded = await self._upgrades.upgrade(program)
+            except UpgradeRefusedError as refused:
+                return _line(409, str(refused))
+            except HandoverError as failed:
+                return _line(500, str(failed))
+        return _document(200, asdict(upgraded))
+
     async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
         document = status(self._process)
         if request.query.get("totals") == "1":
@@ -154,6 +177,10 @@ class Endpoints:
     async def _asset(self, request: web.BaseRequest) -> web.StreamResponse:
         body, content_type = self._assets[request.path]
         return _answer(200, body, content_type, PAGE_HEADERS)
+
+
+def _peer(request: web.BaseRequest) -> object:
+    return None if request.transport is None else request.transport.get_extra_info("peername")
 
 
 def _reading(handler: Handler) -> dict[str, Handler]:

@@ -34,7 +34,7 @@ class Admin:
 
 def admin_options(timeout: str | None, *, token: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The options that reach an admin port; `admin_of` reads them. `timeout`: the default, None for no limit."""
-    described = "as long as the drain takes" if timeout is None else timeout
+    described = "as long as it takes" if timeout is None else timeout
     tokens = (
         click.option(
             "--drain-token",

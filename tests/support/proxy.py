@@ -192,11 +192,12 @@ WITHOUT_UVLOOP = "import sys; sys.modules['uvloop'] = None; from drainproxy.cli 
 def serve(upstream: str, *flags: str, stock_loop: bool = False, program: str = "", **options: str) -> Iterator[Proxy]:
     """drainproxy in front of `upstream`, on free ports of its choice; killed at the end if it has not ended.
 
-    `program`: Python text to start instead of `drainproxy`, with the same arguments.
+    `program`: Python text to start instead of `drainproxy`, with the same arguments. With the option `config`, that
+    file says what the routes are.
     """
     settings = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "upstream": upstream, "log-format": "json", **QUICK}
     settings |= {key.replace("_", "-"): value for key, value in options.items()}
-    if "--route" in flags:
+    if "--route" in flags or "config" in options:
         del settings["listen"], settings["upstream"]
     arguments = [item for key, value in settings.items() for item in (f"--{key}", value)]
     environ = {key: value for key, value in os.environ.items() if not key.startswith("DRAINPROXY_")}

@@ -14,24 +14,13 @@ import httpx
 import pytest
 
 from tests.support.apps import http_server
-from tests.support.generations import generations, handed_over, load, upgrade
+from tests.support.generations import AS_HEIR, generations, handed_over, load, upgrade
 from tests.support.proxy import Proxy, serve, wait_for
 from tests.support.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-AS_HEIR = """
-import os, signal, sys, time
-if "DRAINPROXY_HANDOVER" in os.environ:
-    channel = int(os.environ["DRAINPROXY_HANDOVER"].split(":")[1])
-    names = os.environ["LISTEN_FDNAMES"].split(":")
-    {does}
-from drainproxy.cli import main
-main()
-"""
-"""drainproxy, but as the new generation it does something else first."""
 
 ENDS = {
     "exits at once": "os._exit(3)",
@@ -89,17 +78,20 @@ def test_a_new_one_with_settings_that_cannot_be_used_changes_nothing_and_the_nex
     app: str, fault: str, tmp_path: Path
 ) -> None:
     config, taken = tmp_path / "drainproxy.toml", socket.create_server(("127.0.0.1", 0))
-    config.write_text("")
-    nowhere = tmp_path / "nowhere.pem"
+    route, nowhere = f"127.0.0.1:0={app}", tmp_path / "nowhere.pem"
+    right = f'route = ["{route}"]\n'
     wrong = {
-        "bad option": 'log-level = "loud"\n',
-        "unreadable certificate": f'tls-cert = "{nowhere}"\ntls-key = "{nowhere}"\n',
-        "port in use": f'final-scrape-wait = "0"\nroute = ["127.0.0.1:{taken.getsockname()[1]}={app}"]\n',
+        "bad option": right + 'log-level = "loud"\n',
+        "unreadable certificate": right + f'tls-cert = "{nowhere}"\ntls-key = "{nowhere}"\n',
+        "port in use": f'route = ["{route}", "127.0.0.1:{taken.getsockname()[1]}={app}"]\n',
     }
-    with taken, generations(app, "--config", str(config)) as proxy:
+    says = {"bad option": "log-level", "unreadable certificate": "tls-cert", "port in use": "cannot listen on"}
+    config.write_text(right)
+    with taken, generations(app, config=str(config)) as proxy:
         config.write_text(wrong[fault])
         assert "its log says why" in fails(proxy)
-        config.write_text("")
+        assert any(says[fault] in line for line in proxy.text)
+        config.write_text(right)
         upgrade(proxy, 2)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from drainproxy.errors import HandoverError
 from drainproxy.process.handover import inherit
-from tests.support.apps import http_server
+from tests.support.apps import accepts, free_port, http_server
 from tests.support.generations import generations, handed_over, load, upgrade
 from tests.support.proxy import wait_for
 from tests.support.wire import Wire
@@ -69,22 +69,28 @@ def test_the_gate_is_honoured_before_the_new_one_takes_over(app: str, tmp_path: 
         assert httpx.get(proxy.url).status_code == 200
 
 
-def test_sigterm_while_both_are_there_ends_both(app: str) -> None:
-    with generations(app) as proxy, Wire(proxy.address) as wire:
+def test_a_route_that_is_gone_is_drained_and_closed_and_a_new_one_is_open_before_the_old_one_steps_back(
+    app: str, tmp_path: Path
+) -> None:
+    config, (kept, gone, new) = tmp_path / "drainproxy.toml", (free_port() for _ in range(3))
+
+    def routes(*ports: int) -> None:
+        config.write_text("route = [" + ", ".join(f'"127.0.0.1:{port}={app}"' for port in ports) + "]\n")
+
+    routes(kept, gone)
+    with generations(app, config=str(config)) as proxy, Wire(("127.0.0.1", gone)) as wire:
         wire.get("/sleep/2")
         wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the request")
-        proxy.signal(signal.SIGUSR2)
-        wait_for(lambda: proxy.status()["generation"] == 2, "the new generation")
-        proxy.signal(signal.SIGTERM)
-        assert wire.response()[0] == 200
-        assert proxy.wait() == 0
-
-
-def test_during_a_drain_an_upgrade_is_refused(app: str) -> None:
-    with generations(app, propagation_delay="5s") as proxy:
-        proxy.ask("/drain?wait=0", "POST")
-        proxy.signal(signal.SIGUSR2)
-        assert proxy.await_log("upgrade refused")["reason"] == "a drain runs"
+        routes(kept, new)
+        with load(f"http://127.0.0.1:{kept}", keep_alive=False) as seen:
+            proxy.signal(signal.SIGUSR2)
+            wait_for(lambda: proxy.status()["generation"] == 2, "the new generation")
+            assert httpx.get(f"http://127.0.0.1:{new}").status_code == 200
+            assert httpx.get(f"http://127.0.0.1:{gone}").status_code == 200, "it still drains"
+            assert wire.response()[0] == 200
+            wait_for(lambda: handed_over(proxy) == 1, "the end of the old one")
+        assert set(seen) == {"200"}
+        wait_for(lambda: not accepts(gone), "the end of the route that is gone")
 
 
 def test_another_version_of_the_handover_is_refused_before_anything_has_happened() -> None:

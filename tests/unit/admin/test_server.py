@@ -18,11 +18,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from drainproxy.admin import guard
 from drainproxy.admin.access import Access
+from drainproxy.admin.control import Upgraded
 from drainproxy.admin.server import BACKLOG, AdminServer
 from drainproxy.config.options import Config
 from drainproxy.config.values import Address
 from drainproxy.drain.phase import Trigger
-from drainproxy.errors import BindError, ConfigError
+from drainproxy.errors import BindError, ConfigError, DrainproxyError, HandoverError, UpgradeRefusedError
 from drainproxy.net.sockets import bind
 from drainproxy.protocol.reasons import Reason
 from tests.support.control import ScriptedControl, view
@@ -69,12 +70,28 @@ class Port:
                 await writer.wait_closed()
 
 
+class ScriptedUpgrades:
+    """Each upgrade ends so; which programs it was asked for."""
+
+    def __init__(self, end: Upgraded | DrainproxyError | None = None) -> None:
+        self.end = end or Upgraded(7, 2)
+        self.programs: list[str | None] = []
+
+    async def upgrade(self, program: str | None) -> Upgraded:
+        self.programs.append(program)
+        if isinstance(self.end, DrainproxyError):
+            raise self.end
+        return self.end
+
+
 @contextlib.asynccontextmanager
-async def serving(config: Config | None = None, *, ready: bool = True, **options: Any) -> AsyncIterator[Port]:
+async def serving(
+    config: Config | None = None, *, ready: bool = True, upgrades: ScriptedUpgrades | None = None, **options: Any
+) -> AsyncIterator[Port]:
     control = ScriptedControl(config or Config(admin=ANYWHERE, **options), ready=ready)
     server = AdminServer(control, control, control.meter)
     try:
-        server.prepare(bind(control.config.admin, BACKLOG))
+        server.prepare(bind(control.config.admin, BACKLOG), upgrades or ScriptedUpgrades())
         await server.answer()
         yield Port(control, server)
     finally:
@@ -624,3 +641,47 @@ async def test_stopping_does_not_wait_for_who_waits_in_vain() -> None:
             await port.server.stop()
         with pytest.raises(aiohttp.ClientError):
             await asked
+
+
+# Upgrades.
+
+
+async def test_an_upgrade_answers_with_who_serves_then() -> None:
+    async with serving() as port:
+        code, _, text = await port.ask("/upgrade", "POST")
+        assert (code, json.loads(text)) == (200, {"pid": 7, "generation": 2})
+        assert (await port.ask("/upgrade"))[0] == 405
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [(UpgradeRefusedError("a drain runs"), 409), (HandoverError("it ended before it was ready"), 500)]
+)
+async def test_an_upgrade_that_does_not_come_about_says_why(end: DrainproxyError, code: int) -> None:
+    async with serving(upgrades=ScriptedUpgrades(end)) as port:
+        assert (await port.ask("/upgrade", "POST"))[::2] == (code, f"{end}\n")
+
+
+@pytest.mark.parametrize(
+    ("token", "headers", "code"),
+    [
+        (None, {}, 403),
+        (TOKEN, {}, 401),
+        (TOKEN, {"X-Drain-Token": "guessed"}, 401),
+        (TOKEN, {"X-Drain-Token": TOKEN}, 200),
+    ],
+)
+async def test_who_names_a_program_shows_the_token_even_on_this_machine(
+    token: str | None, headers: dict[str, str], code: int
+) -> None:
+    upgrades = ScriptedUpgrades()
+    async with serving(drain_token=token, upgrades=upgrades) as port:
+        assert (await port.ask("/upgrade?exec=/opt/new", "POST", **headers))[0] == code
+    assert upgrades.programs == (["/opt/new"] if code == 200 else [])
+
+
+def test_from_elsewhere_nobody_names_a_program() -> None:
+    access = Access(Config(drain_token=TOKEN))
+    access.load()
+    refusal = access.refusal_to_run(FROM_ELSEWHERE, {"X-Drain-Token": TOKEN})
+    assert refusal is not None
+    assert refusal[0] == 403

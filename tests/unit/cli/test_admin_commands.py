@@ -214,6 +214,23 @@ def test_a_resume_that_comes_too_late_is_an_error() -> None:
     assert str(result.exception) == "SIGTERM was received"
 
 
+# Upgrade.
+
+
+def test_an_upgrade_says_who_serves_then() -> None:
+    with admin(200, {"pid": 7, "generation": 2}) as script:
+        result = run(script, "upgrade", "--exec", "/opt/a b/drainproxy")
+    assert (result.exit_code, result.output) == (0, "upgraded: generation 2 serves, pid 7; the old one drains\n")
+    assert script.asked == [("POST", "/upgrade?exec=/opt/a%20b/drainproxy")]
+
+
+def test_an_upgrade_that_was_refused_is_an_error() -> None:
+    with admin(409, b"a drain runs\n") as script:
+        result = run(script, "upgrade")
+    assert isinstance(result.exception, AdminError)
+    assert str(result.exception) == "a drain runs"
+
+
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
