@@ -321,10 +321,10 @@ def _read_again(reread: Callable[[], Config], log: Log, tls: Tls | None, manager
         if tls is not None:
             tls.load()
     except (ConfigError, BudgetError) as error:
-        log.error("SIGHUP: what was in force stays", reason=str(error))
+        log.error("SIGHUP: settings not changed", reason=str(error))
     else:
         log.set_level(level)
-        log.info("SIGHUP: read again", log_level=level, certificate=tls is not None)
+        log.info("SIGHUP: settings read again", log_level=level, certificate=tls is not None)
     manager.ready()
 
 
@@ -356,7 +356,7 @@ def _certificate_read(log: Log, refused: str | None) -> None:
     if refused is None:
         log.info("certificate read again")
     else:
-        log.error("certificate not usable: the old one stays", reason=refused)
+        log.error("certificate cannot be used: the old one stays", reason=refused)
 
 
 def _files_for_connections(config: Config, log: Log) -> int:

@@ -285,7 +285,7 @@ class Supervisor:
                 continue
             expected = not machine.answered_once or machine.phase is Phase.DRAINED
             write = self._log.info if health.healthy or expected else self._log.warning
-            state = "well" if health.healthy else "not well" if health.reachable else "not reachable"
+            state = "healthy" if health.healthy else "not healthy" if health.reachable else "not reachable"
             write(f"app is {state}", upstream=str(at_work.route.upstream), reason=health.reason)
         self._noted = [_what_is_told(at_work.monitor.health) for at_work in self._routes]
 
@@ -311,7 +311,7 @@ class Supervisor:
 
 
 def _to_nobody(_: Trigger) -> None:
-    raise AssertionError("whoever hands over says where to pass a drain on to")
+    raise AssertionError("a process that hands over says where to pass a drain on to")
 
 
 def _what_is_told(health: Health) -> tuple[bool, bool, str]:

@@ -37,7 +37,7 @@ class Access:
         if self._config.drain_token is not None:
             self._token = self._config.drain_token.strip().encode()
             if not self._token:
-                raise ConfigError("--drain-token", "", "a token that is not only blanks")
+                raise ConfigError("--drain-token", "", "a token that is not empty")
         elif self._config.drain_token_file is not None:
             self._token = read_token(self._config.drain_token_file)
 
@@ -50,7 +50,7 @@ class Access:
         host = headers.get("Host")
         if host is None or self._config.admin.path or self._is_ours(host):
             return None
-        return f"{host} is not a name of this port: use its IP address, or start drainproxy with --admin-host NAME"
+        return f"{host} is not a name of the admin port: use its IP address, or start drainproxy with --admin-host"
 
     def _is_ours(self, host: str) -> bool:
         try:
@@ -62,11 +62,11 @@ class Access:
     def refusal(self, peer: object, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """Status and reason if this caller may not drain, else None. `peer`: the socket's peername."""
         if _from_another_site(headers):
-            return 403, "a web page of another site may not do this"
+            return 403, "web pages of other sites must not do this"
         if self._config.access == "any" or self._is_local(peer):
             return None
         if self._config.access == "loopback":
-            return 403, "only processes of this Pod may do this (--drain-access loopback)"
+            return 403, "only processes in this Pod may do this (--drain-access loopback)"
         if not self._is_token(_token_in(headers)):
             return 401, "send the token as `Authorization: Bearer TOKEN` or `X-Drain-Token: TOKEN`"
         return None
@@ -77,9 +77,9 @@ class Access:
         Whoever may do that can do whatever this process can: being on this machine is not enough.
         """
         if not self._is_local(peer):
-            return 403, "only a process of this machine may name a program"
+            return 403, "only a process on this machine may name a program"
         if not self._token:
-            return 403, "only who has the token may name a program, and there is none: start with --drain-token-file"
+            return 403, "naming a program needs the drain token, and none is set: start with --drain-token-file"
         if not self._is_token(_token_in(headers)):
             return 401, "send the token as `Authorization: Bearer TOKEN` or `X-Drain-Token: TOKEN`"
         return None
@@ -102,7 +102,7 @@ class Access:
         try:
             self._token = read_token(path)
         except ConfigError as error:
-            self._log.warning("drain token not read again: the last one stays in force", reason=str(error))
+            self._log.warning("drain token could not be read again: the previous one stays valid", reason=str(error))
 
 
 def read_token(path: str) -> bytes:

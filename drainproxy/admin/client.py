@@ -24,7 +24,7 @@ CONNECT_S = 2.0
 MAX_ANSWER = 4 << 20
 LOOPBACK = ("127.0.0.1", "::1")
 UNAUTHORIZED, FORBIDDEN = 401, 403
-NOT_OURS = "not the answer of a drainproxy"
+NOT_OURS = "not an answer from drainproxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Answer:
         except ValueError:
             document = None
         if not isinstance(document, dict):
-            raise AdminError(f"not the answer of a drainproxy ({self.status}): {self.text[:200]!r}")
+            raise AdminError(f"not an answer from drainproxy ({self.status}): {self.text[:200]!r}")
         return document
 
 

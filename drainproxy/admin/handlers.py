@@ -127,7 +127,7 @@ class Endpoints:
             return _document(202, drain_block(self._process))
         with self._guards.wait(request) as may_wait:
             if not may_wait:
-                return _line(503, "the drain runs, but too many wait for its end already: ask /status")
+                return _line(503, "the drain is running, but too many callers already wait for its end: ask /status")
             finish = await control.finished()
         if finish.outcome is Outcome.FORCED and query.get("event") == "1":
             return _hang_up(request)
@@ -138,7 +138,7 @@ class Endpoints:
 
     async def _resume(self, _: web.BaseRequest) -> web.StreamResponse:
         if not self._control.resume():
-            return _line(409, "SIGTERM was received: this process will end, a drain cannot be called off any more")
+            return _line(409, "SIGTERM was received, so this process will end: the drain can no longer be called off")
         return _line(200, self._process.machine.state.value)
 
     async def _upgrade(self, request: web.BaseRequest) -> web.StreamResponse:

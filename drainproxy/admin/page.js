@@ -41,12 +41,12 @@ function parse(text) {
 function story(status, open) {
   const { state, phase, drain, upstream } = status;
   if (state === "starting") return `The app has not answered yet: ${upstream.reason}.`;
-  if (state === "unready") return `No traffic should come here: ${upstream.reason}.`;
+  if (state === "unready") return `This Pod should get no traffic: ${upstream.reason}.`;
   if (state === "ready") return "Traffic flows to the app. No drain is running.";
   if (phase === "propagating") {
-    return `Everything is served while the world learns that this Pod ends: ${seconds(drain.floor_in_s)} more at least.`;
+    return `Everything is served while the cluster learns that this Pod is ending: ${seconds(drain.floor_in_s)} more at least.`;
   }
-  if (phase === "forcing") return "The deadline has passed: what is left is being cut.";
+  if (phase === "forcing") return "The deadline has passed: work in flight is being cut.";
   if (phase === "finishing") {
     return open ? `Waiting for ${plural(open, "piece", "pieces")} of work to finish.` : "Nothing is in flight: waiting for quiet.";
   }
@@ -54,7 +54,7 @@ function story(status, open) {
     return `The deadline passed and ${plural(drain.cut_total, "piece", "pieces")} of work had to be cut. The app may be stopped.`;
   }
   if (drain && drain.outcome === "still-arriving") {
-    return "All work is finished, but requests still arrived: somebody has not learned that this Pod ends. The app may be stopped.";
+    return "All work is finished, but requests still arrived: a sender has not learned that this Pod is ending. The app may be stopped.";
   }
   return "All work is finished. The app may be stopped.";
 }
@@ -156,7 +156,7 @@ function showRates(totals, at) {
     const points = known.map((r, i) => `${(120 * i) / last},${26 - (24 * r) / top}`);
     $("line").setAttribute("points", points.join(" "));
     $("area").setAttribute("points", `0,28 ${points.join(" ")} 120,28`);
-    $("spark").setAttribute("aria-label", `requests a second in the last ${plural(last, "second", "seconds")}, at most ${top.toFixed(1)}`);
+    $("spark").setAttribute("aria-label", `requests per second in the last ${plural(last, "second", "seconds")}, at most ${top.toFixed(1)}`);
   }
   before = { totals, at };
 }

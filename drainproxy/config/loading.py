@@ -101,9 +101,11 @@ def _validate(config: Config) -> None:
         raise ConfigError(missing, "", "both --tls-cert and --tls-key, or neither")
     has_token, has_file = config.drain_token is not None, config.drain_token_file is not None
     if has_token and has_file:
-        raise ConfigError("--drain-token-file", config.drain_token_file, "either it or --drain-token, not both")
+        raise ConfigError(
+            "--drain-token-file", config.drain_token_file, "only one of --drain-token and --drain-token-file"
+        )
     if config.access == "token" and not has_token and not has_file:
-        raise ConfigError("--drain-access", "token", "--drain-token or --drain-token-file beside it")
+        raise ConfigError("--drain-access", "token", "also --drain-token or --drain-token-file")
     for name in ("ready_interval_s", "ready_timeout_s", "connect_timeout_s"):
         if getattr(config, name) <= 0:
             raise ConfigError("--" + name.removesuffix("_s").replace("_", "-"), "0", "a duration above 0")
@@ -131,7 +133,7 @@ def _validate_successor(route: Route, config: Config, listens: list[Address]) ->
     if successor is None:
         return
     if config.tls_cert is not None:
-        raise ConfigError("--successor", str(successor), "no --tls-cert beside it: siblings are asked without TLS")
+        raise ConfigError("--successor", str(successor), "no --tls-cert, because requests to siblings have no TLS")
     if route.protocol in ("http2", "tcp"):
         raise ConfigError("--successor", str(successor), f"a route that speaks HTTP/1, not protocol={route.protocol}")
     if successor.address is not None and _is_one_of(successor.address, listens):

@@ -161,14 +161,14 @@ def hint(drain: Drain) -> str | None:
 
 
 def notes(drains: Sequence[Drain]) -> Iterator[str]:
-    """What no setting of ours mends."""
+    """What no setting of ours can fix."""
     broken = sum(each.broken for each in drains)
     if broken:
-        yield f"the app broke off {many(broken, 'request')} before it was told to stop: look at its log"
+        yield f"the app broke {many(broken, 'request')} off before it was told to stop: look at its log"
     if any(each.outcome == Outcome.STILL_ARRIVING.value for each in drains):
         yield (
-            "somebody still sends when the drain ends: a client with a fixed address, or a load balancer that learns "
-            "late or not at all; the access log names them (--access-log all)"
+            "requests still arrive when the drain ends, from a client with a fixed address or a load balancer that "
+            "learns late or not at all; the access log names them (--access-log all)"
         )
 
 
@@ -206,14 +206,14 @@ def _floor(drains: Sequence[Drain], times: Times) -> Advice:
         why = f"{measured}; {_too_few(telling)} to shorten the floor"
         return Advice(Setting.FLOOR, now_s, None, Because.UNKNOWN, why)
     if best_s <= now_s * WORTH:
-        why = f"{measured}; each Pod stays {show(now_s - best_s)} longer than it must"
+        why = f"{measured}; each Pod stays {show(now_s - best_s)} longer than necessary"
         return Advice(Setting.FLOOR, now_s, best_s, Because.WASTE, why)
     return Advice(Setting.FLOOR, now_s, now_s, Because.FITS, measured)
 
 
 def _past_the_floor(drains: Sequence[Drain], lasts: Sequence[float], floor_s: float) -> str:
     if len(drains) == 1:
-        return f"arrivals went on for {show(lasts[0])}, past the floor of {show(floor_s)}"
+        return f"requests kept arriving for {show(lasts[0])}, past the floor of {show(floor_s)}"
     arrivals = sum(each.arrivals or 0 for each in drains)
     late = sum(each.late for each in drains)
     share = f"{100 * late / arrivals:.2g} % of arrivals were" if arrivals else f"{many(late, 'arrival')} came"
@@ -224,7 +224,7 @@ def _quiet(drains: Sequence[Drain], times: Times) -> Advice:
     now_s = times.quiet_s
     missed = [each for each in drains if each.after_end and each.outcome == Outcome.CLEAN.value]
     if missed:
-        why = f"requests came after the end of {_of(missed, drains)}, behind a pause longer than {show(now_s)}"
+        why = f"requests came after the end of {_of(missed, drains)}, after a pause longer than {show(now_s)}"
         return Advice(Setting.QUIET, now_s, round_up(2 * now_s), Because.LOST, why)
     return Advice(Setting.QUIET, now_s, now_s, Because.FITS, "nothing came after the end of a clean drain")
 
@@ -245,7 +245,7 @@ def _grace(drains: Sequence[Drain], times: Times, floor: Advice) -> Advice:
         why = f"with the longer floor drains would take up to {show(took_s + longer_s)} of {show(times.budget_s)}"
         budget_s, because = (took_s + longer_s) / ROOM, Because.TIGHT
     else:
-        why = f"drains took up to {show(took_s)} of {show(times.budget_s)}; what is not used costs nothing"
+        why = f"drains took up to {show(took_s)} of {show(times.budget_s)}; unused time costs nothing"
         return Advice(Setting.GRACE, times.grace_s, times.grace_s, Because.FITS, why)
     return Advice(Setting.GRACE, times.grace_s, round_up(times.grace_s + budget_s - times.budget_s), because, why)
 
@@ -254,7 +254,7 @@ def _min_ready(drains: Sequence[Drain]) -> Advice:
     telling = [each.last_arrival_s for each in _telling(drains) if each.last_arrival_s is not None]
     if len(telling) < ENOUGH:
         return Advice(Setting.MIN_READY, None, None, Because.UNKNOWN, _too_few(telling))
-    why = f"a new Pod is known as late as an old one is forgotten: {_tail(telling)}"
+    why = f"learning of a new Pod takes as long as learning that an old one is gone: {_tail(telling)}"
     return Advice(Setting.MIN_READY, None, max(1.0, float(ceil(quantile(telling, TAIL)))), Because.ADVISED, why)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from drainproxy.drain.ledger import Ledger, Tally
 
 END = {
-    Outcome.CLEAN: "nothing was in flight, and nothing arrived any more",
+    Outcome.CLEAN: "nothing was in flight, and no more requests arrived",
     Outcome.STILL_ARRIVING: "nothing was in flight, but requests still arrived",
     Outcome.FORCED: "the deadline passed with work in flight",
 }
@@ -106,7 +106,7 @@ class DrainMachine:
             if not reachable:
                 self._left_since_drained = True
             elif self._left_since_drained and self._may_resume_by_itself:
-                self._calling_off = "the app went away and came back: its container restarted, the Pod stays"
+                self._calling_off = "the app went away and came back: its container was restarted, and the Pod stays"
 
     def drain(self, trigger: Trigger, now: float) -> None:
         """Begin the drain, or join the one that runs."""
@@ -263,7 +263,9 @@ class DrainMachine:
             return [Exit(0)] if now >= self._exit_at(schedule) else []
         resume_at = self._resume_at(schedule)
         if resume_at is not None and now >= resume_at:
-            self._calling_off = "the grace period has passed and the app still runs: this was not the end of the Pod"
+            self._calling_off = (
+                "the grace period has passed and the app is still running: this was not the end of the Pod"
+            )
             return self._call_off(now)
         return []
 

@@ -98,11 +98,11 @@ def _listening(descriptor: int) -> socket.socket:
     try:
         sock = socket.socket(fileno=descriptor)
     except OSError as error:
-        raise BindError(f"descriptor {descriptor}, which was passed in, is no socket: {error.strerror}") from error
+        raise BindError(f"descriptor {descriptor}, which was passed in, is not a socket: {error.strerror}") from error
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         sock.close()
         raise BindError(
-            f"descriptor {descriptor}, which was passed in, is no listening stream socket: "
+            f"descriptor {descriptor}, which was passed in, is not a listening stream socket: "
             f"in the .socket unit, use ListenStream= and Accept=no"
         )
     sock.setblocking(False)

@@ -137,4 +137,4 @@ def gate_reason(path: str | None) -> str | None:
         return f"gate {path} does not exist"
     except OSError as error:
         return f"gate {path}: {error.strerror}"
-    return None if text in (b"", b"true") else f"gate {path} does not read true"
+    return None if text in (b"", b"true") else f"gate {path} does not contain true"

@@ -102,5 +102,5 @@ def _look_up(name: str) -> Hosts | OSError:
     except OSError as error:
         return error
     except UnicodeError as error:  # a name that cannot be put into the DNS's form
-        return OSError(f"{name!r} is no host name: {error}")
+        return OSError(f"{name!r} is not a host name: {error}")
     return list(dict.fromkeys(str(where[0]) for *_, where in found))

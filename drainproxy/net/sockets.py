@@ -130,7 +130,7 @@ def _advice(address: Address, error: OSError) -> str:
         case errno.EADDRINUSE:
             return (
                 f"port {address.port} is taken, perhaps by another container of the Pod or by another drainproxy "
-                f"(`ss -ltnp` shows whose it is); stop that, or listen on another port"
+                f"(`ss -ltnp` shows which); stop it, or listen on another port"
             )
         case errno.EACCES:
             return (
@@ -138,7 +138,7 @@ def _advice(address: Address, error: OSError) -> str:
                 f"listen on a port from 1024 up and map it in the Service"
             )
         case errno.EADDRNOTAVAIL:
-            return f"{address.host} is not an address of this machine; listen on :{address.port} for all of its own"
+            return f"{address.host} is not an address of this machine; listen on :{address.port} for all its addresses"
         case _:
             return error.strerror or str(error)
 
@@ -147,13 +147,11 @@ def _unix_advice(path: str, error: OSError) -> str:
     directory = os.path.dirname(path) or "."  # noqa: PTH120 - a Path would turn "" into "." and hide what was written
     match error.errno:
         case errno.EADDRINUSE:
-            return (
-                "a running process answers there, or it is no socket; stop that, remove the file, or use another path"
-            )
+            return "a running process listens there, or it is not a socket; stop the process, or use another path"
         case errno.ENOENT:
             return f"the directory {directory} does not exist; create it, or mount a volume there"
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"{directory} cannot be written to; use a directory this user may write, such as an emptyDir volume"
+            return f"{directory} is not writable; use a directory that is, such as an emptyDir volume"
         case None:
             return "the path is too long for a unix socket (107 bytes); use a shorter one"
         case _:

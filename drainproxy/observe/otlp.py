@@ -36,7 +36,7 @@ class SpanExporter:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
             from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - as above
         except ImportError as error:
-            expected = "nothing: OpenTelemetry is not installed, it comes with pip install 'drainproxy[otel]'"
+            expected = "nothing: OpenTelemetry is not installed; it is in the extra otel (pip install '.[otel]')"
             raise ConfigError("--otlp-endpoint", endpoint, expected) from error
         self._counts = counts
         self._exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=TIMEOUT_S)

@@ -51,7 +51,7 @@ RESETS = (1_000, 200.0)
 class Departure(Enum):
     """How far the connection's end has come."""
 
-    STAYING = "nobody has been asked to go"
+    STAYING = "the client was not asked to leave"
     DUE = "GOAWAY at the next place where it may stand"
     ASKED = "GOAWAY sent: streams that the client has opened meanwhile may still come"
     TOLD = "the client knows; what is open finishes"

@@ -41,7 +41,7 @@ class TunnelSession:
 
     def __repr__(self) -> str:
         ended = [name for name, done in (("client", self._client_done), ("app", self._upstream_done)) if done]
-        return f"<TunnelSession {'open' if self._open else 'over'}, ended by {' and '.join(ended) or 'nobody'}>"
+        return f"<TunnelSession {'open' if self._open else 'over'}, ended by {' and '.join(ended) or 'neither side'}>"
 
     @property
     def idle(self) -> bool:

@@ -104,13 +104,13 @@ def test_sighup_reads_the_log_level_again_and_a_bad_file_changes_nothing(app: st
         proxy.await_ready()
         config.write_text('log-level = "loud"\n')
         proxy.signal(signal.SIGHUP)
-        assert "loud" in proxy.await_log("SIGHUP: what was in force stays")["reason"]
+        assert "loud" in proxy.await_log("SIGHUP: settings not changed")["reason"]
         config.write_text('log-level = "error"\n')
         proxy.signal(signal.SIGHUP)
         wait_for(lambda: proxy.alive and proxy.ask("/livez").status == 200, "life")
         config.write_text('log-level = "info"\n')
         proxy.signal(signal.SIGHUP)
-        assert proxy.await_log("SIGHUP: read again")["log_level"] == "info"
+        assert proxy.await_log("SIGHUP: settings read again")["log_level"] == "info"
 
 
 NOTES_SIGNALS = """
@@ -133,7 +133,7 @@ def test_run_passes_signals_without_a_meaning_on_to_the_app() -> None:
         for number in (signal.SIGUSR1, signal.SIGWINCH):
             wait_for(partial(proxy.text.__contains__, f"app got {int(number)}\n"), "the signal")
         proxy.signal(signal.SIGHUP)  # has a meaning of its own
-        assert proxy.await_log("SIGHUP: read again")
+        assert proxy.await_log("SIGHUP: settings read again")
         assert httpx.get(f"{proxy.url}/").status_code == 200
 
 

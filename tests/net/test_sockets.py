@@ -78,7 +78,7 @@ def test_a_taken_port_says_what_to_do() -> None:
         with pytest.raises(BindError) as caught:
             bind(Address(port=port), 16)
     assert f"port {port} is taken" in str(caught.value)
-    assert "stop that, or listen on another port" in str(caught.value)
+    assert "stop it, or listen on another port" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -121,7 +121,7 @@ def test_a_stale_unix_socket_is_replaced(tmp_path: Path) -> None:
 def test_a_unix_socket_that_somebody_answers_on_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "s"
     with bound(f"unix:{path}"):
-        with pytest.raises(BindError, match="a running process answers there"):
+        with pytest.raises(BindError, match="a running process listens there"):
             bind(Address(path=str(path)), 16)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
@@ -130,7 +130,7 @@ def test_a_unix_socket_that_somebody_answers_on_is_left_alone(tmp_path: Path) ->
 def test_a_file_that_is_no_socket_is_never_removed(tmp_path: Path) -> None:
     path = tmp_path / "precious"
     path.write_text("data")
-    with pytest.raises(BindError, match="it is no socket"):
+    with pytest.raises(BindError, match="it is not a socket"):
         bind(Address(path=str(path)), 16)
     assert path.read_text() == "data"
 

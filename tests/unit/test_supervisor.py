@@ -444,12 +444,12 @@ def test_why_an_app_cannot_be_reached_is_told_once_a_change(caplog: pytest.LogCa
         two.supervisor.drain(Trigger.HTTP)
         two.clock.advance(6)
         two.look(GONE, WELL)
-    told = lines(caplog, "app is well", "app is not well", "app is not reachable")
+    told = lines(caplog, "app is healthy", "app is not healthy", "app is not reachable")
     assert [(level, event, fields["upstream"], fields["reason"]) for level, event, fields in told] == [
-        ("INFO", "app is well", "127.0.0.1:9181", WELL.reason),
-        ("INFO", "app is well", "127.0.0.1:9180", WELL.reason),
-        ("WARNING", "app is not well", "127.0.0.1:9180", ILL.reason),
-        ("INFO", "app is well", "127.0.0.1:9180", WELL.reason),
+        ("INFO", "app is healthy", "127.0.0.1:9181", WELL.reason),
+        ("INFO", "app is healthy", "127.0.0.1:9180", WELL.reason),
+        ("WARNING", "app is not healthy", "127.0.0.1:9180", ILL.reason),
+        ("INFO", "app is healthy", "127.0.0.1:9180", WELL.reason),
         ("INFO", "app is not reachable", "127.0.0.1:9180", GONE.reason),
     ]
 

@@ -87,7 +87,7 @@ class Rate(click.ParamType[float]):
         except ValueError:
             rate = 0.0
         if not 0 < rate <= MOST_PER_S:
-            self.fail(f"got {value!r}, expected requests a second, above 0 and at most {MOST_PER_S:g}", param, ctx)
+            self.fail(f"got {value!r}, expected requests per second, above 0 and at most {MOST_PER_S:g}", param, ctx)
         return rate
 
 

@@ -202,14 +202,14 @@ def _check_command(command_line: tuple[str, ...], options: dict[str, Any]) -> No
     if command_line and shutil.which(command_line[0]) is None:
         raise ConfigError("CMD", command_line[0], "a program that can be found")
     if options["until_stopped"] and (command_line or options["duration"] is not None):
-        raise ConfigError("--until-stopped", "set", "neither CMD nor --duration beside it")
+        raise ConfigError("--until-stopped", "set", "neither CMD nor --duration with it")
 
 
 def _request(options: dict[str, Any]) -> Request:
     if options["connections"] < 0 or (options["connections"] == 0 and options["fresh"] < 1):
         raise ConfigError("--connections", options["connections"], "1 or more (or --fresh 100%)")
     if options["key"] and not options["cert"]:
-        raise ConfigError("--key", options["key"], "--cert beside it")
+        raise ConfigError("--key", options["key"], "also --cert")
     from drainproxy.tools.probe.load import Traffic  # noqa: PLC0415 - `--help` must not wait for asyncio's parts
 
     traffic = Traffic(

@@ -68,7 +68,7 @@ shop/short: 250 drains (250 clean)
   !   propagation-delay     5s  -> 15s  last arrival: p99.9 of 250 drains is 11s; 0.35 % of arrivals were later than the floor of 5s
       quiet-period          1s          nothing came after the end of a clean drain
       grace-period       1m30s          drains took up to 12s of 1m24s; what is not used costs nothing
-  +   minReadySeconds        -  -> 11s  a new Pod is known as late as an old one is forgotten: p99.9 of 250 drains is 11s
+  +   minReadySeconds        -  -> 11s  learning of a new Pod takes as long as learning that an old one is gone: p99.9 of 250 drains is 11s
 ```
 
 One drain can show that something is too short. To recommend a shorter floor it takes {enough} drains with at least {traffic}

@@ -51,7 +51,7 @@ def read_to_inject(scope: Scope) -> tuple[list[File], list[str]]:
         else:
             chosen.append(each)
     if not chosen:
-        raise ManifestError("the cluster has no workload there that somebody applied (see -n, -A, -l)")
+        raise ManifestError("found no workload that was applied to the cluster (see -n, -A, -l)")
     around = _get(scope, [each for each in AROUND[:3] if each in there and "budget" not in each], notes)
     return as_files([*chosen, *(_about(chosen, around) if scope.selector else around)], to_apply=True), notes
 

@@ -83,7 +83,7 @@ def _inject(pod: dict[str, Any], around: Sequence[dict[str, Any]], options: Opti
 def _warnings(injected: Injected) -> list[str]:
     """What `inject` would have said, and what a Pod alone cannot bring about."""
     guesses = [
-        f"port {row.app_port}: {row.protocol}, a guess: {row.why}; drainproxy.io/protocol says it"
+        f"port {row.app_port}: {row.protocol}, a guess: {row.why}; set drainproxy.io/protocol if it is wrong"
         for row in injected.rows
         if row.guess
     ]

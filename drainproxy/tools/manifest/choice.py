@@ -131,7 +131,7 @@ def _pool(workload: Workload, wanted: Sequence[str]) -> list[dict[str, Any]]:
     pool = [each for each in workload.containers if not is_drainproxy(each) and not is_mesh(each)]
     names = [str(each.get("name")) for each in pool]
     if len(set(names)) < len(names) or not all(isinstance(each.get("name"), str) for each in pool):
-        raise Undecided(f"{workload}: every container needs a name of its own")
+        raise Undecided(f"{workload}: every container needs its own name")
     missing = [name for name in wanted if name not in names]
     if missing:
         raise Undecided(f"{workload}: no container named {missing[0]!r}; there are: {', '.join(names)}")
@@ -191,7 +191,9 @@ def _led_to(workload: Workload, spots: Sequence[_Spot]) -> list[_Spot]:
     ]
     if not chosen:
         names = ", ".join(dict.fromkeys(str(led) for spot in spots for led in spot.led))
-        raise NothingToProxy(f"its Services lead to metrics, health or debugging only ({names}); --port takes one")
+        raise NothingToProxy(
+            f"its Services use only ports for metrics, health or debugging ({names}); --port selects one"
+        )
     return chosen
 
 
@@ -200,29 +202,29 @@ def _likely(workload: Workload, spots: Sequence[_Spot], pool: Sequence[dict[str,
     work = [spot for spot in spots if not is_aside(spot.name)]
     if spots and not work:
         names = ", ".join(str(spot) for spot in spots)
-        raise NothingToProxy(f"its ports are for metrics, health or debugging ({names}); --port takes one")
+        raise NothingToProxy(f"its ports are for metrics, health or debugging ({names}); --port selects one")
     if not spots:
         asked_at = [(each, number) for each in pool for number in _probed(each)]
         work = [_Spot(each, number, "", None) for each, number in asked_at if not _serves_aside(each, number)]
         if not work and asked.containers:
             raise Undecided(
-                f"{workload}: container {asked.containers[0]!r} declares no TCP port; say it with --port NUMBER",
+                f"{workload}: container {asked.containers[0]!r} declares no TCP port; name one with --port NUMBER",
                 f'{PREFIX}ports: "NUMBER"',
             )
         if not work:
-            raise NothingToProxy("no container declares a TCP port (--port NUMBER says it)")
+            raise NothingToProxy("no container declares a TCP port (--port NUMBER names one)")
     if len(work) > 1:
         work = [spot for spot in work if _is_telling(spot) and _guard_of(workload, spot) is None]
     if not work:
         raise Undecided(
-            f"{workload}: which port is the traffic on? No Service of the input leads there, no probe asks, and no "
-            f"name says a protocol; choose with --container or --port: {_listed(spots)}",
+            f"{workload}: which port gets the traffic? No Service in the input, no probe and no port name tells; "
+            f"choose with --container or --port: {_listed(spots)}",
             f'{PREFIX}ports: "{spots[0].number}"',
         )
     if len({spot.owner for spot in work}) > 1 and not asked.containers:
         raise Undecided(
-            f"{workload}: several containers have ports for traffic, and no Service of the input says which is meant; "
-            f"choose with --container or --port: {_listed(work)}",
+            f"{workload}: several containers have ports for traffic, and no Service in the input tells which one is "
+            f"meant; choose with --container or --port: {_listed(work)}",
             f"{PREFIX}container: {', '.join(dict.fromkeys(spot.owner for spot in work))}",
         )
     return work
@@ -365,8 +367,8 @@ def _host(workload: Workload, spot: _Spot) -> str:
     guard = _guard_of(workload, spot)
     if guard is not None:
         raise Undecided(
-            f"{workload}: {spot} is behind {guard}, which points to it on 127.0.0.1: drainproxy in front of it would "
-            f"let everyone past {guard}. Take the port of {guard}",
+            f"{workload}: {spot} is behind {guard}, which reaches it on 127.0.0.1: with drainproxy in front of it, "
+            f"clients would bypass {guard}. Use the port of {guard}",
             f"{PREFIX}container: {guard}",
         )
     bind = re.compile(_FLAG + r"(?:\w+://)?\[?\$\((?P<variable>\w+)\)\]?(?::(?P<port>\d+))?/?$")
@@ -433,7 +435,7 @@ def _address_of(workload: Workload, spot: _Spot, variable: str) -> str:
             if entry.get("value") in ("0.0.0.0", "::", "127.0.0.1", "localhost"):  # noqa: S104 - compared, not bound
                 return LOOPBACK
     raise Undecided(
-        f"{workload}: {spot} is bound to $({variable}), and its environment does not say which address that is: "
-        "drainproxy dials loopback or the Pod's address",
+        f"{workload}: {spot} is bound to $({variable}), and its environment does not tell which address that "
+        "is; drainproxy connects to loopback or to the Pod's address",
         f"{PREFIX}inject: disabled",
     )

@@ -482,7 +482,7 @@ class _Revert:
 
     def _delete(self, node: Node, entries: list[tuple[int, int]], doomed: list[bool]) -> None:
         if all(doomed) and not node.flow:
-            raise ManifestError("nothing would be left of what drainproxy was added to: take it out by hand")
+            raise ManifestError("nothing would be left of this object: remove drainproxy by hand")
         if not node.flow:
             for (start, end), goes in zip(entries, doomed, strict=True):
                 if goes:

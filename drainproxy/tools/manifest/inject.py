@@ -247,7 +247,7 @@ def _nothing_to_do(found: Sequence[Resource], options: Options, rows: Sequence[R
         there = ", ".join(str(each) for each in workloads(found)) or "none"
         return f"no workload {options.only[0]!r} in the input; there are: {there}"
     kinds = ", ".join(sorted({each.kind for each in found})) or "no Kubernetes object"
-    return f"nothing to add drainproxy to: the input holds {kinds}"
+    return f"nothing to add drainproxy to: the input has {kinds}"
 
 
 # --- around it ------------------------------------------------------------------------------------------------------
@@ -281,7 +281,7 @@ def _around(
         numbers = ", ".join(
             f"{route.listen} instead of {route.upstream}" for each in selecting for route in each.routes
         )
-        notes.append(f"{resource} is headless: its clients dial the Pods themselves; they must use port {numbers}")
+        notes.append(f"{resource} is headless: its clients connect to the Pods directly and must use port {numbers}")
     return overlay
 
 

@@ -34,7 +34,7 @@ def read_memory(resource: Resource) -> Undo | None:
         return Undo([str(pointer) for pointer in noted.get("added", [])], replaced)
     except (ValueError, TypeError, AttributeError):
         raise ManifestError(
-            f"{resource}: the annotation {MEMORY} is damaged; take drainproxy out by hand, and the annotation with it"
+            f"{resource}: the annotation {MEMORY} is damaged; remove drainproxy and the annotation by hand"
         ) from None
 
 
@@ -64,5 +64,5 @@ def taken_out(resource: Resource, notes: list[str]) -> list[Splice] | None:
     document = resource.source.documents[resource.document].root
     assert document is not None, "a resource stands in a document"
     splices, changed = revert(text, root, undo, style_of(document, text))
-    notes += [f"{resource}: {pointer} was changed since inject wrote it: left as it is" for pointer in changed]
+    notes += [f"{resource}: {pointer} was changed after inject wrote it; it is not changed back" for pointer in changed]
     return splices

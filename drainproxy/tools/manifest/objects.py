@@ -276,8 +276,8 @@ def why_not(resource: Resource) -> str:
     """Why an object that makes Pods cannot be given a sidecar; empty for those that can, and for all else."""
     if resource.kind == "Service" and resource.api_version.startswith("serving.knative.dev/"):
         return (
-            "a Knative Service: its queue-proxy is in front of the app and drains already, and Knative allows neither "
-            "lifecycle hooks nor a grace period of one's own"
+            "a Knative Service: its queue-proxy is in front of the app and drains already, and Knative does not "
+            "allow lifecycle hooks or another grace period"
         )
     if resource.kind == "Rollout" and resource.spec.get("workloadRef"):
         reference = mapping(resource.spec["workloadRef"])

@@ -79,7 +79,9 @@ def plan(
         raise NothingToProxy("annotation drainproxy.io/inject: disabled")
     options = asked_of(base, options)
     if find(base, others) is not None:
-        raise NothingToProxy("has a drainproxy of its own, not written by inject: left as it is (check looks at it)")
+        raise NothingToProxy(
+            "already has a drainproxy that inject did not write; it is not changed (see `drainproxy check`)"
+        )
     there = find(current, others) if read_memory(current.resource) is not None else None
     native = _is_native(base, there, options)
     ports = choose(base, others, *_choices(current, there, options))
@@ -109,7 +111,7 @@ def plan(
         decided = options.replace_hook or (there is not None and _drains(current, name))
         pre_stop = _new_hook(base, _container(base, name), hook, admin, token, hook_kind, replace=decided)
         if options.replace_hook and hook.does in (Does.EXEC, Does.HTTP, Does.TCP) and hook_kind == "http":
-            notes.append(f"{base}: container {name!r}: /drain takes the place of a preStop that {hook.does.value}")
+            notes.append(f"{base}: container {name!r}: /drain replaces a preStop hook that {hook.does.value}")
         containers.append(_app_overlay(base, name, [port for port in ports if port.container == name], pre_stop))
     _note_wiring(base, routes, admin, notes)
     overlay = _template_overlay(containers, item, native, grace_s)
@@ -128,7 +130,9 @@ def _assigned(
     moved = {*before.values(), admin_before}.intersection(taken)
     if moved:
         numbers = ", ".join(str(each) for each in sorted(each for each in moved if each is not None))
-        notes.append(f"{base}: hostNetwork: port {numbers} is another workload's on the same node; it gets a new one")
+        notes.append(
+            f"{base}: hostNetwork: another workload on the same node has port {numbers}; this one gets a different port"
+        )
     return assign(base, ports, before, admin_before, taken)
 
 
@@ -212,7 +216,7 @@ def _held(
     ]
     if others:
         notes.append(
-            f"{base}: {', '.join(others)} gets SIGTERM at once, while the drain goes on: if the app needs it, --hold it"
+            f"{base}: {', '.join(others)} gets SIGTERM at once, during the drain; if the app needs it, use --hold"
         )
     return held
 
@@ -228,7 +232,7 @@ def _container(workload: Workload, name: str) -> dict[str, Any]:
 def _is_native(base: Workload, there: Sidecar | None, options: Options) -> bool:
     native = options.kind == "native" if options.kind else there is None or there.in_init
     if base.runs_to_completion and not native:
-        raise Undecided(f"{base}: a Job's Pod never completes beside a classic sidecar; use --sidecar native")
+        raise Undecided(f"{base}: a Job with a classic sidecar never completes; use --sidecar native")
     return native
 
 
@@ -259,9 +263,9 @@ def _settings(
     if slept and there is None:
         floor = options.settings.get("propagation-delay") or settings.get("propagation-delay")
         notes.append(
-            f"{base}: preStop slept {slept:g}s; drainproxy's /drain takes its place and serves for at least "
+            f"{base}: preStop slept {slept:g}s; drainproxy's /drain replaces it and keeps serving for at least "
             f"{floor or show_duration(Config().propagation_delay_s)} (propagation-delay), then until traffic has "
-            "stopped. --remove brings the sleep back"
+            "stopped. --remove restores the sleep"
         )
     if there is not None:
         read = {each["name"]: each.get("value") for each in mappings(there.container.get("env"))}
@@ -287,7 +291,7 @@ def _grace(base: Workload, current: Workload, settings: Mapping[str, str], optio
         f"{base}: terminationGracePeriodSeconds {'raised from' if written is not None else 'is the default'} {grace}"
         f"{' to' if written is not None else ', now'} {raised}: floor {show_duration(config.propagation_delay_s)}, "
         f"quiet {show_duration(config.quiet_period_s)}, app stop {show_duration(config.app_stop_time_s)} and a margin "
-        f"need {show_duration(least)}, and work in flight needs room"
+        f"need {show_duration(least)}, and work in flight needs time"
     )
     return raised
 
@@ -327,7 +331,7 @@ def _image(there: Sidecar | None, current: Workload, options: Options, notes: li
         return options.image
     if there is None:
         notes.append(
-            f"image {IMAGE}:{__version__} names no registry, so nodes look for it on Docker Hub. Say where yours is: "
+            f"image {IMAGE}:{__version__} names no registry, so nodes look for it on Docker Hub. Name your registry: "
             f"--image REGISTRY/{IMAGE}:{__version__}, or DRAINPROXY_IMAGE in the environment"
         )
         return f"{IMAGE}:{__version__}"
@@ -427,9 +431,9 @@ def _new_hook(
         else ""
     )
     raise Undecided(
-        f"{base}: container {app.get('name')!r} has a preStop already ({what}). A container has one preStop, and "
-        f"this one would start before the drain has ended. {keep}--replace-hook puts /drain in its place (--remove "
-        "brings it back)",
+        f"{base}: container {app.get('name')!r} already has a preStop hook ({what}). A container can have only one, "
+        f"and this one would run before the drain is over. {keep}--replace-hook replaces it with /drain (--remove "
+        "restores it)",
         "drainproxy.io/hook: curl" if hook.does is Does.EXEC else 'drainproxy.io/replace-hook: "true"',
     )
 
@@ -452,7 +456,7 @@ def _note_wiring(base: Workload, routes: Iterable[PlannedRoute], admin: int, not
         )
     upstreams = {route.upstream for route in routes}
     notes += [
-        f"{base}: hostPort {port['hostPort']} still leads straight to the app, past drainproxy"
+        f"{base}: hostPort {port['hostPort']} still leads directly to the app, past drainproxy"
         for each in base.containers
         for _, port in tcp_ports(each)
         if port.get("hostPort") and port["containerPort"] in upstreams

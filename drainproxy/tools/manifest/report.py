@@ -156,8 +156,8 @@ def _section(rule: Rule) -> str:
 _INTRODUCTION = f"""\
 # drainproxy check
 
-`drainproxy check` reads Kubernetes manifests and finds what loses requests in a rollout: with drainproxy in them or
-without. It needs no cluster, and can read one.
+`drainproxy check` reads Kubernetes manifests and finds mistakes that lose requests in a rollout. It works with and
+without drainproxy in the manifests. It needs no cluster, but can also read from one.
 
 ```console
 $ drainproxy check -f deploy/                   # files, directories, or - for stdin; all of it is one input
@@ -167,26 +167,30 @@ $ drainproxy check --explain DP203
 $ drainproxy check -f deploy/ --strict -o github
 ```
 
-Exit code: 0 if there is no error, 1 if there is one (with `--strict`: or a warning), 2 if the input cannot be read.
+Exit code: 0 if there is no error, 1 if there is one (with `--strict` also for warnings), 2 if the input cannot be read.
 
-An **error** loses requests at every rollout of a workload that a Service selects, or the workload cannot be rolled out
-at all. A **warning** loses requests on a bad day. **Info** is advice. How bad a fault is depends on the Pods: requests
-come in if drainproxy is there, if a Service of the input selects them (with a port that is not for monitoring only), or
-through a hostPort. If the input has no Service at all, a declared port may have one elsewhere: a fault is a warning at
-most. If nothing selects the Pods (a worker, a Job, `sleep infinity`) it is info. The table names the worst case.
+- An **error** loses requests in every rollout of a workload that a Service selects, or blocks the rollout.
+- A **warning** loses requests in some situations.
+- **Info** is advice.
 
-Give it everything that is applied together: a Service in the input is looked at with the Pods it selects, a
-PodDisruptionBudget with the workload it covers. What is not in the input is not guessed.
+The severity of a finding depends on the Pods. It is the one in the table below if the Pods get requests: they have
+drainproxy, a Service in the input selects them (with a port that is not for monitoring only), or they have a hostPort.
+If the input has no Service at all, a declared port may belong to a Service elsewhere: findings are warnings at most.
+If no Service selects the Pods (a worker, a Job, `sleep infinity`), findings are info.
 
-`--live` reads from a cluster with kubectl, its config and its rights (`-n`, `-A`, `-l`, `--context` as with kubectl):
-workloads, what is around them, Pods, endpoints and events; never Secrets. What a controller made is left to its maker.
-There, rules DP9xx tell of endpoints that are not ready, drains that cut requests, and hooks that failed.
-`drainproxy inject --live -n shop -l app=web | kubectl apply -f -` writes the changed objects only.
+Give it everything that is applied together: a Service is checked together with the Pods that it selects, and a
+PodDisruptionBudget with its workload. `check` makes no guesses about objects that are not in the input.
 
-Findings are sorted: the worst first, then by file and line. `--min-severity warning` hides what is milder, `--rule`
-asks one rule only, `--skip DP505` leaves one out; on one object the annotation `{IGNORE}: DP505, one-replica` does.
-All of it can stand in `{FILE}`, in the directory where check is run or one above (`--config FILE` names another), with
-profiles that `--profile NAME` puts on top:
+`--live` reads from a cluster, with kubectl, its config and its rights (`-n`, `-A`, `-l`, `--context` as with kubectl).
+It reads workloads and the objects around them, Pods, endpoints and events, but no Secrets. Objects that a
+controller made are skipped; their owner is checked. The rules DP9xx find endpoints that are not ready, drains that cut
+requests, and hooks that failed. `drainproxy inject --live -n shop -l app=web | kubectl apply -f -` writes only the
+changed objects.
+
+Findings are sorted: the most severe first, then by file and line. `--min-severity warning` hides hints, `--rule DP301`
+applies one rule only, and `--skip DP505` leaves a rule out. On a single object, the annotation
+`{IGNORE}: DP505, one-replica` does the same. All these settings can also be in `{FILE}`, in the directory
+where check runs or in one above (`--config FILE` names another file), with profiles that `--profile NAME` adds:
 
 ```toml
 [check]
@@ -197,12 +201,12 @@ min-severity = "warning"
 strict = true
 ```
 
-`--format json` writes `version`, `objects`, `counts`, `hidden` and `findings`, each with `rule`, `name`, `severity`,
-`title`, `message`, `why`, `fix`, `object`, `file`, `document`, `path`, `line`, `column`. `--format github` writes
-workflow commands, `--format sarif` SARIF 2.1.0 for code scanning. Colours go to terminals only, and not with `NO_COLOR`
-or `TERM=dumb`.
+`-o json` writes `version`, `objects`, `counts`, `hidden` and `findings`, each with `rule`, `name`, `severity`,
+`title`, `message`, `why`, `fix`, `object`, `file`, `document`, `path`, `line`, `column`. `-o github` writes workflow
+commands of GitHub Actions, `-o sarif` writes SARIF 2.1.0 for code scanning. Colours appear on terminals only, and not
+with `NO_COLOR` or `TERM=dumb`.
 
-In CI, and as `kubectl drainproxy`: [ci](ci.md). This page is made from the rules themselves.
+[CI](ci.md) shows how to use it in CI and as `kubectl drainproxy`. This page is made from the rules in the code.
 
 {_table()}
 """

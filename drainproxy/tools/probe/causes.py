@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 MEANING = {
     REFUSED: "the connection was refused",
-    RESET: "the connection was reset before one byte of the response",
-    EMPTY: "the connection was closed before one byte of the response",
-    CUT: "the response began and did not end",
+    RESET: "the connection was reset before the first byte of the response",
+    EMPTY: "the connection was closed before the first byte of the response",
+    CUT: "the response began but was not complete",
     TIMEOUT: "there was no complete response in time",
     DNS: "the name did not resolve",
     UNREACHABLE: "there was no route to the address",
     TLS: "the TLS handshake failed",
-    BAD_REPLY: "what came back was no valid response",
+    BAD_REPLY: "the answer was not a valid response",
     STREAM_RESET: "the server reset the HTTP/2 stream before the response was complete",
-    WRONG_ECHO: "the answer to a message was not the message",
+    WRONG_ECHO: "the answer was not an echo of the message",
     LOCAL: "this machine could not send: it has no more open files or local ports; lower --rate or raise `ulimit -n`",
-    OTHER: "an error without a class of its own: see the example",
+    OTHER: "another error: see the example",
     "close 1001": "the server said that it was going away while an answer was due",
     "close 1006": "the WebSocket ended without a close frame",
-    "UNAVAILABLE": "the gRPC connection broke, or could not be made",
-    "NOT_SERVING": "the gRPC health service said that it does not serve",
+    "UNAVAILABLE": "the gRPC connection broke or could not be made",
+    "NOT_SERVING": "the gRPC health service reported NOT_SERVING",
 }
 
 _LATE = frozenset({REFUSED, UNREACHABLE})
@@ -53,7 +53,7 @@ _INTERRUPTED = frozenset({RESET, EMPTY, CUT, STREAM_RESET, "close 1001", "close 
 _GATEWAY = {
     "502": "a proxy in front could not reach the app, or the app closed the connection on it",
     "503": "a proxy in front had no endpoint for the request",
-    "504": "a proxy in front waited for the app in vain",
+    "504": "a proxy in front waited for the app, and no answer came",
 }
 
 
@@ -87,13 +87,13 @@ def likely_cause(each: FailureClass, verdict: Verdict) -> str:
 def seen_before(each: FailureClass) -> str:
     """A clause if the class also occurred before the command started; else empty."""
     count = each.phases.get(BEFORE, 0)
-    return f"{count} of them before the command started: not only the rollout does it" if count else ""
+    return f"{count} of them before the command started: the rollout is not the only cause" if count else ""
 
 
 def _interrupted(each: FailureClass, evidence: str) -> str:
     if each.name in (RESET, EMPTY) and each.reused == each.count:
         return (
-            "the server closed idle keep-alive connections just when a request came (all of these were on a connection "
-            f"that had carried a request before; {evidence})"
+            "the server closed idle keep-alive connections at the moment a request came (all of these were on a "
+            f"connection that had carried a request before; {evidence})"
         )
-    return f"the app was stopped while it worked ({evidence})"
+    return f"the app was stopped while it worked on the request ({evidence})"

@@ -27,7 +27,7 @@ _ERRNO = {
 }
 
 _WORDS = {
-    errno.ECONNREFUSED: "nobody listens on that port",
+    errno.ECONNREFUSED: "no program listens on that port",
     errno.ECONNRESET: "the other side reset the connection",
     errno.ECONNABORTED: "the connection was aborted",
     errno.EPIPE: "the other side had closed the connection before the request was sent",
@@ -46,16 +46,16 @@ _CERTIFICATE = {
     19: "comes from an authority that is not trusted here",
     20: "comes from an authority that is not trusted here",
     21: "comes without the certificates between it and its authority",
-    62: "is for another name",
-    64: "is for another address",
+    62: "is for a different name",
+    64: "is for a different address",
 }
 """OpenSSL's verify results (X509_V_ERR_…), as `the certificate …`."""
 
 _HANDSHAKE = {
-    "WRONG_VERSION_NUMBER": "what answered does not speak TLS",
-    "HTTP_REQUEST": "what answered does not speak TLS",
-    "RECORD_LAYER_FAILURE": "what answered does not speak TLS",
-    "PACKET_LENGTH_TOO_LONG": "what answered does not speak TLS",
+    "WRONG_VERSION_NUMBER": "the server does not speak TLS",
+    "HTTP_REQUEST": "the server does not speak TLS",
+    "RECORD_LAYER_FAILURE": "the server does not speak TLS",
+    "PACKET_LENGTH_TOO_LONG": "the server does not speak TLS",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server asks for a client certificate (--cert)",
     "TLSV1_ALERT_UNKNOWN_CA": "the server does not trust the authority of our client certificate",
     "TLSV1_UNRECOGNIZED_NAME": "the server does not know this name (--sni)",
@@ -81,7 +81,7 @@ def _of_aiohttp(error: BaseException) -> tuple[str, str] | None:
         return verdict.DNS, _dns_words(error)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         if isinstance(error.message, str):
-            return verdict.EMPTY, "the connection was closed without one byte of a response"
+            return verdict.EMPTY, "the connection was closed without a response"
         return verdict.CUT, "the connection was closed inside the response's head"
     if isinstance(error, aiohttp.ClientResponseError):
         return verdict.BAD_REPLY, "the response's head is not valid HTTP/1.1"
@@ -94,7 +94,7 @@ def _of_the_system(error: BaseException) -> tuple[str, str]:
     number = (error.errno if isinstance(error, OSError) else None) or 0
     if number in _ERRNO:
         return _ERRNO[number], _WORDS[number]
-    return verdict.OTHER, f"an error that we have no name for ({type(error).__name__}{f' {number}' if number else ''})"
+    return verdict.OTHER, f"an unknown error ({type(error).__name__}{f' {number}' if number else ''})"
 
 
 def how_it_ended(error: BaseException) -> str:

@@ -221,7 +221,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.leaving = True
         fault, words = (verdict.RESET, "reset") if exc is not None else (verdict.EMPTY, "closed")
-        self._end(fault, f"the connection was {words} without one byte of a response")
+        self._end(fault, f"the connection was {words} without a response")
 
     def _end(self, fault: str, detail: str) -> None:
         """Every stream fails: `fault` if its response had not begun."""

@@ -113,7 +113,7 @@ def _rate(verdict: Verdict, prefix: str) -> Check:
         return Check(name)
     problem = (
         f"{prefix}only {pace.achieved_per_s:.0f} of {pace.asked_per_s:.0f} requests/s could be sent: this machine is "
-        "too slow for --rate, so the rest is no measurement"
+        "too slow for --rate, so this is not a valid result"
     )
     return Check(name, problem, Grade.UNSURE)
 

@@ -85,16 +85,18 @@ def target_notes(verdict: Verdict) -> list[str]:
     if not pace.reached:
         lines[0] += f" of {pace.asked_per_s:.3g}/s asked for"
     if verdict.unfinished:
-        lines.append(f"{verdict.unfinished} requests had not ended when the measurement did; they count neither way")
+        lines.append(f"{verdict.unfinished} requests had not ended at the end of the measurement; they are not counted")
     if verdict.retried:
-        lines.append(f"{verdict.retried} requests were sent a second time, as --retry asks (their connection had died)")
+        lines.append(
+            f"{verdict.retried} requests were sent a second time because of --retry (their connection had been closed)"
+        )
     if verdict.unchecked:
         lines.append(
-            f"{verdict.unchecked} responses had no length and no chunks: if one of them was cut, nobody can tell"
+            f"{verdict.unchecked} responses had no length and no chunks: if one of them was cut, this cannot be seen"
         )
     if verdict.late_s > _LATE_WORTH_SAYING_S:
         lines.append(
-            f"requests left up to {show_seconds(verdict.late_s)} late: this machine was busy; the latency includes it"
+            f"requests left up to {show_seconds(verdict.late_s)} late: this machine was busy; the latency includes that"
         )
     return lines
 

@@ -192,7 +192,7 @@ def test_a_new_certificate_is_shown_to_new_connections_and_old_ones_live_on(http
 def test_a_bad_certificate_keeps_the_old_and_says_so(https: Proxy, secret: Secret) -> None:
     cert, key = certificate("second")
     secret.put(cert, certificate("other")[1])
-    said = https.await_log("certificate not usable: the old one stays")
+    said = https.await_log("certificate cannot be used: the old one stays")
     assert "tls.key" in said["reason"]
     assert name_shown(https) == "first"
     secret.put(cert, key)

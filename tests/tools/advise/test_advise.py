@@ -305,7 +305,7 @@ def test_the_text_says_what_to_set_and_why(tmp_path: Path) -> None:
     done = run(str(tmp_path / "web.log"), "--html", str(tmp_path / "page.html"))
     assert done.exit_code == 0, done.output
     assert "web: 1 drain (1 clean)" in done.output
-    assert "arrivals went on for 8.1s, past the floor of 5s" in done.output
+    assert "requests kept arriving for 8.1s, past the floor of 5s" in done.output
     assert "-> 10s" in done.output
     assert "<svg" in (tmp_path / "page.html").read_text()
 

@@ -93,13 +93,13 @@ def test_all_addresses_means_loopback(host: str) -> None:
     ("data", "says"),
     [
         (b"", "closed without an answer"),
-        (b"HTTP/1.1 200", "not the answer of a drainproxy"),
+        (b"HTTP/1.1 200", "not an answer from drainproxy"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP: 'SSH-2.0-OpenSSH'"),
         (OK[:-2], "cut off"),
         (OURS % b"401 Unauthorized" + b"Content-Length: 5\r\n\r\ntoken", "refuses: token"),
         (OURS % b"403 Forbidden" + b"Content-Length: 5\r\n\r\npod\n\n", "refuses: pod"),
-        (b"HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n", "not the answer of a drainproxy, but of 'nginx'"),
-        (b"HTTP/1.1 200 OK\r\n\r\n", "not the answer of a drainproxy, but of"),
+        (b"HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n", "not an answer from drainproxy, but of 'nginx'"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "not an answer from drainproxy, but of"),
     ],
 )
 def test_what_is_no_answer_is_said_in_one_line(data: bytes, says: str) -> None:
@@ -135,5 +135,5 @@ def test_nobody_there_says_where_it_looked() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"hello", b"[1]", b'{"a": '])
 def test_what_is_no_document_is_refused(body: bytes) -> None:
-    with pytest.raises(AdminError, match=r"not the answer of a drainproxy \(200\)"):
+    with pytest.raises(AdminError, match=r"not an answer from drainproxy \(200\)"):
         Answer(200, body).document()

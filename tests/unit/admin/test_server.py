@@ -229,7 +229,7 @@ async def test_a_drain_that_ended_while_requests_still_came_is_200_and_says_so_w
         code, _, text = await asked
         summary = json.loads(text)
         assert (code, summary["outcome"], summary["elapsed_s"]) == (200, "still-arriving", 7.0)
-        assert "somebody still sends" in summary["advice"]
+        assert "requests still arrive when the drain ends" in summary["advice"]
         samples = (await port.ask("/metrics"))[2]
         assert 'drainproxy_drains_total{outcome="still-arriving",trigger="http"} 1.0' in samples
 
@@ -609,7 +609,7 @@ async def test_a_reset_while_waiting_leaves_nothing_behind() -> None:
 
 async def test_a_taken_port_stops_the_start_with_a_line_that_helps() -> None:
     async with serving() as port:
-        with pytest.raises(BindError, match="stop that, or listen on another port"):
+        with pytest.raises(BindError, match="stop it, or listen on another port"):
             async with serving(Config(admin=port.server.address)):
                 pass
 

@@ -151,7 +151,7 @@ def test_what_was_cut_is_listed_and_how_much_more() -> None:
         (200, {**SUMMARY, "outcome": "new"}, "another version"),
         (503, b"too many wait", "unexpected answer 503: too many wait"),
         (401, b"send the token", "refuses: send the token"),
-        (200, b"<html>", "not the answer of a drainproxy"),
+        (200, b"<html>", "not an answer from drainproxy"),
     ],
 )
 def test_an_answer_that_is_none_is_an_error_in_one_line(code: int, body: object, says: str) -> None:

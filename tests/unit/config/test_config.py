@@ -378,7 +378,7 @@ def test_an_unknown_variable_is_none_of_ours() -> None:
     [
         ({"tls-cert": "c"}, ["--tls-key"]),
         ({"tls-key": "k"}, ["--tls-cert"]),
-        ({"drain-token": "a", "drain-token-file": "b"}, ["--drain-token-file", "not both"]),
+        ({"drain-token": "a", "drain-token-file": "b"}, ["--drain-token-file", "only one of"]),
         ({"drain-access": "token"}, ["--drain-access", "--drain-token"]),
         ({"route": (":1=:2",), "listen": ":3"}, ["--route", ":1=127.0.0.1:2", "not both"]),
         ({"route": (":1=:2",), "upstream": ":3"}, ["--route", "not both"]),

@@ -48,7 +48,7 @@ def test_a_drain_within_its_settings_calls_for_nothing() -> None:
 
 def test_arrivals_past_the_floor_call_for_a_longer_one() -> None:
     late = replace(CALM, late=3, last_arrival_s=8.1, elapsed_s=9.1)
-    assert hint(late) == "arrivals went on for 8.1s, past the floor of 5s: set propagation-delay to 10s"
+    assert hint(late) == "requests kept arriving for 8.1s, past the floor of 5s: set propagation-delay to 10s"
 
 
 def test_work_that_was_cut_calls_for_a_longer_grace_period() -> None:
@@ -71,7 +71,7 @@ def test_a_floor_that_does_not_fit_into_the_budget_brings_its_grace_period() -> 
 
 def test_what_the_app_broke_off_is_told_and_no_setting_is_recommended() -> None:
     broken = replace(CALM, broken=1)
-    assert hint(broken) == "the app broke off 1 request before it was told to stop: look at its log"
+    assert hint(broken) == "the app broke 1 request off before it was told to stop: look at its log"
     assert not [each for each in advise([broken]) if each.changes]
 
 
@@ -88,7 +88,7 @@ def test_many_drains_shorten_a_floor_that_is_much_too_long() -> None:
     slow = replace(TIMES, floor_s=20)
     advice = of(Setting.FLOOR, *[replace(CALM, times=slow, last_arrival_s=1 + n / 100) for n in range(200)])
     assert (advice.now_s, advice.best_s, advice.because) == (20, 4, Because.WASTE)
-    assert advice.why == "last arrival: p99.9 of 200 drains is 3s; each Pod stays 16s longer than it must"
+    assert advice.why == "last arrival: p99.9 of 200 drains is 3s; each Pod stays 16s longer than necessary"
 
 
 def test_small_gains_are_left_alone() -> None:

@@ -150,7 +150,7 @@ def test_a_drain_is_told_from_its_trigger_to_its_end() -> None:
         "aborted": 1,
         "departed": 1,
         "outcome": "clean",
-        "advice": "arrivals went on for 6s, past the floor of 5s: set propagation-delay to 8s",
+        "advice": "requests kept arriving for 6s, past the floor of 5s: set propagation-delay to 8s",
     }
     assert later["elapsed_s"] == 7.0, "a drain that is over gets no older"  # type: ignore[index]
 

@@ -251,7 +251,7 @@ def test_the_termination_message_is_the_summary(
     log.termination(summary)
     said, facts = file.read_text().splitlines()
     assert said == (
-        "drained cleanly after 6.0s (nothing was in flight, and nothing arrived any more): "
+        "drained cleanly after 6.0s (nothing was in flight, and no more requests arrived): "
         "0 completed, 0 cut, 0 late, nothing arrived; "
         "trigger sigterm"
     )

@@ -23,5 +23,5 @@ def test_a_full_queue_drops_and_counts() -> None:
 
 def test_without_the_sdk_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    with pytest.raises(ConfigError, match=r"drainproxy\[otel\]"):
+    with pytest.raises(ConfigError, match=r"extra otel \(pip install"):
         SpanExporter("http://collector:4318", SpanCounts())

@@ -27,9 +27,9 @@ LONG_HOOK_S = DEFAULT_GRACE_S / 3
     Severity.ERROR,
     "the drain does not fit into the grace period",
     why="The kubelet kills everything when terminationGracePeriodSeconds has passed since the Pod's deletion, and the "
-    "time of preStop counts. What has to fit: propagation-delay + quiet-period (the least a drain takes), a margin of "
-    f"{show_duration(MARGIN_S)}, and app-stop-time. Requests in flight need room beyond that. drainproxy refuses to "
-    "start with an impossible budget.",
+    "time of preStop counts. It must hold propagation-delay + quiet-period (the shortest drain), a margin of "
+    f"{show_duration(MARGIN_S)}, and app-stop-time. Requests in flight need more time than that. drainproxy does not "
+    "start if the times do not fit.",
     fix="Raise terminationGracePeriodSeconds and --grace-period together, or lower propagation-delay.",
     example=f"""
 spec:
@@ -50,7 +50,7 @@ def grace_too_short(manifests: Manifests) -> Iterator[Hit]:
             yield Hit(
                 pods.resource,
                 pods.at("spec", "terminationGracePeriodSeconds"),
-                f"the grace period is {pods.grace_s}s, and floor, quiet, margin and app stop need "
+                f"the grace period is {pods.grace_s}s, and floor, quiet period, margin and app-stop-time need "
                 f"{show_duration(least)}",
             )
 
@@ -60,8 +60,9 @@ def grace_too_short(manifests: Manifests) -> Iterator[Hit]:
     "grace-mismatch",
     Severity.ERROR,
     "the Pod's grace period and drainproxy's --grace-period differ",
-    why="The grace period is not in the downward API, so drainproxy only knows what it is told. Told too much, it is "
-    "still draining when the kubelet kills the Pod; told too little, it cuts requests that had time left.",
+    why="The grace period is not in the downward API, so drainproxy only knows its own setting. If that is too long, "
+    "drainproxy is still draining when the kubelet kills the Pod. If it is too short, drainproxy cuts requests that "
+    "had time left.",
     fix="Write the same number in both places; `drainproxy inject` keeps them equal.",
     example="""
 spec:
@@ -80,7 +81,7 @@ def grace_mismatch(manifests: Manifests) -> Iterator[Hit]:
         yield Hit(
             pods.resource,
             pods.env_path("grace-period"),
-            f"the Pod has {pods.grace_s}s, drainproxy is told {show_duration(told)}",
+            f"the Pod has {pods.grace_s}s, drainproxy's --grace-period is {show_duration(told)}",
             Severity.ERROR if told > pods.grace_s else Severity.WARNING,
         )
 
@@ -90,9 +91,9 @@ def grace_mismatch(manifests: Manifests) -> Iterator[Hit]:
     "default-grace-long-hook",
     Severity.WARNING,
     "a long hook in the default grace period",
-    why=f"Nobody wrote terminationGracePeriodSeconds, so it is {DEFAULT_GRACE_S} s, and preStop counts inside. A hook "
-    "that takes much of it leaves the app little or nothing for its own stop.",
-    fix="Write terminationGracePeriodSeconds: the hook's longest time plus the app's own stop.",
+    why=f"terminationGracePeriodSeconds is not set, so it is {DEFAULT_GRACE_S} s, and the time of preStop counts. A "
+    "long hook leaves the app little or no time to stop.",
+    fix="Set terminationGracePeriodSeconds to the longest time of the hook plus the time that the app needs to stop.",
     example="""
 spec:
   terminationGracePeriodSeconds: 60
@@ -145,7 +146,7 @@ def sleep_exceeds_grace(manifests: Manifests) -> Iterator[Hit]:
     "drainproxy would refuse to start with this setting",
     why="drainproxy stops at start-up when an option cannot be used. The new Pods never become ready, and the rollout "
     "hangs half-way.",
-    fix="Give the option a value of the kind the message names; `drainproxy serve --help` lists them all.",
+    fix="Give the option a value as the message says; `drainproxy serve --help` lists all options.",
     example="""
 env:
 - {name: DRAINPROXY_PROPAGATION_DELAY, value: 15s}
@@ -167,7 +168,7 @@ def bad_setting(manifests: Manifests) -> Iterator[Hit]:
     "the grace period is 0: the Pod is killed at once",
     why="With terminationGracePeriodSeconds: 0 there is no preStop and no SIGTERM: the "
     "containers are killed. Every request in flight is cut at every rollout.",
-    fix="Take the line out (the default is 30 s), or write what the hook and the app's own stop need.",
+    fix="Remove the line (the default is 30 s), or set the time that the hook and the app's stop need.",
     example="""
 spec:
   terminationGracePeriodSeconds: 30
@@ -201,5 +202,5 @@ def stop_squeezed(manifests: Manifests) -> Iterator[Hit]:
         for path, _, hook in pods.hooks():
             left = pods.grace_s - hook.seconds
             if hook.does is Does.SLEEP and 0 < left < _DEFAULTS.app_stop_time_s:
-                message = f"sleeps {hook.seconds:g}s of {pods.grace_s}s: {left:g}s are left for the app's own stop"
+                message = f"sleeps {hook.seconds:g}s of {pods.grace_s}s: {left:g}s are left for the app to stop"
                 yield Hit(pods.resource, path, message)

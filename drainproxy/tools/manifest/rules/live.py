@@ -31,9 +31,9 @@ _CUT = re.compile(r"\b([1-9]\d*) cut\b")
     "endpoints-not-ready",
     Severity.ERROR,
     "endpoints of a Service are not ready",
-    why="Requests go to ready endpoints only. With none of them every connection is refused; with some the others "
-    "carry the load, and a rollout that started now would make it worse.",
-    fix="`kubectl describe` the Pods: readiness probes that fail, images that do not start, nodes that are away.",
+    why="Requests go to ready endpoints only. If no endpoint is ready, every connection is refused. If some are ready, "
+    "they take all the load, and a rollout now would make it worse.",
+    fix="`kubectl describe` the Pods: readiness probes that fail, images that do not start, nodes that are down.",
     always=True,
 )
 def endpoints_not_ready(manifests: Manifests) -> Iterator[Hit]:
@@ -69,7 +69,7 @@ def _is_leaving(endpoint: dict[str, Any]) -> bool:
     why="The drain reached its deadline with requests in flight. The next rollout will do the same to requests that "
     "take as long.",
     fix="Raise terminationGracePeriodSeconds and --grace-period above the longest request plus the floor, or end long "
-    "requests earlier. drainproxy's log names the first that were cut.",
+    "requests earlier. drainproxy's log names the first requests that were cut.",
     always=True,
 )
 def drain_was_forced(manifests: Manifests) -> Iterator[Hit]:
@@ -90,10 +90,10 @@ def drain_was_forced(manifests: Manifests) -> Iterator[Hit]:
     "hook-failed",
     Severity.WARNING,
     "the preStop hook of a Pod failed",
-    why="The kubelet could not make the call, or a forced drain ended it without an answer (event=1): SIGTERM came to "
-    "the app at once, or while requests were in flight.",
-    fix="See drainproxy's log and termination message for a forced drain (more grace period); else the hook's port, "
-    "path and token: `drainproxy check` judges them.",
+    why="The kubelet could not make the call, or a forced drain ended it without an answer (event=1). The app got "
+    "SIGTERM at once, or while requests were in flight.",
+    fix="If drainproxy's log or termination message shows a forced drain, raise the grace period. Otherwise look at "
+    "the hook's port, path and token: `drainproxy check` finds mistakes in them.",
     always=True,
 )
 def hook_failed(manifests: Manifests) -> Iterator[Hit]:
@@ -109,11 +109,11 @@ def hook_failed(manifests: Manifests) -> Iterator[Hit]:
     "DP904",
     "sidecar-missing",
     Severity.ERROR,
-    "a Pod should have the sidecar and has none, or an old one",
+    "a Pod should have the sidecar, but has none or an old one",
     why="The namespace's label or the Pod's annotation asks for drainproxy, but the Pod was created while no webhook "
     "answered, before the label was set, or by an older webhook. Without the sidecar requests are lost when it ends.",
-    fix="Roll it out again (`kubectl rollout restart`). If that changes nothing, the message says what is in the way; "
-    "see also the log of the webhook.",
+    fix="Roll it out again (`kubectl rollout restart`). If that does not help, the message says why; see also the "
+    "webhook's log.",
     always=True,
 )
 def sidecar_missing(manifests: Manifests) -> Iterator[Hit]:

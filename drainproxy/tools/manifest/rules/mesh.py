@@ -55,8 +55,9 @@ def _joined(pods: Pods) -> _Joined | None:
     "mesh-proxy-stops-first",
     Severity.ERROR,
     "the mesh's proxy stops while requests still come in through it",
-    why="Every request passes through the mesh's proxy. As an ordinary container it gets SIGTERM at the deletion, "
-    "and ends long before the hook does: what is in flight is cut, and the drain waits for a Pod that nobody reaches.",
+    why="Every request passes through the mesh's proxy. As an ordinary container, it gets SIGTERM when the Pod is "
+    "deleted, and ends long before the hook. Requests in flight are cut, and no more requests reach the Pod while it "
+    "drains.",
     fix="Let the mesh use native sidecars (the default of recent versions). Otherwise Istio: "
     "EXIT_ON_ZERO_ACTIVE_CONNECTIONS: 'true' in proxyMetadata, or a terminationDrainDuration as long as the drain; "
     "Linkerd: config.alpha.linkerd.io/proxy-wait-before-exit-seconds.",
@@ -120,10 +121,10 @@ def _seconds(written: Any) -> float:
     "DP802",
     "mesh-refuses-hook",
     Severity.ERROR,
-    "the mesh stands between the kubelet and drainproxy's admin port",
-    why="The kubelet has no certificate of the mesh. Where the mesh demands one (mTLS STRICT, for one) the "
-    "hook's call is refused, the kubelet records an event, and SIGTERM follows at once.",
-    fix="Leave the admin port out of the mesh: traffic.sidecar.istio.io/excludeInboundPorts or "
+    "the mesh blocks the kubelet's calls to drainproxy's admin port",
+    why="The kubelet has no certificate of the mesh. If the mesh requires one (as with mTLS mode STRICT), the hook's "
+    "call is refused, the kubelet records an event, and SIGTERM follows at once.",
+    fix="Exclude the admin port from the mesh: traffic.sidecar.istio.io/excludeInboundPorts or "
     "config.linkerd.io/skip-inbound-ports on the Pod template.",
     example="""
 metadata:

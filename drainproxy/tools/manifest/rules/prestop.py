@@ -46,10 +46,10 @@ def _http_drain_hooks(manifests: Manifests) -> Iterator[tuple[Pods, Sidecar, Pat
     "DP201",
     "no-drain-hook",
     Severity.ERROR,
-    "drainproxy is there, and the app's container has no preStop that waits for it",
-    why="Without the hook the app gets SIGTERM at the very moment the Pod is deleted. drainproxy goes on accepting, "
-    "but has nobody left to pass requests to.",
-    fix="Point preStop of the app's container at drainproxy's /drain, with the port's number.",
+    "drainproxy is in the Pod, but the app's container has no preStop hook that waits for it",
+    why="Without the hook, the app gets SIGTERM at the moment the Pod is deleted. drainproxy still accepts requests, "
+    "but the app that should answer them is gone.",
+    fix="Let the preStop hook of the app's container call drainproxy's /drain. Write the port as a number.",
     example=_GOOD_HOOK,
 )
 def no_drain_hook(manifests: Manifests) -> Iterator[Hit]:
@@ -68,8 +68,8 @@ def no_drain_hook(manifests: Manifests) -> Iterator[Hit]:
     "hook-on-sidecar",
     Severity.ERROR,
     "the drain hook is on drainproxy's container, not on the app's",
-    why="A hook holds back the SIGTERM of its own container only. On the sidecar it keeps the sidecar alive while the "
-    "app is stopped at once, with every request in flight.",
+    why="A hook delays the SIGTERM of its own container only. On the sidecar, it keeps the sidecar running while the "
+    "app is stopped at once, with all requests in flight.",
     fix="Move the hook to the app's container.",
     example=_GOOD_HOOK,
 )
@@ -89,9 +89,10 @@ def hook_on_sidecar(manifests: Manifests) -> Iterator[Hit]:
     "DP203",
     "hook-named-port",
     Severity.ERROR,
-    "a preStop calls a port by a name that does not lead there",
-    why="The kubelet looks a named port up in the hook's own container. If it is not there the hook fails, the kubelet "
-    "records an event and sends SIGTERM at once; if the name is the app's own port, /drain is asked of the app.",
+    "a preStop hook names a port that is not drainproxy's",
+    why="The kubelet looks a named port up in the hook's own container. If that container has no such port, the hook "
+    "fails, the kubelet records an event and sends SIGTERM at once. If the name belongs to the app's port, the app "
+    "gets the call of /drain.",
     fix="Write the port's number.",
     example=_GOOD_HOOK,
 )
@@ -116,10 +117,10 @@ def hook_named_port(manifests: Manifests) -> Iterator[Hit]:
     "DP204",
     "hook-host",
     Severity.ERROR,
-    "a preStop calls localhost, which is the node",
+    "a preStop hook calls localhost, which is the node",
     why="The kubelet makes the call from the node. `host: localhost` is the node itself: the call is refused, and "
-    "SIGTERM follows at once. Without host it is the Pod's address.",
-    fix="Take `host` out.",
+    "SIGTERM follows at once. Without `host`, the call goes to the Pod's address.",
+    fix="Remove `host`.",
     example=_GOOD_HOOK,
 )
 def hook_host(manifests: Manifests) -> Iterator[Hit]:
@@ -136,7 +137,7 @@ def hook_host(manifests: Manifests) -> Iterator[Hit]:
     Severity.ERROR,
     "the hook speaks HTTPS to drainproxy's admin port, which speaks HTTP",
     why="The TLS handshake fails, the kubelet records an event, and SIGTERM follows at once.",
-    fix="Take `scheme` out, or write HTTP.",
+    fix="Remove `scheme`, or write HTTP.",
     example=_GOOD_HOOK,
 )
 def hook_https(manifests: Manifests) -> Iterator[Hit]:
@@ -150,8 +151,8 @@ def hook_https(manifests: Manifests) -> Iterator[Hit]:
     "hook-port",
     Severity.ERROR,
     "the hook calls /drain on a port that is not drainproxy's admin port",
-    why="Nobody answers /drain there, or somebody answers 404. The kubelet ignores the status and sends SIGTERM at "
-    "once.",
+    why="Nothing answers on that port, or another program answers 404. The kubelet ignores the status and sends "
+    "SIGTERM at once.",
     fix="Use the port of --admin.",
     example=_GOOD_HOOK,
 )
@@ -167,9 +168,9 @@ def hook_port(manifests: Manifests) -> Iterator[Hit]:
     "DP207",
     "hook-path",
     Severity.ERROR,
-    "the hook calls drainproxy, but not so that it waits for the drain",
-    why="Only /drain blocks until the drain is over; with wait=0 it answers at once. The kubelet ignores statuses, so "
-    "any other path is a hook that does nothing.",
+    "the hook calls drainproxy, but does not wait for the drain",
+    why="Only /drain answers when the drain is over; with wait=0 it answers at once. The kubelet ignores the status of "
+    "the answer, so a hook with another path has no effect.",
     fix="Call /drain (with event=1 a forced drain leaves an event on the Pod).",
     example=_GOOD_HOOK,
 )
@@ -195,8 +196,9 @@ def hook_path(manifests: Manifests) -> Iterator[Hit]:
     Severity.ERROR,
     "drainproxy would refuse the hook's call",
     why="With a token (or loopback access only) /drain answers the kubelet 401 or 403 without the right header. The "
-    "kubelet ignores the status and sends SIGTERM at once: protection is lost silently. A header cannot read a Secret, "
-    "so the value stands in the Pod spec, or the hook is a command in the app's image that calls over loopback.",
+    "kubelet ignores the status and sends SIGTERM at once: requests are lost and no error is shown. A header cannot "
+    "read a Secret, so either the Pod spec contains the value, or the hook is a command in the app's image that calls "
+    "over loopback.",
     fix="Send the same token in X-Drain-Token; with --drain-token-secret use a curl or wget hook.",
     example=f"""
 containers:
@@ -261,7 +263,7 @@ def admin_loopback(manifests: Manifests) -> Iterator[Hit]:
     for pods, sidecar in manifests.proxied():
         admin = sidecar.settings.config.admin
         if _LOOPBACK.fullmatch(admin.host) or admin.path:
-            yield Hit(pods.resource, pods.env_path("admin"), f"--admin {admin} is out of the kubelet's reach")
+            yield Hit(pods.resource, pods.env_path("admin"), f"the kubelet cannot reach --admin {admin}")
 
 
 @rule(
@@ -269,9 +271,9 @@ def admin_loopback(manifests: Manifests) -> Iterator[Hit]:
     "sleep-alone",
     Severity.WARNING,
     "preStop only sleeps",
-    why="The sleep covers the time until everybody has learnt that the Pod goes, if it is long enough. It does not "
-    "cover requests still in flight when it ends: an app that does not handle SIGTERM cuts them. And it is waited out "
-    "when nobody is there any more.",
+    why="If the sleep is long enough, requests stop coming before it ends. It does not protect requests that are still "
+    "in flight at its end: an app that does not handle SIGTERM drops them. And it takes its full time even if there is "
+    "no traffic.",
     fix="Put drainproxy in front (`drainproxy inject` turns the sleep into its floor), or make sure that the app "
     "finishes its requests after SIGTERM.",
     example=_GOOD_HOOK,
@@ -281,7 +283,7 @@ def sleep_alone(manifests: Manifests) -> Iterator[Hit]:
         for path, container, hook in pods.hooks():
             ours = pods.sidecar is not None and container is pods.sidecar.container
             if hook.does is Does.SLEEP and not ours and pods.sidecar is None and pods.served:
-                message = f"sleeps {hook.seconds:g}s, then the app is stopped whatever it is doing"
+                message = f"sleeps {hook.seconds:g}s, then the app is stopped even if it still works on requests"
                 yield Hit(pods.resource, path, message)
 
 
@@ -308,8 +310,8 @@ def exec_no_shell(manifests: Manifests) -> Iterator[Hit]:
     "hook-without-event",
     Severity.INFO,
     "a forced drain will leave no event on the Pod",
-    why="The kubelet ignores the hook's status. With event=1 a drain that had to cut something ends the hook's call "
-    "without an answer, and the kubelet records FailedPreStopHook: `kubectl get events` then shows it.",
+    why="The kubelet ignores the hook's status. With event=1, a drain that had to cut work ends the hook's call "
+    "without an answer. The kubelet then records FailedPreStopHook, which `kubectl get events` shows.",
     fix="Add event=1 to the hook's path.",
     example=_GOOD_HOOK,
 )
@@ -328,7 +330,8 @@ def hook_without_event(manifests: Manifests) -> Iterator[Hit]:
     Severity.WARNING,
     "the app gets SIGTERM while requests still come in",
     why="Removing the Pod from its Service takes time on every node, ingress controller and load balancer. The kubelet "
-    "does not wait for that: without preStop the app gets SIGTERM at once, and what arrives afterwards is refused.",
+    "does not wait for that: without a preStop hook the app gets SIGTERM at once, and requests that arrive afterwards "
+    "are refused.",
     fix="Put drainproxy in front (`drainproxy inject`), or sleep in preStop and finish requests after SIGTERM.",
     example=_GOOD_HOOK,
 )
@@ -348,7 +351,7 @@ def no_hook(manifests: Manifests) -> Iterator[Hit]:
     "DP214",
     "open-drain",
     Severity.WARNING,
-    "anybody who reaches the admin port can drain the Pod",
+    "everyone who can reach the admin port can drain the Pod",
     why="Without a token /drain answers everyone in the cluster's network: one request takes the Pod out of service.",
     fix="Set a drain token (`drainproxy inject` makes one) and send it in the hook's X-Drain-Token header.",
     example="""
@@ -369,8 +372,8 @@ def open_drain(manifests: Manifests) -> Iterator[Hit]:
     "helper-stops-first",
     Severity.INFO,
     "another container of the Pod is stopped while the app still drains",
-    why="Every container without a preStop of its own gets SIGTERM when the Pod is deleted. A cache or database proxy "
-    "beside the app is gone while requests that need it are still served.",
+    why="Every container without its own preStop hook gets SIGTERM when the Pod is deleted. A cache or database proxy "
+    "in the Pod is then gone while the app still serves requests that need it.",
     fix="If the app needs it, give it the same hook (`drainproxy inject --hold NAME`), or make it a native sidecar.",
     example=f"""
 containers:
@@ -396,10 +399,10 @@ _SHELL_LIST = re.compile(r"&&|\|\||[;&|\n]")
     "DP216",
     "shell-keeps-sigterm",
     Severity.WARNING,
-    "a shell is the container's first process, and keeps SIGTERM from the app",
-    why="The kubelet sends SIGTERM to the first process alone. A shell that runs several commands waits for each of "
-    "them and passes nothing on; as the first process it does not even die of the signal. The app never hears of the "
-    "end, and is killed when the grace period has passed, with whatever it has in flight.",
+    "a shell is the container's first process, and does not pass SIGTERM on to the app",
+    why="The kubelet sends SIGTERM to the first process only. A shell that runs several commands waits for each of "
+    "them and does not pass the signal on. As the first process, it is not ended by the signal either. The app does "
+    "not learn that it should stop, and is killed at the end of the grace period, with all requests in flight.",
     fix="Start the last command with `exec`, or trap TERM and pass it on, or use an init such as tini.",
     example="""
 containers:
@@ -415,7 +418,7 @@ def shell_keeps_sigterm(manifests: Manifests) -> Iterator[Hit]:
             key = "command" if app.get("command") else "args"
             if _keeps_sigterm(app):
                 where = pods.at("spec", "containers", index, key)
-                yield Hit(pods.resource, where, f"container {app.get('name')!r}: SIGTERM ends at the shell")
+                yield Hit(pods.resource, where, f"container {app.get('name')!r}: the shell does not pass SIGTERM on")
 
 
 def _keeps_sigterm(container: dict[str, Any]) -> bool:

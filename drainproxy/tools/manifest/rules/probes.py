@@ -44,8 +44,8 @@ def _probes_admin(sidecar: Sidecar, probe: dict[str, Any], *paths: str) -> bool:
     "no-readiness",
     Severity.ERROR,
     "no container has a readiness probe",
-    why="Without one a Pod counts as ready the moment its containers run. The rollout sends it traffic before the app "
-    "listens, and takes an old Pod away for it.",
+    why="Without one, a Pod counts as ready as soon as its containers run. It gets traffic before the app listens, and "
+    "the rollout already removes an old Pod.",
     fix="Give the app a readinessProbe; drainproxy's /readyz knows whether the app answers.",
     example=_SIDECAR_PROBES,
 )
@@ -60,9 +60,9 @@ def no_readiness(manifests: Manifests) -> Iterator[Hit]:
     "DP302",
     "readiness-past-proxy",
     Severity.ERROR,
-    "readiness does not ask drainproxy",
-    why="Requests go through drainproxy, so the Pod is ready when drainproxy is. A probe of the app alone says yes "
-    "while the proxy still starts, and goes on saying yes while it drains.",
+    "the readiness probe does not ask drainproxy",
+    why="Requests go through drainproxy, so the Pod is ready when drainproxy is. A probe of the app alone succeeds "
+    "while drainproxy is still starting, and also while it drains.",
     fix="Give drainproxy's container a readinessProbe on /readyz of its admin port.",
     example=_SIDECAR_PROBES,
 )
@@ -83,9 +83,11 @@ def readiness_past_proxy(manifests: Manifests) -> Iterator[Hit]:
     "liveness-is-readiness",
     Severity.WARNING,
     "liveness and readiness ask the same question",
-    why="Readiness says no when the app is busy or a dependency is away, and comes back. The same answer to a liveness "
-    "probe restarts the container, with every request in flight: a bad minute becomes an outage.",
-    fix="Let liveness ask something that depends on the process alone (a /livez, a TCP connect), with more patience.",
+    why="A readiness probe may fail for a while, when the app is busy or a dependency is down. If the liveness probe "
+    "fails for the same reason, the kubelet restarts the container and all requests in flight are lost: a short "
+    "problem becomes an outage.",
+    fix="Let the liveness probe ask for something that only depends on the process (a /livez, a TCP connect), and "
+    "allow more failures.",
     example="""
 readinessProbe: {httpGet: {path: /ready, port: 8080}}
 livenessProbe: {httpGet: {path: /alive, port: 8080}, failureThreshold: 6}
@@ -105,9 +107,10 @@ def liveness_is_readiness(manifests: Manifests) -> Iterator[Hit]:
     "DP304",
     "liveness-tight",
     Severity.WARNING,
-    "the liveness probe has little patience",
-    why="A liveness failure restarts the container and cuts its requests; its preStop runs too, so the Pod drains for "
-    "a mere restart. An app that is slow under the load of a rollout must not be taken for dead.",
+    "the liveness probe fails too soon",
+    why="When a liveness probe fails, the container is restarted and its requests are cut. Its preStop hook runs too, "
+    "so the Pod drains because of a restart. An app that is only slow under the load of a rollout should not be "
+    "restarted.",
     fix=f"Make periodSeconds x failureThreshold at least {TIGHT_S} s, and allow a slow answer (timeoutSeconds). For a "
     "slow start there is startupProbe.",
     example="""
@@ -141,7 +144,8 @@ def liveness_tight(manifests: Manifests) -> Iterator[Hit]:
     Severity.ERROR,
     "the native sidecar's start-up probe waits for the app, which waits for the sidecar",
     why="The kubelet starts the app's container when the native sidecar before it has started, that is when its "
-    "startupProbe has passed. /startupz and /readyz pass when the app answers: neither ever starts.",
+    "startupProbe has passed. But /startupz and /readyz succeed only when the app answers, so neither container ever "
+    "starts.",
     fix="Ask /livez in the start-up probe of a native sidecar.",
     example=_SIDECAR_PROBES,
     always=True,
@@ -158,7 +162,7 @@ def startup_deadlock(manifests: Manifests) -> Iterator[Hit]:
     "DP306",
     "proxy-liveness",
     Severity.ERROR,
-    "drainproxy's liveness probe asks something other than whether it lives",
+    "drainproxy's liveness probe does not ask /livez",
     why="/readyz says no during a drain and while the app is away. As a liveness probe that restarts the proxy in the "
     "middle of its work.",
     fix="Ask /livez on the admin port: it stays 200 while draining.",
@@ -179,9 +183,10 @@ _PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
     "DP307",
     "probe-unknown-port",
     Severity.ERROR,
-    "a probe asks a port by a name that its container does not have",
-    why="The kubelet looks the name up in the probe's own container. Without it the probe always fails: a readiness "
-    "probe never lets the Pod serve, the others restart the container, and the rollout hangs.",
+    "a probe names a port that its container does not have",
+    why="The kubelet looks the name up in the probe's own container. If it is not there, the probe always fails. With "
+    "a failing readiness probe the Pod gets no traffic, with the others the container is restarted, and the rollout "
+    "hangs.",
     fix="Write the port's number, or give the container's port that name.",
     example="""
 containers:

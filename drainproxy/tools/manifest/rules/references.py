@@ -39,8 +39,8 @@ spec:
     "selects-nothing",
     Severity.WARNING,
     "a selector matches no Pod of the input",
-    why="A Service without Pods refuses every connection; a PodDisruptionBudget or NetworkPolicy without Pods protects "
-    "nothing, and nothing says so. Mostly a label was changed in one place only.",
+    why="A Service without Pods refuses every connection; a PodDisruptionBudget or NetworkPolicy without Pods has no "
+    "effect, and Kubernetes does not report it. Usually a label was changed in one place only.",
     fix="Write the labels of the Pod template into the selector. If the Pods come from elsewhere (an operator), ignore "
     "this on the object.",
     example=_GOOD_SELECTOR,
@@ -82,10 +82,10 @@ def _is_typo(one: str, other: str) -> bool:
     "DP412",
     "target-missing",
     Severity.WARNING,
-    "what this object aims at is not in the input",
-    why="An Ingress or route without its Service answers 503; an autoscaler without its workload scales nothing. If "
-    "the target is applied from elsewhere, all is well; if its name was changed in one place only, it is not.",
-    fix="Write the name that the target has.",
+    "this object refers to something that is not in the input",
+    why="An Ingress or route without its Service answers 503; an autoscaler without its workload scales nothing. This "
+    "is correct if the target is applied from elsewhere, and a mistake if its name was changed in one place only.",
+    fix="Write the target's name.",
     example="""
 kind: HorizontalPodAutoscaler
 spec:
@@ -184,7 +184,7 @@ def _backend(each: Resource, path: Path, backend: Any) -> Iterator[tuple[Resourc
     "unknown-rule",
     Severity.WARNING,
     "the ignore annotation names a rule that does not exist",
-    why="It silences nothing; a rule that was meant goes on, or comes back with another version under its right name.",
+    why="It has no effect, and the rule that was meant is still applied.",
     fix="Write an id or a name from `drainproxy check --list`.",
     example=f"""
 metadata:

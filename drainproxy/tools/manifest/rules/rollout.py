@@ -64,8 +64,8 @@ def _capacity(pods: Pods) -> int:
     Severity.ERROR,
     "a rollout may take every Pod away at once",
     why="maxUnavailable is how many Pods may be missing during a rollout. When it reaches the number of replicas, old "
-    "Pods are stopped before a new one is ready, and nobody serves.",
-    fix="Set maxUnavailable: 0 with maxSurge: 1 or more: a new Pod is ready before an old one goes.",
+    "Pods are stopped before a new one is ready, and no Pod serves.",
+    fix="Set maxUnavailable: 0 with maxSurge: 1 or more: a new Pod is ready before an old one is removed.",
     example=_ROLLING,
 )
 def zero_capacity(manifests: Manifests) -> Iterator[Hit]:
@@ -84,9 +84,8 @@ def zero_capacity(manifests: Manifests) -> Iterator[Hit]:
     "DP502",
     "no-surge",
     Severity.WARNING,
-    "a rollout removes a Pod before its successor is there",
-    why="With maxSurge: 0 each step begins by taking capacity away. The Pods that are left carry the load, together "
-    "with all clients of the Pod that drains.",
+    "a rollout removes a Pod before its replacement is ready",
+    why="With maxSurge: 0, each step begins by removing a Pod. The other Pods take over its load and all its clients.",
     fix="Set maxSurge: 1 or more, and maxUnavailable: 0.",
     example=_ROLLING,
 )
@@ -101,9 +100,9 @@ def no_surge(manifests: Manifests) -> Iterator[Hit]:
     "DP503",
     "recreate",
     Severity.WARNING,
-    "a rollout stops everything, then starts the new version",
-    why="strategy Recreate takes all Pods away before the first new one starts. However well each of them drains, "
-    "nobody serves until the new ones are ready. Pods with a volume that one node mounts are not reported.",
+    "a rollout stops all Pods before it starts the new version",
+    why="The strategy Recreate removes all Pods before the first new one starts. Even if each of them drains, no Pod "
+    "serves until the new ones are ready. Pods with a volume that only one node can mount are not reported.",
     fix="Use RollingUpdate, unless two versions must never run together.",
     example=_ROLLING,
 )
@@ -118,10 +117,10 @@ def recreate(manifests: Manifests) -> Iterator[Hit]:
     "DP504",
     "one-replica",
     Severity.WARNING,
-    "a single Pod serves",
-    why="When its node is drained or dies, nobody serves until a new Pod is ready. A StatefulSet also stops its only "
-    "Pod before it starts the next one, at every rollout. Pods with a volume that one node mounts are "
-    "single writers, most likely, and are not reported.",
+    "there is only one Pod",
+    why="When its node is drained or fails, no Pod serves until a new one is ready. A StatefulSet also stops its only "
+    "Pod before it starts the next one, at every rollout. Pods with a volume that only one node can mount are probably "
+    "meant to be single, and are not reported.",
     fix="Run two or more replicas.",
     example=_ROLLING,
 )
@@ -138,9 +137,9 @@ def one_replica(manifests: Manifests) -> Iterator[Hit]:
     "no-min-ready",
     Severity.INFO,
     "a new Pod counts as available the moment it is ready",
-    why="A Pod that becomes ready and falls over a second later has already let an old one go. minReadySeconds makes "
-    "the rollout wait, and gives load balancers time to take the new Pod in.",
-    fix="Set minReadySeconds to a few seconds; behind a cloud load balancer to what it takes to add a target.",
+    why="If a new Pod becomes ready and fails a second later, an old Pod has already been removed. minReadySeconds "
+    "makes the rollout wait, and gives load balancers time to take the new Pod in.",
+    fix="Set minReadySeconds to a few seconds; with a cloud load balancer, to the time that it needs to add a target.",
     example=_ROLLING,
 )
 def no_min_ready(manifests: Manifests) -> Iterator[Hit]:
@@ -156,8 +155,8 @@ def no_min_ready(manifests: Manifests) -> Iterator[Hit]:
     "no-disruption-budget",
     Severity.WARNING,
     "several replicas, and no PodDisruptionBudget",
-    why="A node drain evicts as many Pods at once as it likes if no budget says otherwise: all replicas may drain "
-    "together, and nobody is left to take their traffic.",
+    why="Without a budget, a node drain may evict any number of Pods at once. All replicas may end together, and no "
+    "Pod is left to serve.",
     fix="Add a PodDisruptionBudget with maxUnavailable: 1.",
     example=_BUDGET,
 )
@@ -174,7 +173,7 @@ def no_disruption_budget(manifests: Manifests) -> Iterator[Hit]:
     Severity.WARNING,
     "the PodDisruptionBudget never lets a Pod go",
     why="With minAvailable at the number of replicas, or maxUnavailable: 0, no eviction is ever allowed. Node drains "
-    "hang until somebody deletes the Pods by force, and then nothing is drained.",
+    "hang until the Pods are deleted by force, and then no hook runs.",
     fix="Use maxUnavailable: 1.",
     example=_BUDGET,
 )
@@ -194,9 +193,9 @@ def budget_blocks(manifests: Manifests) -> Iterator[Hit]:
     "hpa-scale-down",
     Severity.INFO,
     "the autoscaler may remove many Pods at once",
-    why="Without behavior.scaleDown an autoscaler may remove every superfluous Pod in one step. Each drains for "
-    "itself, but all their clients reconnect at the same moment to the few that stay.",
-    fix="Let scaleDown remove a few Pods a minute.",
+    why="Without behavior.scaleDown an autoscaler may remove all superfluous Pods in one step. Each of them drains, "
+    "but all their clients reconnect to the few remaining Pods at the same moment.",
+    fix="Let scaleDown remove only a few Pods per minute.",
     example="""
 kind: HorizontalPodAutoscaler
 spec:
@@ -217,9 +216,9 @@ def hpa_scale_down(manifests: Manifests) -> Iterator[Hit]:
     "replicas-beside-autoscaler",
     Severity.WARNING,
     "the manifest sets replicas, and so does an autoscaler",
-    why="Every apply sets the number back to what is written, until the autoscaler corrects it. Under load that "
-    "ends most Pods at once, just when a new version is rolled out.",
-    fix="Take spec.replicas out of the manifest, once the autoscaler is in charge.",
+    why="Every `kubectl apply` sets the number back to that of the manifest, until the autoscaler corrects it. Under "
+    "load, this ends most Pods at once, just when a new version is rolled out.",
+    fix="Remove spec.replicas from the manifest once the autoscaler is active.",
     example="""
 kind: Deployment
 spec:
@@ -239,8 +238,8 @@ def replicas_beside_autoscaler(manifests: Manifests) -> Iterator[Hit]:
     "on-delete",
     Severity.INFO,
     "no rollout replaces these Pods: updateStrategy OnDelete",
-    why="A new version reaches only those Pods that somebody deletes, one by one and at a pace that nothing checks: "
-    "whoever deletes them all ends them all.",
+    why="A new version reaches only Pods that are deleted by hand, and Kubernetes does not limit how many are deleted "
+    "at once.",
     fix="Use RollingUpdate, unless something else deletes the Pods in order.",
     example="""
 kind: DaemonSet
@@ -259,7 +258,7 @@ def on_delete(manifests: Manifests) -> Iterator[Hit]:
     "DP601",
     "classic-sidecar-in-job",
     Severity.ERROR,
-    "the Job never completes: drainproxy runs on beside it",
+    "the Job never completes, because drainproxy keeps running",
     why="A Job's Pod is done when all its main containers have ended. A classic sidecar never ends by itself.",
     fix="Make drainproxy a native sidecar: an init container with restartPolicy: Always (Kubernetes 1.29 and later).",
     example="""
@@ -281,7 +280,7 @@ def classic_sidecar_in_job(manifests: Manifests) -> Iterator[Hit]:
     Severity.ERROR,
     "drainproxy is an ordinary init container: the app never starts",
     why="An init container must end before the next one starts, and drainproxy does not end. With restartPolicy: "
-    "Always it is a native sidecar and stays beside the app.",
+    "Always it is a native sidecar and keeps running next to the app.",
     fix="Add restartPolicy: Always to drainproxy's container.",
     example="""
 initContainers:
@@ -323,10 +322,10 @@ _GONE = {
     "DP701",
     "removed-api",
     Severity.ERROR,
-    "this API version is served no more",
-    why="The API server refuses the object. In a directory that is applied as a whole the rest may get through: a "
-    "Deployment without its PodDisruptionBudget, say.",
-    fix="Write the successor's apiVersion; `kubectl convert` helps where fields moved.",
+    "this API version no longer exists",
+    why="The API server refuses the object. If it is applied together with other objects, those may be accepted: for "
+    "example a Deployment without its PodDisruptionBudget.",
+    fix="Write the newer apiVersion; `kubectl convert` helps if fields have moved.",
     example=_BUDGET,
     always=True,
 )

@@ -51,10 +51,10 @@ def _declares(pods: Pods, name: str) -> bool:
     "DP401",
     "service-past-proxy",
     Severity.ERROR,
-    "the Service sends its traffic straight to the app, past drainproxy",
-    why="Traffic that drainproxy does not see is not drained: the hook reports an idle Pod, and the app is stopped "
-    "with requests in flight.",
-    fix="Aim targetPort at drainproxy's port: its number, or a name that only drainproxy's container has.",
+    "the Service sends its traffic directly to the app, past drainproxy",
+    why="drainproxy cannot wait for requests that do not pass through it: it takes the Pod for idle, and the app is "
+    "stopped with requests in flight.",
+    fix="Set targetPort to drainproxy's port: its number, or a name that only drainproxy's container has.",
     example=_GOOD_SERVICE,
 )
 def service_past_proxy(manifests: Manifests) -> Iterator[Hit]:
@@ -74,8 +74,8 @@ def service_past_proxy(manifests: Manifests) -> Iterator[Hit]:
     "service-unknown-port",
     Severity.ERROR,
     "the Service names a port that no container has",
-    why="A targetPort by name is looked up in each Pod. Where nobody has it the Pod is no endpoint of the Service: "
-    "connections are refused as if nothing ran.",
+    why="A targetPort by name is looked up in each Pod. A Pod without such a port is not an endpoint of the Service. "
+    "If no Pod has it, all connections are refused.",
     fix="Give the port that name in the container, or write the number.",
     example=_GOOD_SERVICE,
 )
@@ -96,9 +96,9 @@ def service_unknown_port(manifests: Manifests) -> Iterator[Hit]:
     "DP403",
     "headless-past-proxy",
     Severity.WARNING,
-    "clients of the headless Service dial the app's port, past drainproxy",
-    why="A headless Service gives out Pod addresses; clients add the port themselves. targetPort is not looked at, so "
-    "nothing can move them to drainproxy but the port they use.",
+    "clients of the headless Service connect to the app's port, past drainproxy",
+    why="A headless Service gives out Pod addresses; clients add the port themselves. targetPort has no effect, so the "
+    "clients themselves must use drainproxy's port.",
     fix="Publish drainproxy's port in the headless Service and let the clients use it.",
     example=f"""
 kind: Service
@@ -125,9 +125,8 @@ def headless_past_proxy(manifests: Manifests) -> Iterator[Hit]:
     Severity.WARNING,
     "the Service sends traffic to Pods that are not ready",
     why="With publishNotReadyAddresses a Pod gets requests before the app listens and after it has begun to stop: "
-    "readiness, and a drain that fails it, mean nothing.",
-    fix="Take publishNotReadyAddresses out; if peers must find each other early, give them a headless Service of their "
-    "own.",
+    "readiness has no effect, neither at the start nor in a drain.",
+    fix="Remove publishNotReadyAddresses. If peers must find each other early, give them a separate headless Service.",
     example="""
 kind: Service
 spec:
@@ -148,10 +147,10 @@ def publish_not_ready(manifests: Manifests) -> Iterator[Hit]:
     "route-protocol",
     Severity.ERROR,
     "drainproxy takes a port for another protocol than the Service says",
-    why="A route for HTTP refuses what is no HTTP: clients of a database get an error for an answer, always. A route "
-    "of bytes (tcp) in front of HTTP sees connections, not requests: kept ones hold the drain to its deadline, and are "
-    "cut.",
-    fix="Say the protocol of the route: --route LISTEN=UPSTREAM,protocol=tcp (or http1, http2, auto).",
+    why="A route for HTTP refuses everything else: clients of a database always get an error. A route for plain TCP in "
+    "front of an HTTP app sees connections, not requests: keep-alive connections delay the drain until its deadline "
+    "and are then cut.",
+    fix="Set the protocol of the route: --route LISTEN=UPSTREAM,protocol=tcp (or http1, http2, auto).",
     example="""
 env:
 - {name: DRAINPROXY_ROUTE, value: ":9080=127.0.0.1:6379,protocol=tcp"}
@@ -197,9 +196,9 @@ def _protocol_fault(route: RouteProtocol, said: Speaks) -> Severity | None:
     "local-traffic-fails-readiness",
     Severity.WARNING,
     "traffic policy Local, and readiness fails at the start of a drain",
-    why="With externalTrafficPolicy: Local a node only has its own Pods. When its last one goes, kube-proxy falls back "
-    "to Pods that terminate but are still serving. A Pod that fails readiness at once is not serving: the node drops "
-    "traffic until the load balancer has noticed.",
+    why="With externalTrafficPolicy: Local, a node sends traffic to its own Pods only. When its last ready Pod ends, "
+    "kube-proxy falls back to Pods that are terminating and still serving. A Pod that fails readiness at once does not "
+    "count as serving, so the node drops traffic until the load balancer notices.",
     fix="Set --readiness-on-drain to hold (or a duration longer than the load balancer's health check takes).",
     example="""
 env:
@@ -223,9 +222,9 @@ def local_traffic_fails_readiness(manifests: Manifests) -> Iterator[Hit]:
     "policy-blocks-proxy",
     Severity.ERROR,
     "the NetworkPolicy lets traffic in to the app's port, not to drainproxy's",
-    why="A NetworkPolicy sees the port of the Pod, not of the Service. Traffic that now goes to drainproxy's port is "
-    "dropped: clients time out.",
-    fix="Allow drainproxy's port beside the app's.",
+    why="A NetworkPolicy sees the port of the Pod, not of the Service. Traffic to drainproxy's port is dropped, and "
+    "clients time out.",
+    fix="Also allow drainproxy's port.",
     example=f"""
 kind: NetworkPolicy
 spec:
@@ -308,8 +307,8 @@ def named_port_needs_1_32(manifests: Manifests) -> Iterator[Hit]:
     "upstream-unknown",
     Severity.WARNING,
     "drainproxy passes requests to a port that no container declares",
-    why="Ports may be left undeclared, but where some are declared and this one is not, it is mostly a typing error: "
-    "every request is answered 503.",
+    why="Ports need not be declared. But if others are declared and this one is not, it is probably a typing error. "
+    "Then every request is answered 503.",
     fix="Set --upstream to the app's port, or declare the port.",
     example="""
 env:
@@ -332,8 +331,8 @@ def upstream_unknown(manifests: Manifests) -> Iterator[Hit]:
     "DP410",
     "host-port-past-proxy",
     Severity.WARNING,
-    "a hostPort leads straight to the app, past drainproxy",
-    why="What comes in through the node's port is not drained.",
+    "a hostPort leads directly to the app, past drainproxy",
+    why="drainproxy does not see requests that come in through the node's port, so it does not wait for them.",
     fix="Move hostPort to drainproxy's port.",
     example=f"""
 containers:

@@ -300,7 +300,7 @@ PATTERNS = (
         "no Service; several ports, and nothing tells",
         "undecided: `drainproxy.io/ports`",
         (app(port(7001), port(7002)),),
-        left="which port is the traffic on",
+        left="which port gets the traffic",
     ),
     Pattern(
         "no Service; ports in several containers",
@@ -359,7 +359,7 @@ PATTERNS = (
         "the same with `--port 8080`",
         "undecided: everyone would get past the auth proxy",
         (app(port(8080, "http")), proxy("--upstream=http://127.0.0.1:8080/")),
-        left="would let everyone past kube-rbac-proxy",
+        left="clients would bypass kube-rbac-proxy",
         options={"ports": ("8080",)},
     ),
     Pattern(
@@ -398,7 +398,7 @@ PATTERNS = (
         "a preStop that runs a command",
         "undecided: `drainproxy.io/hook: curl` or `/replace-hook`",
         (app(port(8080, "http"), lifecycle={"preStop": {"exec": {"command": ["/stop.sh"]}}}),),
-        left="has a preStop already",
+        left="already has a preStop hook",
     ),
     Pattern(
         "the same with annotation `drainproxy.io/hook: wget`",
@@ -457,6 +457,6 @@ PATTERNS = (
         "a drainproxy written by hand",
         "nothing: `check` looks at it",
         (app(port(8080, "http")), app(name="drainproxy", image="drainproxy:1")),
-        passed="of its own",
+        passed="that inject did not write",
     ),
 )

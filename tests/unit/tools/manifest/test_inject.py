@@ -189,7 +189,7 @@ def test_remove_leaves_what_somebody_changed_since_and_says_so() -> None:
     changed = run(text).replace("terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds: 77")
     outcome = remove([File("in", changed)])
     assert "terminationGracePeriodSeconds: 77" in outcome.files[0].text
-    assert "left as it is" in outcome.notes[0]
+    assert "it is not changed" in outcome.notes[0]
 
 
 def test_remove_keeps_what_somebody_put_beside_ours() -> None:
@@ -446,7 +446,7 @@ def test_a_command_that_cannot_be_kept_is_refused_with_the_ways_out() -> None:
 
 def test_replace_hook_puts_ours_there_and_remove_brings_it_back() -> None:
     injected = run(pod(more=QUIT), replace_hook=True)
-    assert "takes the place of a preStop that runs a command" in notes(pod(more=QUIT), replace_hook=True)
+    assert "/drain replaces a preStop hook that runs a command" in notes(pod(more=QUIT), replace_hook=True)
     assert "httpGet" in the_workload(injected).containers[0]["lifecycle"]["preStop"]
     assert run(injected) == injected, "it was decided at the first run"
     assert back(injected) == pod(more=QUIT)
@@ -524,7 +524,7 @@ def test_a_sidecar_written_by_hand_is_left_alone() -> None:
     other = pod().replace("name: web", "name: api")
     outcome = inject([File("in", by_hand + "---\n" + other)], Options(new_token=lambda: "t"))
     assert outcome.files[0].text.startswith(by_hand)
-    assert "not written by inject" in outcome.rows[0].why
+    assert "that inject did not write" in outcome.rows[0].why
 
 
 def test_unknown_settings_are_refused() -> None:

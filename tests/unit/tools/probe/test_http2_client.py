@@ -141,8 +141,8 @@ def mute(server: Server, stream: int) -> None:
     ("behave", "fault", "detail"),
     [
         (fine, "", ""),
-        (empty, "empty reply", "the connection was closed without one byte of a response"),
-        (torn, "reset", "the connection was reset without one byte of a response"),
+        (empty, "empty reply", "the connection was closed without a response"),
+        (torn, "reset", "the connection was reset without a response"),
         (cut, "cut body", "status 200, then the connection ended after 3 bytes"),
         (cancelled, "stream reset", "status 200, then RST_STREAM INTERNAL_ERROR"),
         (refused, "stream reset", "the server did not process the stream"),

@@ -131,8 +131,8 @@ def cause(*failures: Sample, rolled_out: bool = True) -> str:
 def test_a_likely_cause_comes_with_its_evidence() -> None:
     evidence = "none of these before the command started, and 100 other requests were answered"
     assert cause(bad(4, "refused")) == f"traffic still went to a Pod that had closed its port ({evidence})"
-    assert cause(bad(4, "cut body")) == f"the app was stopped while it worked ({evidence})"
-    assert cause(bad(4, "empty reply")) == f"the app was stopped while it worked ({evidence})"
+    assert cause(bad(4, "cut body")) == f"the app was stopped while it worked on the request ({evidence})"
+    assert cause(bad(4, "empty reply")) == f"the app was stopped while it worked on the request ({evidence})"
     assert "closed idle keep-alive connections" in cause(bad(4, "empty reply", reused=True))
 
 
@@ -145,7 +145,7 @@ def test_without_evidence_there_is_no_likely_cause() -> None:
 def test_what_also_failed_before_the_command_is_not_laid_on_the_rollout() -> None:
     assert cause(bad(1, "502"), bad(4, "502")) == ""
     verdict = judge(many(bad(1, "502"), bad(4, "502")), during=(3.0, 6.0))
-    assert seen_before(verdict.failures[0]) == "1 of them before the command started: not only the rollout does it"
+    assert seen_before(verdict.failures[0]) == "1 of them before the command started: the rollout is not the only cause"
 
 
 def test_a_long_request_that_the_rollout_broke_is_laid_on_the_rollout() -> None:

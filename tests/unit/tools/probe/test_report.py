@@ -42,7 +42,13 @@ def test_the_verdict_is_the_first_thing_said() -> None:
 
 def test_each_failure_class_has_count_first_last_meaning_and_example() -> None:
     text = printed(measurement("empty reply", "curl would say (52)"))
-    for part in ("empty reply", "4.5 s", "before one byte", "first: curl would say (52)", "carried a request before"):
+    for part in (
+        "empty reply",
+        "4.5 s",
+        "before the first byte",
+        "first: curl would say (52)",
+        "carried a request before",
+    ):
         assert part in text, part
 
 

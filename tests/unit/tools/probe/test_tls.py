@@ -140,7 +140,7 @@ async def test_a_client_certificate_is_shown_if_given(authority: Issuer, tmp_pat
     [
         ("127.0.0.1", 1, False, "the certificate comes from an authority that is not trusted here"),
         ("127.0.0.1", -1, True, "the certificate has expired"),
-        ("127.0.0.2", 1, True, "the certificate is for another address"),
+        ("127.0.0.2", 1, True, "the certificate is for a different address"),
     ],
 )
 async def test_a_certificate_that_is_refused_is_a_tls_failure_in_our_words(
@@ -163,4 +163,4 @@ async def test_a_server_without_tls_is_a_tls_failure_in_our_words() -> None:
     reply = await client.send(0)
     await client.close()
     server.close()
-    assert (reply.fault, reply.detail) == ("tls", "what answered does not speak TLS")
+    assert (reply.fault, reply.detail) == ("tls", "the server does not speak TLS")
