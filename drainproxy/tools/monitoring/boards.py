@@ -128,7 +128,7 @@ def _floor_used(by: str) -> str:
 ROLLOUTS = Board(
     "drainproxy-rollouts",
     "drainproxy / Rollouts",
-    "What became of the work that Pods had when they were told to go.",
+    "What happened to the work of Pods that were told to end.",
     "now-24h",
     ("namespace", "workload"),
     (
@@ -145,7 +145,7 @@ ROLLOUTS = Board(
                 ),
                 Panel(
                     "Forced",
-                    "Drains whose deadline came first: work was cut.",
+                    "Drains that reached their deadline: work was cut.",
                     Look.NUMBER,
                     "short",
                     ((_in_all("drains_total", SCOPE, 'outcome="forced"'), ""),),
@@ -154,7 +154,7 @@ ROLLOUTS = Board(
                 ),
                 Panel(
                     "Still arriving",
-                    "Drains that ended while requests still came.",
+                    "Drains that ended while requests still arrived.",
                     Look.NUMBER,
                     "short",
                     ((_in_all("drains_total", SCOPE, 'outcome="still-arriving"'), ""),),
@@ -172,7 +172,7 @@ ROLLOUTS = Board(
                 ),
                 Panel(
                     "Cut or broken off",
-                    "Work that did not end well in a drain, whoever ended it.",
+                    "Work that failed during drains: cut, left by its client, or broken off by the app.",
                     Look.NUMBER,
                     "short",
                     ((_in_all("drain_aborted_total", SCOPE), ""),),
@@ -181,7 +181,7 @@ ROLLOUTS = Board(
                 ),
                 Panel(
                     "Ended well",
-                    "Work that was in flight or arrived during drains, and ended well.",
+                    "Work that was in flight or arrived during drains, and was completed.",
                     Look.NUMBER,
                     "short",
                     ((_in_all("drain_completed_total", SCOPE), ""),),
@@ -214,7 +214,7 @@ ROLLOUTS = Board(
                 ),
                 Panel(
                     "Last arrival against floor",
-                    "How long traffic went on, and how long it was waited for at least.",
+                    "How long requests kept arriving, and the floor.",
                     Look.LINES,
                     "s",
                     (
@@ -227,7 +227,7 @@ ROLLOUTS = Board(
                 ),
                 Panel(
                     "Pods by state",
-                    "A rollout is where old Pods drain and new ones start.",
+                    "In a rollout, old Pods drain and new ones start.",
                     Look.AREAS,
                     "short",
                     ((f"sum by (state) ({series('state', SCOPE)})", "{{state}}"),),
@@ -283,7 +283,7 @@ ROLLOUTS = Board(
 PODS = Board(
     "drainproxy-pod",
     "drainproxy / Pod",
-    "What one Pod's proxy does: traffic, the app behind it, and its drain.",
+    "One Pod: its traffic, its app, and its drain.",
     "now-1h",
     ("namespace", "workload", "pod"),
     (
@@ -320,7 +320,7 @@ PODS = Board(
                 ),
                 Panel(
                     "New connections",
-                    "Many to the app for few requests: it closes them early.",
+                    "Many connections to the app for few requests: the app closes them early.",
                     Look.LINES,
                     "cps",
                     ((_rate("connections_total", POD, "side"), "{{side}}"),),
@@ -353,21 +353,21 @@ PODS = Board(
                 ),
                 Panel(
                     "Sent twice",
-                    "Requests that were repeated because a reused connection had died.",
+                    "Requests that were repeated because a reused connection had been closed.",
                     Look.LINES,
                     "reqps",
                     ((_rate("upstream_retries_total", POD, "pod"), "{{pod}}"),),
                 ),
                 Panel(
                     "Handed over",
-                    "Attempts to hand a request to a sibling because the app was gone, by what became of them.",
+                    "Attempts to hand a request to a sibling because the app was gone, by result.",
                     Look.BARS,
                     "reqps",
                     ((f"{_rate('handed_over_total', POD, 'outcome')} > 0 or vector(0)", "{{outcome}}"),),
                 ),
                 Panel(
                     "Spans",
-                    "For the collector of traces. dropped: it does not take them.",
+                    "Spans for the collector of traces. dropped: it did not accept them.",
                     Look.LINES,
                     "cps",
                     ((_rate("spans_total", POD, "result"), "{{result}}"),),
@@ -430,7 +430,7 @@ PODS = Board(
 FLEET = Board(
     "drainproxy-fleet",
     "drainproxy / Fleet",
-    "Who needs another setting: near the deadline, a floor too short or too long, an old version.",
+    "Which workloads need other settings: near the deadline, the floor too short or too long, an old version.",
     "now-7d",
     ("namespace", "workload"),
     (
@@ -439,7 +439,7 @@ FLEET = Board(
             (
                 Panel(
                     "Nearest to the deadline",
-                    "The largest part of its budget that a drain used: raise the grace period of those at the top.",
+                    "The largest share of its budget that a drain used. Raise the grace period of the first ones.",
                     Look.GAUGES,
                     "percentunit",
                     ((f"topk(10, {_budget_used(SCOPE, _WORKLOAD)})", "{{namespace}}/{{workload}}"),),
@@ -448,7 +448,7 @@ FLEET = Board(
                 ),
                 Panel(
                     "Floor too short",
-                    "Last arrival as a part of the floor. Above 100 %: raise propagation-delay.",
+                    "Last arrival as a share of the floor. Above 100 %: raise propagation-delay.",
                     Look.GAUGES,
                     "percentunit",
                     ((f"topk(10, {_floor_used(_WORKLOAD)})", "{{namespace}}/{{workload}}"),),
@@ -457,7 +457,7 @@ FLEET = Board(
                 ),
                 Panel(
                     "Floor too long",
-                    "The same, lowest first: each of their Pods stays longer than it must. 0: nothing arrived.",
+                    "The same, lowest first: each of their Pods stays longer than necessary. 0: nothing arrived.",
                     Look.GAUGES,
                     "percentunit",
                     ((f"bottomk(10, {_floor_used(_WORKLOAD)})", "{{namespace}}/{{workload}}"),),
@@ -478,7 +478,7 @@ FLEET = Board(
                 ),
                 Panel(
                     "Pods by state",
-                    "drained and alive for long: left behind by hand.",
+                    "Pods that stay drained for long were drained by hand.",
                     Look.AREAS,
                     "short",
                     ((f"sum by (state) ({series('state', SCOPE)})", "{{state}}"),),

@@ -63,9 +63,7 @@ _UNREADY = series("state", 'state="unready"')
 DRAINS = _kept("drains:increase1h", _increase("drains_total", "outcome"), "drains that ended, by outcome")
 ARRIVALS = _kept("drain_arrivals:increase1h", _increase("drain_arrivals_total"), "arrivals during drains")
 LATE = _kept("drain_late:increase1h", _increase("drain_late_total", "phase"), "arrivals after the floor, by phase")
-ABORTED = _kept(
-    "drain_aborted:increase1h", _increase("drain_aborted_total", "by"), "work that did not end well, by who ended it"
-)
+ABORTED = _kept("drain_aborted:increase1h", _increase("drain_aborted_total", "by"), "work that failed, by who ended it")
 REFUSED = _kept(
     "drain_refused:increase1h",
     f"sum by ({BY}) (increase({_AUTH}[{WINDOW}]))",
@@ -85,10 +83,10 @@ BUDGET_USED = _kept(
 NOT_TOLD = _kept(
     "hooks_failed:increase1h",
     f"sum by ({BY}, hook) (increase({_FAILED}[{WINDOW}]))",
-    "calls to other discovery that failed",
+    "calls to other service discovery that failed",
 )
-REQUESTS = _kept("requests:rate5m", _rate("requests_total", "code"), "requests a second, by code")
-ERRORS = _kept("upstream_errors:rate5m", _rate("upstream_errors_total"), "failures of the app a second")
+REQUESTS = _kept("requests:rate5m", _rate("requests_total", "code"), "requests per second, by code")
+ERRORS = _kept("upstream_errors:rate5m", _rate("upstream_errors_total"), "failures of the app per second")
 
 RECORDINGS = (DRAINS, ARRIVALS, LATE, ABORTED, REFUSED, LAST_ARRIVAL, BUDGET_USED, NOT_TOLD, REQUESTS, ERRORS)
 
@@ -99,35 +97,35 @@ ALERTS = (
         "",
         "warning",
         "{{ $labels.workload }} cut work at the deadline of a drain",
-        "Work outlived the budget of the drain. The termination message of the Pod and the log line `drain finished` "
-        "name what was cut. Raise the grace period, or have clients reconnect earlier.",
+        "Work took longer than the budget of the drain. The Pod's termination message and the log line `drain "
+        "finished` name what was cut. Raise the grace period, or let clients reconnect earlier.",
     ),
     Alert(
         "DrainproxyStillArriving",
         f'{DRAINS.name}{{outcome="still-arriving"}} > 0',
         "",
         "warning",
-        "requests still came to {{ $labels.workload }} when a drain ended",
-        "Somebody did not learn that the Pod goes, or sends to it directly: its last requests met a closed port. Find "
-        "the sender in the access log; if it learns late, raise propagation-delay.",
+        "requests still arrived at {{ $labels.workload }} when a drain ended",
+        "A sender does not learn that the Pod ends, or learns it late, and its next requests find a closed port. Find "
+        "the sender in the access log. If it learns late, raise propagation-delay.",
     ),
     Alert(
         "DrainproxyArrivedAfterEnd",
         f'{LATE.name}{{phase="drained"}} > 0',
         "",
         "warning",
-        "requests came to {{ $labels.workload }} after a drain had ended",
-        "The app may be stopped at that time. Raise quiet-period above the pauses in this traffic, or raise "
-        "propagation-delay.",
+        "requests arrived at {{ $labels.workload }} after a drain had ended",
+        "The app may already be stopped then. Raise quiet-period above the length of the pauses in this traffic, or "
+        "raise propagation-delay.",
     ),
     Alert(
         "DrainproxyAppBrokeWork",
         f'{ABORTED.name}{{by="app"}} > 0',
         "",
         "warning",
-        "the app of {{ $labels.workload }} broke off work during a drain",
-        "It ended or failed while requests were in flight, before it was told to stop: look at its log, its memory "
-        "limit and its liveness probe.",
+        "the app of {{ $labels.workload }} broke work off during a drain",
+        "The app ended or failed while requests were in flight, before it was told to stop. Look at its log, its "
+        "memory limit and its liveness probe.",
     ),
     Alert(
         "DrainproxyLateArrivals",
@@ -136,7 +134,7 @@ ALERTS = (
         "info",
         "{{ $value | humanizePercentage }} of the arrivals of {{ $labels.workload }} came after the floor",
         "They were served. Raise propagation-delay above drainproxy_drain_last_arrival_seconds; `drainproxy advise` "
-        "says to what.",
+        "recommends a value.",
     ),
     Alert(
         "DrainproxyNearDeadline",
@@ -144,34 +142,34 @@ ALERTS = (
         "1m",
         "info",
         "a drain of {{ $labels.workload }} used {{ $value | humanizePercentage }} of its budget",
-        "The next one may cut work. Raise the grace period; `drainproxy advise` says to what.",
+        "The next drain may cut work. Raise the grace period; `drainproxy advise` recommends a value.",
     ),
     Alert(
         "DrainproxyDrainRefused",
         f"{REFUSED.name} > 0",
         "",
         "critical",
-        "drain calls to {{ $labels.workload }} were refused for their token",
-        "If it is the preStop hook that has the wrong token, its Pods are killed without a drain: `drainproxy check` "
-        "compares both. If not, somebody tries.",
+        "drain calls to {{ $labels.workload }} were refused because of their token",
+        "If the preStop hook has the wrong token, its Pods are stopped without a drain: `drainproxy check` compares "
+        "the two. Otherwise a caller without the right token tries to drain.",
     ),
     Alert(
         "DrainproxyDiscoveryNotTold",
         f"{NOT_TOLD.name} > 0",
         "",
         "warning",
-        "other discovery was not told: on-{{ $labels.hook }} of {{ $labels.workload }} failed",
-        "Its clients go on sending to Pods that end, or do not find those that have come. The log line "
-        "`on-{{ $labels.hook }}` says why.",
+        "other service discovery was not told: on-{{ $labels.hook }} of {{ $labels.workload }} failed",
+        "Its clients keep sending to Pods that end, or do not find new Pods. The log line `on-{{ $labels.hook }}` says "
+        "why.",
     ),
     Alert(
         "DrainproxyLeftDrained",
         f"sum by ({BY}, pod) ({_DRAINED}) > 0",
         "10m",
         "warning",
-        "{{ $labels.pod }} of {{ $labels.workload }} is drained and lives on",
-        "It serves nobody. Somebody drained it by hand, or its app was restarted with resume-after=never: "
-        "`drainproxy resume` takes it back.",
+        "{{ $labels.pod }} of {{ $labels.workload }} is drained and still running",
+        "It gets no traffic. It was drained by hand, or its app was restarted with resume-after=never. `drainproxy "
+        "resume` makes it ready again.",
     ),
     Alert(
         "DrainproxyAppDown",
@@ -179,7 +177,7 @@ ALERTS = (
         "2m",
         "warning",
         "{{ $labels.pod }} of {{ $labels.workload }} is not ready: its app does not answer",
-        "Health checks fail, or the readiness gate is shut: `upstream.reason` in /status says which.",
+        "Health checks fail, or the readiness gate is closed: `upstream.reason` in /status says which.",
     ),
     Alert(
         "DrainproxyAppErrors",
@@ -187,7 +185,7 @@ ALERTS = (
         "5m",
         "warning",
         "{{ $value | humanizePercentage }} of the requests to {{ $labels.workload }} failed in the app",
-        "drainproxy_upstream_errors_total says how: closed-early, connect-refused, timeout, or a message that breaks "
-        "HTTP.",
+        "drainproxy_upstream_errors_total says how: closed-early, connect-refused, timeout, or an answer that is not "
+        "valid HTTP.",
     ),
 )
