@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drainproxy.drain.announcement import filled
 from drainproxy.errors import ChildError, DrainproxyError
+from drainproxy.trust import trusting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ async def call_http(hook: Hook, variables: Mapping[str, str], headers_file: str 
     headers = {} if headers_file is None else _headers(headers_file)
     if body.startswith(("{", "[")):
         headers.setdefault("Content-Type", "application/json")
-    trust = await asyncio.to_thread(ssl.create_default_context) if url.startswith("https:") else True
+    trust = await asyncio.to_thread(trusting) if url.startswith("https:") else True
     try:
         async with (
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as session,

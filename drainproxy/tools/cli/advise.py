@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 import sys
 import urllib.error
 import urllib.parse
@@ -17,6 +16,7 @@ from drainproxy.cli._output import output_option
 from drainproxy.drain.advice import show
 from drainproxy.errors import ConfigError, DrainproxyError
 from drainproxy.tools.cli._scope import live_options, scope_of
+from drainproxy.trust import trusting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +139,7 @@ def _from_prometheus(url: str, asked: dict[str, Any]) -> tuple[list[Observed], d
     from drainproxy.tools.advise.prometheus import look  # noqa: PLC0415 - as above
 
     headers = {"Authorization": f"Bearer {_read(asked['token_file']).strip()}"} if asked["token_file"] else {}
-    trust = ssl.create_default_context(cafile=asked["ca_file"]) if url.startswith("https:") else None
+    trust = trusting(asked["ca_file"]) if url.startswith("https:") else None
     if not url.startswith(("http://", "https://")):
         raise ConfigError("--prometheus", url, "http://… or https://…")
 

@@ -6,6 +6,7 @@ import ssl
 from dataclasses import dataclass
 
 from drainproxy.errors import ConfigError
+from drainproxy.trust import trusting
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class Tls:
     def context(self, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
         """Raises ConfigError for files that cannot be used."""
         try:
-            context = ssl.create_default_context(cafile=self.ca)
+            context = trusting(self.ca)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError("--cacert", self.ca, f"a file of PEM certificates ({_why(error)})") from error
         if self.insecure:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from drainproxy.errors import DrainproxyError
 from drainproxy.tools.advise.texts import workload_of
 from drainproxy.tools.live.watch import program
 from drainproxy.tools.top.rows import SILENT, Row, row
+from drainproxy.trust import trusting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -90,7 +90,7 @@ async def through_kubectl(scope: Scope) -> AsyncIterator[Look]:
 async def through_api(url: str, scope: Scope, token: str | None, ca_file: str | None) -> AsyncIterator[Look]:
     """At the API server itself, as from within the cluster."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    trust = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ca_file) if url.startswith("https:") else True)
+    trust = aiohttp.TCPConnector(ssl=trusting(ca_file) if url.startswith("https:") else True)
     async with aiohttp.ClientSession(url, headers=headers, connector=trust) as api:
         yield lambda: _look(api, scope, scope.namespace or "default")
 

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import httpx2
 from lightkube import AsyncClient, KubeConfig
+from lightkube.config.client_adapter import verify_cluster
 from lightkube.core.exceptions import ConfigError
 
 from drainproxy.errors import DrainproxyError
+from drainproxy.trust import as_others
 
 if TYPE_CHECKING:
     from http import HTTPStatus
@@ -26,7 +28,12 @@ class NoClusterError(DrainproxyError):
 def connect(namespace: str | None) -> AsyncClient:
     """By the Pod's service account, whose token is read anew when it expires, else by the kubeconfig."""
     try:
-        return AsyncClient(config=KubeConfig.from_env(), namespace=namespace, field_manager="drainproxy-webhook")
+        config = KubeConfig.from_env().get()
+        if config is None or config.user is None:
+            raise ConfigError("no context with a user is chosen")
+        context = as_others(verify_cluster(config.cluster, config.user, config.abs_file))
+        transport = httpx2.AsyncHTTPTransport(verify=context)
+        return AsyncClient(config, namespace=namespace, field_manager="drainproxy-webhook", transport=transport)
     except (ConfigError, OSError) as error:
         raise NoClusterError(f"no cluster: neither a service account nor a kubeconfig can be read: {error}") from None
 

@@ -230,7 +230,7 @@ def test_until_stopped_runs_on_and_sigterm_tells_what_it_waits_for() -> None:
     assert "in flight, 30 s at most; Ctrl-C: do not wait" in heard
     assert process.returncode == 2, err
     assert "Nothing was measured: no request ended." in out
-    assert "had not ended when the measurement did" in out
+    assert "had not ended at the end of the measurement" in out
 
 
 def _read(descriptor: int) -> bytes:
