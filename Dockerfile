@@ -7,10 +7,12 @@
 # BASE: any image with glibc and CPython 3.11 or newer; it needs no shell, no pip and no venv.
 # BUILD_BASE: where it is put together; has the same python3 at the same path, and the venv module.
 # COMPILE: 0 leaves drainproxy pure Python, and needs no C compiler. docs/compiled.md.
+# EXTRA: otel adds OpenTelemetry's SDK, for spans. docs/traces.md.
 ARG BASE=docker.io/library/python:3.13-slim
 ARG BUILD_BASE=${BASE}
 
 FROM ${BUILD_BASE} AS build
+ARG EXTRA
 # No bytecode by the way: the last step of this stage makes all of it, in one place.
 ENV PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
@@ -18,11 +20,12 @@ WORKDIR /src
 RUN ["python3", "-m", "venv", "/build"]
 RUN ["python3", "-m", "venv", "--without-pip", "/opt/drainproxy"]
 COPY image ./image
+COPY image/requirements${EXTRA:+-$EXTRA}.txt ./requirements.txt
 # Exact versions with their hashes, and wheels only: the same build tomorrow, and no C of others.
 RUN ["/build/bin/pip", "install", "--no-cache-dir", "--require-hashes", "--only-binary=:all:", \
      "--requirement=image/requirements-build.txt"]
 RUN ["/build/bin/pip", "--python=/opt/drainproxy/bin/python3", "install", "--no-cache-dir", "--no-compile", \
-     "--require-hashes", "--only-binary=:all:", "--requirement=image/requirements.txt"]
+     "--require-hashes", "--only-binary=:all:", "--requirement=requirements.txt"]
 ARG COMPILE=1
 ENV DRAINPROXY_COMPILE=${COMPILE}
 RUN ["python3", "image/compiler.py", "/build/bin/pip"]

@@ -36,7 +36,10 @@ class SpanExporter:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
             from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - as above
         except ImportError as error:
-            expected = "nothing: OpenTelemetry is not installed; it is in the extra otel (pip install '.[otel]')"
+            expected = (
+                "nothing: OpenTelemetry is not installed; it is in the extra otel (pip install '.[otel]'), and in an "
+                "image that is built with --build-arg EXTRA=otel"
+            )
             raise ConfigError("--otlp-endpoint", endpoint, expected) from error
         self._counts = counts
         self._exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=TIMEOUT_S)

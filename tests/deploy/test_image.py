@@ -29,6 +29,7 @@ from drainproxy.cli import VERBS
 from drainproxy.config.options import Config
 from image import bytecode, compiler
 from tests.support.apps import free_port, http_server
+from tests.support.collector import collector
 from tests.support.proxy import Proxy, wait_for
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 NOBODY = 65532
+CHOSEN = "image/requirements${EXTRA:+-$EXTRA}.txt"
+"""Of the pinned packages, those that the build argument names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,8 @@ def test_the_context_holds_what_is_copied_and_nothing_else() -> None:
         if each.word == "COPY"
         for source in shlex.split(each.rest)[:-1]
     }  # fmt: skip
+    copied.remove(CHOSEN)
+    assert CHOSEN.startswith("image/"), "which is copied whole"
     assert let_in == copied
     assert all((ROOT / each).exists() for each in copied)
     assert {"drainproxy/tools", "**/__pycache__", "**/*.pyc"} == {rule for rule in rules if not rule.startswith("!")}
@@ -218,6 +223,8 @@ def pinned(name: str) -> dict[str, str]:
         (PROJECT["project"]["dependencies"], "requirements.txt"),
         (PROJECT["project"]["dependencies"], "requirements-webhook.txt"),
         (PROJECT["project"]["optional-dependencies"]["cluster"], "requirements-webhook.txt"),
+        (PROJECT["project"]["dependencies"], "requirements-otel.txt"),
+        (PROJECT["project"]["optional-dependencies"]["otel"], "requirements-otel.txt"),
         (PROJECT["build-system"]["requires"], "requirements-build.txt"),
         ([PROJECT["tool"]["drainproxy"]["compiler"]], "requirements-compile.txt"),
     ],
@@ -228,9 +235,9 @@ def test_the_exact_versions_are_ones_the_project_accepts(wanted: list[str], file
         assert each.specifier.contains(there[canonicalize_name(each.name)]), f"make image/{file} anew: {each}"
 
 
-def test_both_images_have_the_same_version_of_what_both_have() -> None:
-    sidecar, webhook = pinned("requirements.txt"), pinned("requirements-webhook.txt")
-    assert sidecar.items() <= webhook.items()
+@pytest.mark.parametrize("file", ["requirements-webhook.txt", "requirements-otel.txt"])
+def test_all_images_have_the_same_version_of_what_they_share(file: str) -> None:
+    assert pinned("requirements.txt").items() <= pinned(file).items()
 
 
 def test_no_extra_is_in_the_image() -> None:
@@ -314,7 +321,8 @@ class Builder:
         self.buildah("copy", "--quiet", container, base, "/")
         self.buildah("commit", "--quiet", "--rm", container, "localhost/base")
 
-    def build(self, context: Path, tag: str) -> str:
+    def build(self, context: Path, tag: str, *arguments: str) -> str:
+        """The image's id. `arguments`: build arguments, as NAME=VALUE."""
         lines = [
             f"{key} = {os.environ[name]}"
             for key, name in (("cert", "PIP_CERT"), ("index-url", "PIP_INDEX_URL"))
@@ -324,7 +332,8 @@ class Builder:
         pip.write_text("\n".join(["[global]", *lines, ""]))
         lent = ["--volume", f"{pip}:/etc/pip.conf:ro", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
         how = ["--isolation", "chroot", "--network", "host", "--no-cache", "--timestamp", "0"]
-        out = self.buildah("bud", *how, *lent, "--build-arg", "BASE=localhost/base", "--tag", tag, context)
+        given = [word for each in ("BASE=localhost/base", *arguments) for word in ("--build-arg", each)]
+        out = self.buildah("bud", *how, *lent, *given, "--tag", tag, context)
         return out.splitlines()[-1]
 
 
@@ -361,7 +370,12 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def image(builder: Builder, context: Path) -> Iterator[Image]:
-    digest = builder.build(context, "localhost/drainproxy")
+    with unpacked(builder, builder.build(context, "localhost/drainproxy")) as found:
+        yield found
+
+
+@contextmanager
+def unpacked(builder: Builder, digest: str) -> Iterator[Image]:
     config = json.loads(builder.buildah("inspect", "--type", "image", digest))["OCIv1"]["config"]
     container = builder.buildah("from", digest)
     root = Path(builder.buildah("mount", container))
@@ -426,6 +440,31 @@ def below(pid: int) -> Path | None:
 def test_the_path_of_the_bytes_is_machine_code_without_a_compiler_being_there(image: Image) -> None:
     assert image.run("drainproxy", "--version").stdout.endswith(" (compiled)\n")
     assert not any((image.root / "usr/bin" / each).exists() for each in ("gcc", "cc", "x86_64-linux-gnu-gcc"))
+
+
+@real
+@takes_minutes
+def test_with_the_extra_otel_spans_reach_a_collector(builder: Builder, context: Path) -> None:
+    short = {"DRAINPROXY_PROPAGATION_DELAY": "0s", "DRAINPROXY_QUIET_PERIOD": "100ms"}
+    listen = {"DRAINPROXY_LISTEN": f"127.0.0.1:{free_port()}", "DRAINPROXY_ADMIN": f"127.0.0.1:{free_port()}"}
+    with (
+        unpacked(builder, builder.build(context, "localhost/traced", "EXTRA=otel")) as traced,
+        collector() as (to, spans),
+        http_server() as app,
+        default_command(traced, DRAINPROXY_UPSTREAM=app, DRAINPROXY_OTLP_ENDPOINT=to, **listen, **short) as it,
+    ):
+        it.await_ready()
+        drained = traced.run("drainproxy", "drain", DRAINPROXY_ADMIN=listen["DRAINPROXY_ADMIN"])
+        assert drained.returncode == 0, drained
+        wait_for(lambda: [span.name for span in spans] == ["drain"], "the span of the drain")
+
+
+@real
+@takes_minutes
+def test_without_the_extra_an_endpoint_is_refused(image: Image) -> None:
+    done = image.run("drainproxy", "serve", DRAINPROXY_OTLP_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 2
+    assert "EXTRA=otel" in done.stderr
 
 
 @real
