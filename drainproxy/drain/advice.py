@@ -129,6 +129,8 @@ class Drain:
     """Broken off by the app."""
     after_end: int = 0
     """Arrivals when the drain was over already."""
+    handed_over: int = 0
+    """Given to other Pods of the workload, which answered in our place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,17 @@ def down(stage: Stage, name: str) -> None:
         stage.until.wait(300)
 
 
+def alone(stage: Stage, name: str) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    with (
+        http_server() as app,
+        stage.pod(name, 1, app=app, connect_wait="100ms", successor=nobody) as proxy,
+        traffic(proxy),
+    ):
+        urllib.request.urlopen(f"http://{app}/exit", timeout=5).close()
+        stage.until.wait(300)
+
+
 SHORT = (
     Story("calm", calm, frozenset()),
     Story("forced", forced, frozenset({"DrainproxyDrainForced"})),
@@ -196,6 +207,7 @@ STORIES = (
     Story("untold", untold, frozenset({"DrainproxyDiscoveryNotTold"})),
     Story("left", left, frozenset({"DrainproxyLeftDrained"})),
     Story("down", down, frozenset({"DrainproxyAppDown", "DrainproxyAppErrors"})),
+    Story("alone", alone, frozenset({"DrainproxyNotHandedOver", "DrainproxyAppDown", "DrainproxyAppErrors"})),
 )
 
 
@@ -214,7 +226,7 @@ def _tell(stage: Stage, stories: tuple[Story, ...]) -> None:
     watch, until = stage.watch, stage.until
     with ThreadPoolExecutor(len(stories)) as pool:
         places = threading.Semaphore(TOGETHER)
-        lasting = (refused, left, down)
+        lasting = (refused, left, down, alone)
 
         def one(story: Story) -> None:
             if story.happens in lasting:

@@ -65,4 +65,5 @@ def _drain(facts: Mapping[str, Any]) -> Drain:
         arrivals=int(facts["arrivals"]),
         cut=int(facts["cut_total"]),
         broken=int(facts["broken"]),
+        handed_over=int(facts.get("handed_over", 0)),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.drain.advice import Drain, Times
+from drainproxy.drain.handover import Attempt, Why
 from drainproxy.drain.phase import Outcome, Phase, State
 from drainproxy.observe.metrics import METRICS
 from drainproxy.tools.advise.observed import Observed, Workload, workload_of_pod
@@ -22,7 +23,7 @@ _OWN = frozenset({"__name__", *(label for metric in METRICS for label in metric.
 _STARTED = "process_start_time_seconds"
 _NAMES = (
     *("config_seconds", "state", "drains_total", "drain_duration_seconds", "drain_last_arrival_seconds"),
-    *("drain_arrivals_total", "drain_late_total", "drain_aborted_total"),
+    *("drain_arrivals_total", "drain_late_total", "drain_aborted_total", "handed_over_total"),
 )
 _WORST_FIRST = (Outcome.FORCED.value, Outcome.STILL_ARRIVING.value, Outcome.CLEAN.value)
 
@@ -81,6 +82,7 @@ def _drain(values: Values, times: Times) -> Drain | None:
     outcome = next((each for each in _WORST_FIRST if each in ended), None)
     if outcome is None:
         return None
+    handed_over = [each for each in values["handed_over_total"] if each[0]["reason"] == Why.DRAIN.value]
     arrivals, last_arrival_s = _sum(values["drain_arrivals_total"]), _sum(values["drain_last_arrival_seconds"])
     return Drain(
         times=times,
@@ -91,6 +93,7 @@ def _drain(values: Values, times: Times) -> Drain | None:
         arrivals=int(arrivals),
         cut=int(_sum(values["drain_aborted_total"], "by", "us")),
         broken=int(_sum(values["drain_aborted_total"], "by", "app")),
+        handed_over=int(_sum(handed_over, "outcome", Attempt.SENT.value)),
         after_end=int(_sum(values["drain_late_total"], "phase", Phase.DRAINED.value)),
     )
 

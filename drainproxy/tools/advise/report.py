@@ -78,6 +78,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "late": sum(each.late for each in drains),
         "cut": sum(each.cut for each in drains),
         "broken": sum(each.broken for each in drains),
+        "handed_over": sum(each.handed_over for each in drains),
         "last_arrival_s": _quantiles(report.lasts),
         "elapsed_s": _quantiles([each.elapsed_s for each in drains]),
         "settings": [
@@ -103,7 +104,9 @@ def as_text(report: Report) -> Iterator[str]:
     cut, broken = (sum(getattr(each, name) for each in drains) for name in ("cut", "broken"))
     yield f"  last arrival  {_spread(report.lasts)}"
     yield f"  drain         {_spread([each.elapsed_s for each in drains])}"
-    yield f"  arrivals      {arrivals}, {late} late; {cut} cut, {broken} broken off by the app"
+    handed = sum(each.handed_over for each in drains)
+    to_others = f"; {handed} handed to other Pods" if handed else ""
+    yield f"  arrivals      {arrivals}, {late} late; {cut} cut, {broken} broken off by the app{to_others}"
     rows = [(MARKS[each.because], each.setting.value, show(each.now_s), _set(each), each.why) for each in report.advice]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for mark, name, now, best, why in rows:

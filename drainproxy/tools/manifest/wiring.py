@@ -175,8 +175,8 @@ def _rules(rules: Any, routes: Sequence[PlannedRoute]) -> dict[int, Any]:
         wanted = {
             route.listen
             for route in routes
-            if any(_allows(port, route.upstream, route.name) for port in ports)
-            and not any(_allows(port, route.listen, "") for port in ports)
+            if any(allows(port, route.upstream, route.name) for port in ports)
+            and not any(allows(port, route.listen, "") for port in ports)
         }
         if wanted:
             items = tuple({"port": number, "protocol": "TCP"} for number in sorted(wanted))
@@ -184,7 +184,8 @@ def _rules(rules: Any, routes: Sequence[PlannedRoute]) -> dict[int, Any]:
     return changes
 
 
-def _allows(port: dict[str, Any], number: int, name: str) -> bool:
+def allows(port: dict[str, Any], number: int, name: str) -> bool:
+    """Whether a port of a NetworkPolicy's rule is this one."""
     if port.get("protocol", "TCP") != "TCP":
         return False
     first, last = port.get("port"), port.get("endPort")

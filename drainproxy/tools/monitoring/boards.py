@@ -240,6 +240,18 @@ ROLLOUTS = Board(
                     ((_grew("drain_late_total", SCOPE, "phase", over="$__rate_interval"), "{{phase}}"),),
                 ),
                 Panel(
+                    "Handed to other Pods",
+                    "Attempts, by reason (drain: late; app-gone: a crash or a restart) and by result.",
+                    Look.BARS,
+                    "short",
+                    (
+                        (
+                            _grew("handed_over_total", SCOPE, "reason, outcome", over="$__rate_interval"),
+                            "{{reason}}, {{outcome}}",
+                        ),
+                    ),
+                ),
+                Panel(
                     "Work that did not end well",
                     "us: cut at the deadline; app: broken off by the app; client: the client left.",
                     Look.BARS,
@@ -360,7 +372,7 @@ PODS = Board(
                 ),
                 Panel(
                     "Handed over",
-                    "Attempts to hand a request to a sibling because the app was gone, by result.",
+                    "Attempts to hand a request to another Pod, by result.",
                     Look.BARS,
                     "reqps",
                     ((f"{_rate('handed_over_total', POD, 'outcome')} > 0 or vector(0)", "{{outcome}}"),),

@@ -57,6 +57,7 @@ def _rate(metric: str, *more: str) -> str:
 
 _AUTH = series("rejected_total", 'reason="auth"')
 _FAILED = series("hooks_total", 'result="failed"')
+_NOT_HANDED = series("handed_over_total", 'outcome=~"unreachable|over-budget"')
 _DRAINED = series("state", 'state="drained"')
 _UNREADY = series("state", 'state="unready"')
 
@@ -85,10 +86,18 @@ NOT_TOLD = _kept(
     f"sum by ({BY}, hook) (increase({_FAILED}[{WINDOW}]))",
     "calls to other service discovery that failed",
 )
+NOT_HANDED_OVER = _kept(
+    "not_handed_over:increase1h",
+    f"sum by ({BY}, outcome) (increase({_NOT_HANDED}[{WINDOW}]))",
+    "attempts to hand a request to another Pod that failed, by why",
+)
 REQUESTS = _kept("requests:rate5m", _rate("requests_total", "code"), "requests per second, by code")
 ERRORS = _kept("upstream_errors:rate5m", _rate("upstream_errors_total"), "failures of the app per second")
 
-RECORDINGS = (DRAINS, ARRIVALS, LATE, ABORTED, REFUSED, LAST_ARRIVAL, BUDGET_USED, NOT_TOLD, REQUESTS, ERRORS)
+RECORDINGS = (
+    *(DRAINS, ARRIVALS, LATE, ABORTED, REFUSED, LAST_ARRIVAL, BUDGET_USED),
+    *(NOT_TOLD, NOT_HANDED_OVER, REQUESTS, ERRORS),
+)
 
 ALERTS = (
     Alert(
@@ -161,6 +170,16 @@ ALERTS = (
         "other service discovery was not told: on-{{ $labels.hook }} of {{ $labels.workload }} failed",
         "Its clients keep sending to Pods that end, or do not find new Pods. The log line `on-{{ $labels.hook }}` says "
         "why.",
+    ),
+    Alert(
+        "DrainproxyNotHandedOver",
+        f"{NOT_HANDED_OVER.name} > 0",
+        "",
+        "warning",
+        "{{ $labels.workload }} could not hand requests to its other Pods: {{ $labels.outcome }}",
+        "They waited for their own app. unreachable: no other Pod is ready, or a NetworkPolicy or a mesh keeps them "
+        "from each other; `drainproxy check --live` looks. over-budget: more failed than came; the other Pods are "
+        "down, too.",
     ),
     Alert(
         "DrainproxyLeftDrained",

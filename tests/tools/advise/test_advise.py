@@ -25,7 +25,7 @@ from drainproxy.tools.advise.observed import Observed, Workload, workload_of_pod
 from drainproxy.tools.advise.patch import patches
 from drainproxy.tools.advise.picture import page
 from drainproxy.tools.advise.prometheus import look
-from drainproxy.tools.advise.report import reports
+from drainproxy.tools.advise.report import as_data, as_text, reports
 from drainproxy.tools.advise.texts import read_text, workload_of
 from tests.support.control import ScriptedControl
 
@@ -150,6 +150,14 @@ def test_a_summary_of_another_version_is_passed_over(missing: str) -> None:
     assert list(read_text(json.dumps(facts) + "\n" + log_line(), "web")) == list(read_text(log_line(), "web"))
 
 
+def test_what_was_handed_to_other_pods_is_counted() -> None:
+    found = list(read_text(log_line(handed_over=3) + "\n" + log_line(handed_over=4) + "\n" + log_line(), "web"))
+    (report,) = reports(found)
+    assert as_data(report)["handed_over"] == 7
+    assert any(line.endswith("; 7 handed to other Pods") for line in as_text(report))
+    assert "handed" not in "".join(as_text(*reports(found[2:])))
+
+
 def test_a_drain_that_was_called_off_tells_nothing() -> None:
     assert list(read_text(log_line(outcome="resumed"), "web")) == []
 
@@ -186,6 +194,9 @@ SERIES = [
     ("drainproxy_drain_arrivals_total", {}, 250),
     ("drainproxy_drain_late_total", {"phase": "finishing"}, 3),
     ("drainproxy_drain_late_total", {"phase": "drained"}, 1),
+    ("drainproxy_handed_over_total", {"reason": "drain", "outcome": "sent"}, 6),
+    ("drainproxy_handed_over_total", {"reason": "drain", "outcome": "turned-down"}, 1),
+    ("drainproxy_handed_over_total", {"reason": "app-gone", "outcome": "sent"}, 9),
 ]
 BY = [("us", 2), ("client", 5), ("app", 1)]
 
@@ -217,6 +228,7 @@ def test_prometheus_tells_of_a_drain_by_the_last_values_of_its_process() -> None
         cut=2,
         broken=1,
         after_end=1,
+        handed_over=6,
     )
     assert one.drain == expected
     assert seen.unfinished == 0

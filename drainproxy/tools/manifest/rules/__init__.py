@@ -1,7 +1,7 @@
 """Which mistakes lose requests? Every rule, and `check`, which asks them all.
 
-`budget`, `prestop`, `probes`, `traffic`, `references`, `rollout`, `mesh` and `live` declare the rules; importing this
-package registers them.
+`budget`, `prestop`, `probes`, `traffic`, `successor`, `references`, `rollout`, `mesh` and `live` declare the rules;
+importing this package registers them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from drainproxy.tools.manifest.objects import Resource, key_position
-from drainproxy.tools.manifest.rules import budget, live, mesh, prestop, probes, references, rollout, traffic
+from drainproxy.tools.manifest.rules import (
+    budget,
+    live,
+    mesh,
+    prestop,
+    probes,
+    references,
+    rollout,
+    successor,
+    traffic,
+)
 from drainproxy.tools.manifest.rules.base import DECLARED, IGNORE, Hit, Rule, Severity, ignored_by
 from drainproxy.tools.manifest.rules.view import Manifests, Traffic
 from drainproxy.tools.manifest.source import File, Source, parse
@@ -33,6 +43,7 @@ __all__ = [
     "probes",
     "references",
     "rollout",
+    "successor",
     "traffic",
 ]
 

@@ -216,6 +216,11 @@ TCP = PROXIED.replace(
     '{name: DRAINPROXY_ROUTE, value: ":9080=127.0.0.1:8080,protocol=tcp"}',
 ).replace("port: 80, targetPort: 9080", "name: redis, port: 80, targetPort: 9080")
 
+HANDING_OVER = PROXIED.replace(
+    "        - {name: DRAINPROXY_GRACE_PERIOD, value: 45s}\n",
+    '        - {name: DRAINPROXY_GRACE_PERIOD, value: 45s}\n        - {name: DRAINPROXY_SUCCESSOR, value: "env:WEB"}\n',
+)
+
 RUNNING = (
     PROXIED
     + """\
@@ -432,6 +437,25 @@ spec: {selector: {app: bare}, ports: [{port: 80, targetPort: web}]}
         ),
         (PROXIED, "kind: PodDisruptionBudget", "kind: Something"),
     ],
+    "DP415": [
+        (HANDING_OVER, "env:WEB", "web-pods:9080"),
+        (
+            HANDING_OVER,
+            "  selector: {app: web}\n  externalTrafficPolicy: Local\n",
+            "  selector: {app: other}\n  externalTrafficPolicy: Local\n",
+        ),
+    ],
+    "DP416": [
+        (HANDING_OVER, "  - ports:\n    - {port: 8080}\n    - {port: 9080}\n", "  - ports:\n    - {port: 8080}\n"),
+        (
+            HANDING_OVER,
+            "  - ports:\n    - {port: 8080}\n",
+            "  - from: [{podSelector: {matchLabels: {app: client}}}]\n    ports:\n",
+        ),
+        (HANDING_OVER, "  ingress:\n", "  egress: [{ports: [{port: 53, protocol: UDP}]}]\n  ingress:\n"),
+        (HANDING_OVER, "  ingress:\n", "  policyTypes: [Ingress, Egress]\n  ingress:\n"),
+    ],
+    "DP511": [(HANDING_OVER, "  minReplicas: 3\n", "  minReplicas: 1\n")],
     "DP507": [
         (PROXIED, "  maxUnavailable: 1\n", "  maxUnavailable: 0\n"),
         (PROXIED, "  maxUnavailable: 1\n", "  minAvailable: 3\n"),
@@ -486,8 +510,8 @@ def findings(text: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "text",
-    [PROXIED, BARE, JOB, INGRESS, MESH, LINKERD, RUNNING, TCP],
-    ids=["proxied", "bare", "job", "ingress", "mesh", "linkerd", "running", "tcp"],
+    [PROXIED, BARE, JOB, INGRESS, MESH, LINKERD, RUNNING, TCP, HANDING_OVER],
+    ids=["proxied", "bare", "job", "ingress", "mesh", "linkerd", "running", "tcp", "handing over"],
 )
 def test_a_manifest_in_order_has_no_finding(text: str) -> None:
     assert [f"{each.rule.id} {each.message}" for each in check([File("m.yaml", text)]).findings] == []
