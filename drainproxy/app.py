@@ -11,6 +11,7 @@ import gc
 import os
 import resource
 import signal
+import socket
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from drainproxy.errors import BudgetError, ConfigError
 from drainproxy.net.adopted import ADMIN, admin_of, adopt, names
 from drainproxy.net.health import HealthMonitor
 from drainproxy.net.listener import BACKLOG, Listener
+from drainproxy.net.peer import new_request_id
 from drainproxy.net.route import context_for
 from drainproxy.net.splice import FILES
 from drainproxy.net.tasks import Tasks
@@ -52,12 +54,12 @@ from drainproxy.upgrade import Generations, Service
 from drainproxy.view import ProcessView, RouteAtWork
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Sequence
 
     from drainproxy.config.values import Route
     from drainproxy.net.adopted import Adopted
     from drainproxy.net.client import ClientConnection
+    from drainproxy.net.siblings import Replica
     from drainproxy.observe.log import Log
     from drainproxy.process.children import Child
     from drainproxy.process.handover import Inheritance
@@ -136,6 +138,7 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
     most_connections = _files_for_connections(config, log)
     app: list[Child] = []
     handed = HandedOver(lambda: meter.requests)
+    replica = _replica(config, machine)
 
     def at_work(route: Route) -> RouteAtWork:
         context = context_for(
@@ -146,6 +149,7 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
             timers=timers,
             observer=observer,
             handed=handed,
+            replica=replica,
             tls=tls is not None,
             tracing=tracing,
         )
@@ -296,6 +300,17 @@ async def _accept(parts: Parts, sockets: Sockets, log: Log) -> None:
 def _kill_rest(children: Children, generations: Generations) -> None:
     if not generations.handed_over:  # else the new generation is among them
         children.kill_rest()
+
+
+def _replica(config: Config, machine: DrainMachine) -> Replica | None:
+    """Who we are to our siblings; None without a successor, which then costs no memory, either."""
+    if not any(route.has_successor for route in config.routes):
+        return None
+    from drainproxy.net.siblings import Replica  # noqa: PLC0415 - as said
+    from drainproxy.protocol.hello import Identity, workload_of  # noqa: PLC0415 - as said
+
+    workload = config.workload if config.workload is not None else workload_of(socket.gethostname())
+    return Replica(Identity(new_request_id()[:16], workload.encode()), lambda: machine.standing)
 
 
 async def _close_all(parts: Parts) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from drainproxy.drain.announcement import Occasion
-from drainproxy.drain.machine import Enter, Exit, Finish, LastCall
+from drainproxy.drain.machine import Ask, CallBound, Divert, Enter, Exit, Finish, LastCall, LetGo
 from drainproxy.drain.phase import Outcome, Phase, State, Trigger
 from drainproxy.net.health import gate_reason
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from drainproxy.drain.announcement import Told
     from drainproxy.drain.machine import Directive
+    from drainproxy.drain.release import Answer
     from drainproxy.drain.turns import Turns
     from drainproxy.net.client import ClientConnection
     from drainproxy.net.health import Health
@@ -138,9 +140,14 @@ class Supervisor:
             gate=gate_reason(self._config.ready_gate),
         )
         self._note_apps()
-        if machine.answered_once and machine.phase is not Phase.DRAINED and machine.terminating_at is None:
+        if machine.answered_once and not machine.app_was_let_go and machine.terminating_at is None:
             for at_work in self._routes:
                 at_work.monitor.calm()
+        self._advance()
+
+    def answered(self, route: int, answer: Answer) -> None:
+        """Somebody has answered at the successor of this route, or nobody."""
+        self._machine.answered(route, answer, self._loop.time())
         self._advance()
 
     def told(self, told: Told) -> None:
@@ -195,6 +202,14 @@ class Supervisor:
                 self._enter(phase)
             case LastCall():
                 self._last_call()
+            case Ask(route):
+                self._routes[route].listener.ask_successor(partial(self.answered, route))
+            case Divert(on):
+                self._divert(on=on)
+            case CallBound():
+                self._last_call(bound_only=True)
+            case LetGo(finish):
+                self._let_go(finish)
             case Finish() as finish:
                 self._finish(finish)
             case Exit(code):
@@ -221,30 +236,48 @@ class Supervisor:
                 self._ask_all_to_go()
                 self._look_often()
 
-    def _begin_turns(self) -> None:
+    def _divert(self, *, on: bool) -> None:
+        """What comes from now on goes to siblings, or to the app again. Who has the app's ear is asked to go."""
+        self._log.info("new requests go to siblings" if on else "new requests go to the app")
+        for at_work in self._routes:
+            at_work.listener.divert(on=on)
+        if on and self._machine.phase is Phase.PROPAGATING:
+            self._begin_turns(bound_only=True)
+
+    def _let_go(self, finish: Finish) -> None:
+        """The app may stop: answer all who wait. The drain goes on, and its summary follows."""
+        summary = self._view.app_is_let_go(finish)
+        self._log.info("app may stop", **summary)
+        self._look_often()
+        if not self._finished.done():
+            self._finished.set_result(finish)
+
+    def _begin_turns(self, *, bound_only: bool = False) -> None:
         """Every connection gets its turn, so that their clients do not all reconnect at once."""
         schedule = self._machine.schedule
         assert schedule is not None, "turns are taken in a drain"
         idle: list[ClientConnection] = []
         busy: list[ClientConnection] = []
         for connection in self._connections():
-            (idle if connection.session.idle else busy).append(connection)
+            if connection.bound or not bound_only:
+                (idle if connection.session.idle else busy).append(connection)
         window_s = self._config.close_spread_s
         self._turns.begin(idle, busy, window_s=window_s, schedule=schedule, now=self._loop.time())
 
-    def _last_call(self) -> None:
+    def _last_call(self, *, bound_only: bool = False) -> None:
         """Ask everybody; the call itself counts as answered when what waits in the sockets now has been read.
 
         The loop reads in the next turn at the latest, before the one in which the answer is thought about.
         """
-        self._ask_all_to_go()
+        self._ask_all_to_go(bound_only=bound_only)
         self._ledger.farewell_begun()
         self._loop.call_soon(self._ledger.farewell_ended)
 
-    def _ask_all_to_go(self) -> None:
+    def _ask_all_to_go(self, *, bound_only: bool = False) -> None:
         """The drain is over before everyone had a turn, or was idle at it: now, before the app is told to stop."""
         for connection in list(self._connections()):
-            connection.wind_down()
+            if connection.bound or not bound_only:
+                connection.wind_down()
 
     def _connections(self) -> Iterator[ClientConnection]:
         return (connection for at_work in self._routes for connection in at_work.listener.connections)
@@ -272,7 +305,7 @@ class Supervisor:
 
     def _note_expectation(self) -> None:
         """Requests are held for an app that refuses connections, unless it is not coming back."""
-        expected = not (self._machine.app_gone or self._machine.phase is Phase.DRAINED)
+        expected = not (self._machine.app_gone or self._machine.app_was_let_go)
         for at_work in self._routes:
             at_work.listener.expect_app(expected=expected)
 
@@ -283,7 +316,7 @@ class Supervisor:
             health = at_work.monitor.health
             if _what_is_told(health) == noted:
                 continue
-            expected = not machine.answered_once or machine.phase is Phase.DRAINED
+            expected = not machine.answered_once or machine.app_was_let_go
             write = self._log.info if health.healthy or expected else self._log.warning
             state = "healthy" if health.healthy else "not healthy" if health.reachable else "not reachable"
             write(f"app is {state}", upstream=str(at_work.route.upstream), reason=health.reason)

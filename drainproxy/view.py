@@ -110,6 +110,11 @@ class ProcessView:
         """The supervisor says so."""
         self.since = self.wall()
 
+    def app_is_let_go(self, finish: Finish) -> Summary:
+        """The supervisor says so; what to tell those who have waited for it."""
+        self.last_drain = drain_summary(self, finish)
+        return self.last_drain
+
     def drain_has_ended(self, finish: Finish) -> Summary:
         """The supervisor says so; the summary of that drain, before its counts are put away."""
         self._finish = finish

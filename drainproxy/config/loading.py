@@ -134,8 +134,6 @@ def _validate_successor(route: Route, config: Config, listens: list[Address]) ->
         return
     if config.tls_cert is not None:
         raise ConfigError("--successor", str(successor), "no --tls-cert, because requests to siblings have no TLS")
-    if route.protocol in ("http2", "tcp"):
-        raise ConfigError("--successor", str(successor), f"a route that speaks HTTP/1, not protocol={route.protocol}")
     if successor.address is not None and _is_one_of(successor.address, listens):
         raise ConfigError(
             "--successor", str(successor), "the workload's Service, not an address that drainproxy listens on"

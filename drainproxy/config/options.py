@@ -248,7 +248,7 @@ class Config:
     successor: Successor | None = option(
         SUCCESSOR,
         "",
-        "this workload's own Service: while the app is gone, HTTP/1 requests are handed to another of its Pods",
+        "this workload's own Service: requests that come late, or find the app gone, are handed to another of its Pods",
         group=APP,
         unset="no successor",
         why="with several routes, each has its own: --route …,successor=ADDRESS; see docs/successor.md",
@@ -259,6 +259,22 @@ class Config:
         "how long a request waits for the app before it is handed over",
         group=APP,
         why="an app that comes back at once can answer itself",
+    )
+    release: str = option(
+        choice("early", "late"),
+        "early",
+        "early: in a drain, new requests go to the successor once ready Pods have answered there, and the app may stop "
+        "as soon as nothing is in flight in it; late: the app serves until the drain has ended",
+        group=APP,
+        why="without a successor, or as long as no ready Pod answers there, the app serves to the end in any case",
+    )
+    workload: str | None = option(
+        TEXT,
+        "",
+        "a name that all Pods behind the successor share, and no others",
+        group=APP,
+        unset="made from the Pod's name",
+        why="a request is handed over only to a Pod that knows this name",
     )
 
     connect_timeout_s: float = option(

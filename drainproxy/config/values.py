@@ -65,6 +65,11 @@ class Route:
     protocol: RouteProtocol = "auto"
     successor: Successor | None = None
 
+    @property
+    def has_successor(self) -> bool:
+        """There is one, and its address is known."""
+        return self.successor is not None and self.successor.address is not None
+
     def __str__(self) -> str:
         successor = f",successor={self.successor}" if self.successor is not None else ""
         return f"{self.listen}={self.upstream},protocol={self.protocol}{successor}"

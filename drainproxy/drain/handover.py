@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 """So many siblings are asked for one request, each on a connection of its own."""
+OURSELVES = 8
+"""So often may such a connection lead back to this very Pod, which the Service has not given up yet."""
 SHARE = 1.2
 """Attempts that each request of this Pod earns: enough for all to be handed over, too few for all to be sent around."""
 PER_S = 10.0
@@ -29,7 +31,7 @@ class Why(Enum):
     APP_GONE = "app-gone"
     """The app refuses connections: it has crashed, or restarts."""
     DRAIN = "drain"
-    """The same in a drain: the app has been stopped, and the request is late."""
+    """It came in a drain: siblings take what comes, or the app has been stopped, or the deadline has passed."""
 
 
 class Attempt(Enum):
@@ -40,7 +42,13 @@ class Attempt(Enum):
     TURNED_DOWN = "turned-down"
     """The sibling that got it has no app either: it was asked of another one, if attempts were left."""
     UNREACHABLE = "unreachable"
-    """There was no connection to the successor."""
+    """There was no connection to the successor, or no answer on it."""
+    OURSELVES = "ourselves"
+    """The connection led back to this very Pod."""
+    NOT_READY = "not-ready"
+    """It led to a sibling that drains, or whose app is gone."""
+    STRANGER = "stranger"
+    """Somebody else answered: not a drainproxy, or that of another workload."""
     OVER_BUDGET = "over-budget"
     """It was not made: the budget was spent."""
 

@@ -10,13 +10,13 @@ from bisect import insort
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from drainproxy.drain.phase import LATE, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 
 class Kind(Enum):
@@ -128,6 +128,8 @@ class Tally:
         """What the deadline has ended."""
         self.lost = Losses()
         """What has failed after the end of the drain."""
+        self.handed_over = 0
+        """What siblings got instead of the app."""
 
     def ended(self, work: Work, now: float, ended: Ended, phase: Phase) -> None:
         """A piece of work is over."""
@@ -158,15 +160,17 @@ class Tally:
         self.late += other.late
         self.completed += other.completed
         self.aborted += other.aborted
+        self.handed_over += other.handed_over
 
 
 class Ledger:
     """All open work, oldest first. While a drain runs, `tally` counts what comes and goes."""
 
-    __slots__ = ("_elsewhere", "_open", "arriving", "farewells", "on_idle", "past", "phase", "tally")
+    __slots__ = ("_at_siblings", "_elsewhere", "_open", "arriving", "farewells", "on_idle", "past", "phase", "tally")
 
     def __init__(self) -> None:
         self._open: dict[Work, None] = {}
+        self._at_siblings: dict[Work, None] = {}  # work that a sibling has
         self.arriving = 0
         """Requests whose head has come in part: not work yet, but nobody should stop the app between two packets."""
         self.farewells = 0
@@ -189,11 +193,31 @@ class Ledger:
 
     def leave(self, work: Work, now: float, ended: Ended) -> None:
         """Work ends."""
-        del self._open[work]
+        try:
+            del self._open[work]
+        except KeyError:
+            del self._at_siblings[work]
         if self.tally is not None:
             self.tally.ended(work, now, ended, self.phase)
             if not self._open:
                 self.on_idle()
+
+    def goes_elsewhere(self, work: Work) -> None:
+        """A sibling has it: it is still in flight through us, but our app is not needed for it."""
+        if work not in self._open:
+            return
+        del self._open[work]
+        self._at_siblings[work] = None
+        if self.tally is not None:
+            self.tally.handed_over += 1
+            if not self._open:
+                self.on_idle()
+
+    def comes_back(self, work: Work) -> None:
+        """The sibling has turned it down, and our app gets it after all."""
+        if work in self._at_siblings:
+            del self._at_siblings[work]
+            self._open[work] = None
 
     def head_begun(self) -> None:
         """Part of a request's head has arrived."""
@@ -234,15 +258,21 @@ class Ledger:
     @property
     def idle(self) -> bool:
         """Nothing is in flight."""
+        return not self._open and not self._at_siblings and not self._elsewhere
+
+    @property
+    def idle_here(self) -> bool:
+        """Nothing is in flight that our app is needed for."""
         return not self._open and not self._elsewhere
 
     def count(self) -> Counter[Kind]:
         """Open work by kind."""
-        return Counter([work.kind for work in self._open])
+        return Counter([work.kind for work in chain(self._open, self._at_siblings)])
 
-    def oldest(self, most: int) -> Iterator[Work]:
+    def oldest(self, most: int) -> list[Work]:
         """The pieces of work that have been open longest."""
-        return islice(self._open, most)
+        both = [*islice(self._open, most), *islice(self._at_siblings, most)]
+        return sorted(both, key=_began)[:most] if self._at_siblings else both
 
     def total(self) -> Tally:
         """Counts of all drains since the start of the process."""
@@ -251,6 +281,10 @@ class Ledger:
         if self.tally is not None:
             both.absorb(self.tally)
         return both
+
+
+def _began(work: Work) -> float:
+    return work.started_at
 
 
 def _nothing() -> None:

@@ -8,11 +8,13 @@ deadline (Kubernetes: preStop time is part of the grace period).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from drainproxy.config.options import MARGIN_S
 from drainproxy.config.values import AUTO
 from drainproxy.drain.phase import DRAINING, NEXT, Outcome, Phase, State, Trigger
+from drainproxy.drain.release import Answer, Release
 from drainproxy.drain.schedule import FORCED_EXIT_S, Schedule
 from drainproxy.drain.scrapes import Scrapes
 
@@ -26,6 +28,8 @@ END = {
     Outcome.FORCED: "the deadline passed with work in flight",
 }
 """Why a drain ended, for people."""
+LET_GO = "nothing is in flight in the app, and siblings answer what still arrives"
+"""Why the app may stop before the drain has ended, for people."""
 
 INTERRUPTED_EXIT_CODE = 130
 QUIT_EXIT_CODE = 131
@@ -46,6 +50,32 @@ class LastCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the successor of this route on a new connection who is there, and tell by `answered`."""
+
+    route: int
+
+
+@dataclass(frozen=True, slots=True)
+class Divert:
+    """Hand new requests and connections to siblings; or, if not `on`, to the app again."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallBound:
+    """Ask those connections to go that have a connection to the app to themselves: nothing is in flight there."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """The app may stop, though the drain goes on: answer all who wait."""
+
+    finish: Finish
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The drain is over: answer all who wait, write the summary."""
 
@@ -62,7 +92,7 @@ class Exit:
     code: int
 
 
-Directive = Enter | LastCall | Finish | Exit
+Directive = Enter | LastCall | Ask | Divert | CallBound | LetGo | Finish | Exit
 
 
 class DrainMachine:
@@ -87,7 +117,11 @@ class DrainMachine:
         self._exit_code: int | None = None
         self._called_at: float | None = None
         self._arrivals_at_call = 0
-        self._left_since_drained = False
+        self.release: Release | None = None
+        self.diverting = False
+        self.let_go_at: float | None = None
+        self._bound_called_at: float | None = None
+        self._left_since_let_go = False
         self._scraped = False
         self._scrapes = Scrapes()
         self._scrape_interval_s: float | None = None
@@ -102,10 +136,10 @@ class DrainMachine:
         self.reachable = reachable
         self.healthy = healthy
         self.answered_once |= healthy
-        if self.phase is Phase.DRAINED:
+        if self.app_was_let_go:
             if not reachable:
-                self._left_since_drained = True
-            elif self._left_since_drained and self._may_resume_by_itself:
+                self._left_since_let_go = True
+            elif self._left_since_let_go and self._may_resume_by_itself:
                 self._calling_off = "the app went away and came back: its container was restarted, and the Pod stays"
 
     def drain(self, trigger: Trigger, now: float) -> None:
@@ -115,13 +149,21 @@ class DrainMachine:
         self.trigger = trigger
         self.schedule = Schedule.of(self._config, now)
         self.outcome = None
-        self._called_at = None
+        self._called_at = self._bound_called_at = None
+        if self._config.release == "early" and all(route.has_successor for route in self._config.routes):
+            self.release = Release(len(self._config.routes), now)
         self._ledger.begin()
+
+    def answered(self, route: int, answer: Answer, now: float) -> None:
+        """Who has answered at the successor of this route."""
+        if self.release is not None:
+            self.release.answered(route, answer, now)
 
     def told(self, now: float) -> None:
         """Other discovery knows of the drain, or could not be told: the floor counts from here."""
         if self.schedule is not None and self.phase is Phase.PROPAGATING:
-            self.schedule = self.schedule.told(self._config, now)
+            told = self.schedule.told(self._config, now)
+            self.schedule = told if self.let_go_at is None else told.patient()
 
     def terminate(self, now: float) -> None:
         """SIGTERM: the process will end. The second one skips floor and quiet."""
@@ -198,14 +240,26 @@ class DrainMachine:
         return State.UNREADY if self.answered_once else State.STARTING
 
     @property
+    def standing(self) -> Answer:
+        """What is said of us when a sibling asks."""
+        if self.state is State.READY:
+            return Answer.READY
+        return Answer.SERVING if self.reachable and not self.app_was_let_go else Answer.GONE
+
+    @property
+    def app_was_let_go(self) -> bool:
+        """All who wait for the end of the drain have been told that the app may stop."""
+        return self.phase is Phase.DRAINED or self.let_go_at is not None
+
+    @property
     def app_may_stop(self) -> bool:
-        """SIGTERM was received, and nothing is in flight any more."""
-        return self.phase is Phase.DRAINED and self.terminating_at is not None
+        """SIGTERM was received, and nothing is in flight in the app any more."""
+        return self.app_was_let_go and self.terminating_at is not None
 
     @property
     def app_gone(self) -> bool:
         """SIGTERM was received and the app refuses connections: nothing that arrives can be served any more."""
-        return self.terminating_at is not None and not self.reachable
+        return self.terminating_at is not None and not self.reachable and not self.diverting
 
     def advance(self, now: float) -> list[Directive]:
         """Everything that is due. Carry the directives out in order, then call again until none come."""
@@ -217,23 +271,66 @@ class DrainMachine:
             return []
         if self.phase is Phase.DRAINED:
             return self._after_drained(self.schedule, now)
-        return self._forward(self.schedule, now)
+        return self._forward(self.schedule, now) or self._let_go_early(self.schedule, now)
 
     def wake_at(self) -> float | None:
         """When `advance` has something to do even if nothing happens before; None: not by itself."""
         if self.schedule is None:
             return None
+        wakes = (self._phase_wake_at(self.schedule), self._release_wake_at(self.schedule))
+        return min((at for at in wakes if at is not None), default=None)
+
+    def _phase_wake_at(self, schedule: Schedule) -> float | None:
         match self.phase:
             case Phase.SERVING | Phase.FORCING:
-                return self.schedule.started_at
+                return schedule.started_at
             case Phase.PROPAGATING:
-                return self._floor_at(self.schedule)
+                return self._floor_at(schedule)
             case Phase.FINISHING:
-                return self._over_at(self.schedule) if self._ledger.idle else self.schedule.deadline_at
+                return self._over_at(schedule) if self._ledger.idle else schedule.deadline_at
             case Phase.DRAINED:
                 if self.terminating_at is not None:
-                    return self._exit_at(self.schedule)
-                return self._resume_at(self.schedule)
+                    return self._exit_at(schedule)
+                return self._resume_at(schedule)
+
+    def _release_wake_at(self, schedule: Schedule) -> float | None:
+        if self.release is None or not self._may_let_go:
+            return None
+        if self.diverting and self._ledger.idle_here and self._bound_called_at is not None:
+            return min(self._bound_called_at + schedule.quiet_period_s, self.release.ask_at() or inf)
+        return self.release.ask_at()
+
+    @property
+    def _may_let_go(self) -> bool:
+        return self.let_go_at is None and self.phase in (Phase.PROPAGATING, Phase.FINISHING)
+
+    def _let_go_early(self, schedule: Schedule, now: float) -> list[Directive]:
+        """The steps by which the app may stop before the drain has ended."""
+        release = self.release
+        if release is None or not self._may_let_go:
+            return []
+        if due := release.due(now):
+            return [Ask(route) for route in due]
+        if release.proven is not self.diverting:
+            return [self._divert(on=release.proven)]
+        return self._let_go(schedule, now) if self.diverting and self._ledger.idle_here else []
+
+    def _let_go(self, schedule: Schedule, now: float) -> list[Directive]:
+        """Nothing is in flight in the app: ask who has its ear to go, await that they know, tell who waits."""
+        if self._bound_called_at is None:
+            self._bound_called_at = now
+            return [CallBound()]
+        if self._ledger.farewells and now < self._bound_called_at + schedule.quiet_period_s:
+            return []
+        self.let_go_at = now
+        self._left_since_let_go = not self.reachable
+        self.schedule = schedule.patient()  # nobody waits for us any more: we need not leave clients that still send
+        return [LetGo(self._ended(Outcome.CLEAN, LET_GO, now))]
+
+    def _divert(self, *, on: bool) -> Divert:
+        self.diverting = on
+        self._bound_called_at = None
+        return Divert(on)
 
     def _forward(self, schedule: Schedule, now: float) -> list[Directive]:
         match self.phase:
@@ -277,7 +374,8 @@ class DrainMachine:
     def _finish(self, outcome: Outcome, now: float) -> list[Directive]:
         self.outcome = outcome
         self.drained_at = now
-        self._left_since_drained = not self.reachable
+        if self.let_go_at is None:
+            self._left_since_let_go = not self.reachable
         self._scraped = False
         self._scrape_interval_s = self._scrapes.interval_s(now)
         return [*self._enter(Phase.DRAINED), self._ended(outcome, END[outcome], now)]
@@ -290,9 +388,12 @@ class DrainMachine:
     def _call_off(self, now: float) -> list[Directive]:
         why, self._calling_off = self._calling_off, None
         assert why is not None, "a drain is called off for a reason"
-        directives = [*self._enter(Phase.SERVING), self._ended(Outcome.RESUMED, why, now)]
+        directives = self._enter(Phase.SERVING)
+        if self.diverting:
+            directives.append(self._divert(on=False))
+        directives.append(self._ended(Outcome.RESUMED, why, now))
         self.outcome = Outcome.RESUMED
-        self.schedule = self.trigger = self.drained_at = None
+        self.schedule = self.trigger = self.drained_at = self.let_go_at = self.release = None
         return directives
 
     def _hurry(self, now: float) -> None:

@@ -23,7 +23,7 @@ def readiness(machine: DrainMachine, config: Config, now: float, app: str) -> tu
     if machine.phase is not Phase.SERVING or machine.schedule is not None:
         assert machine.schedule is not None, "a drain has a schedule"
         held_until = machine.schedule.started_at + config.readiness_on_drain_s
-        if now >= held_until or machine.phase in (Phase.FORCING, Phase.DRAINED):
+        if now >= held_until or machine.phase is Phase.FORCING or machine.app_was_let_go:
             return False, f"{machine.state.value}: {machine.phase.value}"
     if not machine.answered_once:
         return False, f"starting: {app}"

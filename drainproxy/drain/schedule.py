@@ -20,7 +20,10 @@ FORCED_EXIT_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One drain's absolute times. Made at the trigger; only `told` and `hurry` make another, never a later one."""
+    """One drain's absolute times. Made at the trigger.
+
+    `told` and `hurry` make another, never a later one; `patient` moves the quiet limit, and never the deadline.
+    """
 
     started_at: float
     floor_at: float
@@ -46,6 +49,10 @@ class Schedule:
         return replace(
             self, floor_at=floor_at, quiet_limit_at=min(self.quiet_limit_at, floor_at + config.quiet_limit_s)
         )
+
+    def patient(self) -> Schedule:
+        """The same drain, insisting on quiet to the deadline: nobody waits for its end."""
+        return replace(self, quiet_limit_at=self.deadline_at)
 
     def hurry(self, now: float) -> Schedule:
         """The same drain without floor and quiet, and with at most HURRY_CAP_S left."""

@@ -13,6 +13,7 @@ from drainproxy.net.closing import Closing
 from drainproxy.net.flow import ReadGate, Taken, all_taken, half_close, readable, reset
 from drainproxy.net.pair import Pair
 from drainproxy.net.peer import forwarding, peer_address
+from drainproxy.net.upstream import UpstreamConnection
 from drainproxy.net.waits import Waits
 from drainproxy.session.ports import UNREAD, Wait
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     from drainproxy.drain.turns import Turns
     from drainproxy.net.route import RouteContext
-    from drainproxy.net.upstream import UpstreamConnection
+    from drainproxy.net.successor import Handover
+    from drainproxy.protocol.hello import Question
+    from drainproxy.protocol.http1 import Forwarding
     from drainproxy.protocol.reasons import Reason
     from drainproxy.session.ports import Hold, Passed, Session
 
@@ -40,6 +43,7 @@ class Owner(Protocol):
     """Who accepts clients: it knows every open connection, and tells their sessions of the phase."""
 
     phase: Phase
+    diverting: bool
     turns: Turns[ClientConnection]
 
     def opened(self, connection: ClientConnection) -> None:
@@ -53,8 +57,9 @@ class ClientConnection:
     """A client socket (an asyncio.Protocol in all but name: docs/compiled.md), and the Client port of its session."""
 
     __slots__ = (
-        "_closing", "_is_work", "_owner", "_reported", "_route", "_said_all", "_streams", "_through", "_to_session",
-        "_unconfirmed", "full", "gate", "handshake", "pair", "received", "sent", "transport", "waits", "work",
+        "_closing", "_elsewhere", "_is_work", "_owner", "_reported", "_route", "_said_all", "_streams", "_through",
+        "_to_session", "_unconfirmed", "full", "gate", "handshake", "pair", "received", "sent", "transport", "waits",
+        "work",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -74,6 +79,7 @@ class ClientConnection:
         self._route = route
         self._owner = owner
         self._reported = (0, 0)
+        self._elsewhere = False  # the upstream that was lent last is a sibling's
         self._is_work = False
         self._through = False  # the session has ended the connection, and wants to hear no more of it
         self._said_all = False  # nothing may be written any more: we have half-closed
@@ -98,7 +104,7 @@ class ClientConnection:
         added = forwarding(address, route.scheme, route.handover is not None)
         if route.tracing is not None:
             added = replace(added, trace=route.tracing.for_work(self.work))
-        session = route.session_for(self, added, self._owner.phase)
+        session = self._hello(added) if added.hops else route.session_for(self, added, self._owner.phase)
         self.pair = Pair(self, session, route.splices)
         self._to_session = session.client_bytes
         self._owner.opened(self)
@@ -107,6 +113,23 @@ class ClientConnection:
         if session.idle:
             self._ask_again_if_late(now)
         session.start()
+
+    def _hello(self, added: Forwarding) -> Session:
+        """A client that may be a sibling."""
+
+        def conversation(hop: bool) -> Session:
+            return self._route.session_for(self, replace(added, hopped=hop), self._owner.phase)
+
+        return self._handover.hello(self, conversation)
+
+    @property
+    def _handover(self) -> Handover:
+        handover = self._route.handover
+        assert handover is not None, "siblings matter where there is a successor"
+        return handover
+
+    def introduce(self, question: Question) -> bytes:
+        return self._handover.introduce(question)
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
@@ -207,14 +230,21 @@ class ClientConnection:
 
     def connect(self, *, fresh: bool, validate: bool) -> UpstreamConnection | None:
         upstream = None if fresh else self._route.pool.take(validate=validate)
-        if upstream is None:
-            self._route.dialler.want(self, fresh=fresh, validate=validate)
-        else:
+        if upstream is not None:
             upstream.lend(self.pair)
+        elif self._owner.diverting and not self.pair.session.hop:
+            self._find_sibling()
+        else:
+            self._route.dialler.want(self, fresh=fresh, validate=validate)
         return upstream
 
     def connected(self, upstream: UpstreamConnection) -> None:
         upstream.lend(self.pair)
+        self._elsewhere = upstream.sibling
+        if self._elsewhere:
+            self._route.ledger.goes_elsewhere(self.work)
+        else:
+            self._route.ledger.comes_back(self.work)
         self.pair.session.upstream_ready(upstream)
 
     def refused(self, reason: Reason) -> None:
@@ -222,12 +252,21 @@ class ClientConnection:
 
     def hand_over(self, attempt: int, *, turned_down: bool = False) -> bool:
         handover = self._route.handover
-        if handover is None:
+        if handover is None or handover.closed or self.pair.session.hop:
             return False
-        why = Why.APP_GONE if self._owner.phase is _SERVING else Why.DRAIN
-        if turned_down and not handover.turned_down(why, attempt):
+        if turned_down and not handover.turned_down(self._why, attempt):
             return False
-        return handover.find(self, why, attempt, self.work.started_at)
+        self._find_sibling()
+        return True
+
+    @property
+    def _why(self) -> Why:
+        return Why.APP_GONE if self._owner.phase is _SERVING else Why.DRAIN
+
+    def _find_sibling(self) -> None:
+        whole = self.pair.session.whole
+        asked_at = self._route.loop.time() if whole else self.work.started_at
+        self._handover.find(self, self._why, asked_at, whole=whole)
 
     def stop_connecting(self) -> None:
         self._route.pool.forget(self)
@@ -268,6 +307,8 @@ class ClientConnection:
         now = route.loop.time()
         work = Work(Kind.HTTP2, self.work.client)
         route.ledger.enter(work, now)
+        if self._elsewhere:
+            route.ledger.goes_elsewhere(work)
         self._streams += 1
         if self._streams == 1:
             self.waits.begin(_STREAM, now)
@@ -285,6 +326,15 @@ class ClientConnection:
         self._streams -= 1
         if not self._streams:
             self.waits.begin(_IDLE, now)
+
+    def goes_elsewhere(self, work: Work | None = None) -> None:
+        self._route.ledger.goes_elsewhere(work or self.work)
+
+    @property
+    def bound(self) -> bool:
+        """It holds a connection to our app, perhaps for longer than one exchange."""
+        upstream = self.pair.upstream
+        return isinstance(upstream, UpstreamConnection) and not upstream.sibling
 
     def departed(self) -> None:
         self.work.client_left = True

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
+    from drainproxy.drain.release import Answer
     from drainproxy.drain.turns import Turns
     from drainproxy.net.route import RouteContext
     from drainproxy.net.tasks import Tasks
@@ -58,6 +59,7 @@ class Listener:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.phase = Phase.SERVING
+        self.diverting = False
         self.turns = turns
         self.connections: set[ClientConnection] = set()
         self._context = context
@@ -110,6 +112,16 @@ class Listener:
     def expect_app(self, *, expected: bool) -> None:
         """Whether an app that refuses connections may be back in a moment: else nobody is held for it."""
         self._context.dialler.expected = expected
+
+    def divert(self, *, on: bool) -> None:
+        """Whether new requests and connections go to siblings."""
+        self.diverting = on
+        self._context.pool.keep(keep=not on)
+
+    def ask_successor(self, tell: Callable[[Answer], None]) -> None:
+        """Find out who is there, and tell."""
+        assert self._context.handover is not None, "asked where there is a successor"
+        self._context.handover.ask(tell)
 
     def enter(self, phase: Phase) -> None:
         """Tell every session. FORCING: everything open is cut when this returns."""
@@ -201,6 +213,8 @@ class Listener:
         read slowly has `patience_s` seconds in all. 0: nothing is waited for.
         """
         self._stopped = True
+        if self._context.handover is not None:
+            self._context.handover.closed = True
         await self._pause()
         for sock in self._sockets:
             sock.close()

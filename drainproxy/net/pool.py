@@ -57,6 +57,8 @@ class ConnectionPool:
         self._idle: list[UpstreamConnection] = []
         self._waiters: dict[Waiter, Terms] = {}
         self._open = 0
+        self.shut = False
+        """Nothing is kept: no exchange is to come."""
 
     @property
     def idle(self) -> int:
@@ -105,17 +107,28 @@ class ConnectionPool:
 
     def opened(self, connection: UpstreamConnection) -> None:
         """A connection was made. It is handed over before anything is read from it, for the app may speak first."""
-        self._open += 1
-        self._observer.opened(self.side)
+        self.joined(connection)
         for waiter in self._waiters:
             del self._waiters[waiter]
             waiter.connected(connection)
             return
         self.put(connection)
 
+    def joined(self, _: UpstreamConnection) -> None:
+        """There is one more, and somebody has it already."""
+        self._open += 1
+        self._observer.opened(self.side)
+
+    def unasked(self, connection: UpstreamConnection, _: bytes) -> None:
+        """The app has said something on a connection that nobody has."""
+        connection.transport.abort()
+
     def put(self, connection: UpstreamConnection) -> None:
         """An exchange is over. The connection waits for the next, but never longer than the app may keep it."""
         if connection.transport.is_closing():
+            return
+        if self.shut:
+            connection.transport.close()
             return
         if self._waiters and self._lend_again(connection):
             return
@@ -155,6 +168,14 @@ class ConnectionPool:
         self._timers.forget(connection)
         if not connection.lent and connection in self._idle:
             self._idle.remove(connection)
+
+    def keep(self, *, keep: bool) -> None:
+        """Whether connections wait for a next exchange. If not, those that wait are closed."""
+        self.shut = not keep
+        if self.shut:
+            for connection in self._idle:
+                connection.transport.close()
+            self._idle.clear()
 
     def close(self) -> None:
         """Drop every connection that is not lent."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from drainproxy.net.dial import Dialler
 from drainproxy.net.pool import ConnectionPool
 from drainproxy.net.splice import Splices
-from drainproxy.net.successor import Handover
 from drainproxy.observe.observer import Side
 from drainproxy.session.detect import DetectSession
 from drainproxy.session.http1 import Http1Session
@@ -23,11 +22,17 @@ if TYPE_CHECKING:
     from drainproxy.drain.handover import HandedOver
     from drainproxy.drain.ledger import Ledger
     from drainproxy.drain.phase import Phase
+    from drainproxy.net.siblings import Replica
+    from drainproxy.net.successor import Handover
     from drainproxy.net.timers import Timers
     from drainproxy.observe.observer import Observer
     from drainproxy.observe.traces import Tracing
     from drainproxy.protocol.http1 import Forwarding
     from drainproxy.session.ports import Client, Session
+
+
+HELLO_S = 0.05
+"""A client that need not speak first has this long to say that a sibling has handed it over, before it is itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,10 @@ class RouteContext:
         match self.route.protocol:
             case "http1":
                 return Http1Session(client, self.config, forwarding, phase)
+            case "tcp" if forwarding.hops and not forwarding.hopped:
+                return UndecidedSession(client, self.config, forwarding, phase, http=False)
             case "tcp":
-                return TunnelSession(client, None)
+                return TunnelSession(client, None, hop=forwarding.hopped)
             case "any":
                 return UndecidedSession(client, self.config, forwarding, phase)
             case "http2":
@@ -76,25 +83,28 @@ def context_for(  # noqa: PLR0913 - what a route shares with the others, each pa
     timers: Timers,
     observer: Observer,
     handed: HandedOver,
+    replica: Replica | None = None,
     tls: bool = False,
     tracing: Tracing | None = None,
 ) -> RouteContext:
     """The route's own parts, joined to those that the process has once."""
     pool = ConnectionPool(loop.time, config.upstream_idle_s, timers, observer)
+    address = None if route.successor is None else route.successor.address
     handover: Handover | None = None
-    if route.successor is None or route.successor.address is None:
+    if address is None or replica is None:
         dialler = Dialler(loop, route.upstream, config, pool)
     else:
+        # Memory that only those pay who have a successor.
+        from drainproxy.net.siblings import Siblings  # noqa: PLC0415 - as said
+        from drainproxy.net.successor import Handover as Handing  # noqa: PLC0415 - as said
+
         wait_s = min(config.successor_after_s, config.connect_wait_s)
         dialler = Dialler(loop, route.upstream, config, pool, wait_s=wait_s)
-        siblings = ConnectionPool(loop.time, config.upstream_idle_s, timers, observer, Side.SUCCESSOR)
-        handover = Handover(
-            loop,
-            app=dialler,
-            siblings=Dialler(loop, route.successor.address, config, siblings),
-            pool=siblings,
-            wait_s=config.connect_wait_s,
-            handed=handed,
+        idle = ConnectionPool(loop.time, config.upstream_idle_s, timers, observer, Side.SUCCESSOR)
+        siblings = Siblings(loop, address, replica, limit_s=config.connect_timeout_s, pool=idle)
+        pause_s = HELLO_S if route.protocol in ("tcp", "any") else 0.0
+        handover = Handing(
+            loop, siblings, handed, dialler=dialler, pool=pool, wait_s=config.connect_wait_s, pause_s=pause_s
         )
     return RouteContext(
         loop=loop,

@@ -1,73 +1,127 @@
-"""Who answers a request whose app is gone? A sibling, reached through the Service of this very workload.
+"""Who answers a request or a connection that our app does not get? A sibling, through the Service of this workload.
 
-A request that no connection to the app could be had for is handed over, in up to ATTEMPTS attempts. If no sibling can
-be reached, it goes on waiting for the app as it would without a successor. See docs/successor.md.
+A search asks up to ATTEMPTS siblings, each on a connection of its own. If none can take it, the app gets it after all,
+as without a successor. See docs/successor.md.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from drainproxy.drain.handover import ATTEMPTS, Attempt, Why
+from drainproxy.drain.handover import ATTEMPTS, OURSELVES, Attempt, Why
+from drainproxy.drain.release import Answer
+from drainproxy.net.tasks import Tasks
+from drainproxy.protocol.hello import Purpose
+from drainproxy.protocol.reasons import Reason
+from drainproxy.session.hello import HelloSession
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Callable
 
     from drainproxy.drain.handover import HandedOver
     from drainproxy.net.dial import Dialler
     from drainproxy.net.pool import ConnectionPool, Waiter
+    from drainproxy.net.siblings import Siblings
     from drainproxy.net.upstream import UpstreamConnection
-    from drainproxy.protocol.reasons import Reason
+    from drainproxy.protocol.hello import Question
+    from drainproxy.session.ports import Client, Session
 
 
 class Handover:
-    """Finds siblings for the requests of a route. `app`, `siblings`: who dials the one and the others."""
+    """Finds siblings for what comes on one route.
+
+    `dialler`, `pool`: the way to the app. `pause_s`: how long a whole connection waits first.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        siblings: Siblings,
+        handed: HandedOver,
         *,
-        app: Dialler,
-        siblings: Dialler,
+        dialler: Dialler,
         pool: ConnectionPool,
         wait_s: float,
-        handed: HandedOver,
+        pause_s: float,
     ) -> None:
-        self.pool = pool
+        self.siblings = siblings
         self.handed = handed
+        self.closed = False
         self._loop = loop
-        self._app = app
-        self._siblings = siblings
+        self._dialler = dialler
+        self._pool = pool
         self._wait_s = wait_s
-        self._handing: dict[Waiter, _Handing] = {}
+        self._pause_s = pause_s
+        self._tasks = Tasks(loop)
+        self._searches: dict[Waiter, Search] = {}
 
-    def find(self, waiter: Waiter, why: Why, attempt: int, arrived_at: float) -> bool:
-        """Find a connection to a sibling, or else, for the rest of the time that a request is held, to the app.
+    def hello(self, client: Client, conversation: Callable[[bool], Session]) -> Session:
+        """The session of a client that may be a sibling: see HelloSession."""
+        return HelloSession(client, conversation)
 
-        `waiter` is told as by the app's own dialler. `attempt`: 1 for the first. False: nobody is asked any more.
+    def introduce(self, question: Question) -> bytes:
+        """What is answered to a sibling that asks who we are."""
+        return self.siblings.replica.answer(question)
+
+    def find(self, waiter: Waiter, why: Why, arrived_at: float, *, whole: bool) -> None:
+        """Find a connection to a sibling, or else to the app, for as long as a request is held.
+
+        `whole`: for all that a client will say, else for one HTTP/1 request.
+        `waiter` is told in a later turn of the loop, as by the app's dialler; APP_UNAVAILABLE: nobody can take it.
         """
-        now = self._loop.time()
-        if attempt <= ATTEMPTS and self.handed.may(why, now):
-            handing = self._handing[waiter] = _Handing(self, waiter, why)
-            idle = self.pool.take(validate=True) if attempt == 1 else None
-            if idle is not None:
-                self._loop.call_soon(self._lend, handing, idle)  # a session is told in a later turn of the loop
-            else:
-                self._siblings.want(handing, fresh=attempt > 1, validate=True, until=now)
-            return True
-        held_until = arrived_at + self._wait_s
-        if attempt > ATTEMPTS + 1 or now >= held_until:
-            return False
-        self._app.want(waiter, fresh=False, validate=True, until=held_until)
-        return True
-
-    def _lend(self, handing: _Handing, idle: UpstreamConnection) -> None:
-        if self._handing.get(handing.waiter) is not handing:
-            self.pool.put(idle)
-        elif idle.transport.is_closing():
-            self._siblings.want(handing, fresh=True, validate=True, until=self._loop.time())
+        purpose = Purpose.CONNECTION if whole else Purpose.REQUESTS
+        search = self._searches[waiter] = Search(self, waiter, why, arrived_at + self._wait_s)
+        idle = None if whole else self.siblings.pool.take(validate=True)
+        if idle is None:
+            search.task = self._tasks.spawn(self._search(search, purpose), "look for a sibling")
+        elif self.handed.may(why, self._loop.time()):
+            self._loop.call_soon(self._lend, search, idle)
         else:
-            handing.connected(idle)
+            self.siblings.put(idle)
+            self._loop.call_soon(self._to_app, search)
+
+    def ask(self, tell: Callable[[Answer], None]) -> None:
+        """Find out who is there, and tell."""
+
+        async def asked() -> None:
+            tell(await self.siblings.ask())
+
+        self._tasks.spawn(asked(), "ask the successor who is there")
+
+    def _lend(self, search: Search, idle: UpstreamConnection) -> None:
+        if self._searches.get(search.waiter) is not search:
+            self.siblings.put(idle)
+        elif idle.transport.is_closing():
+            search.task = self._tasks.spawn(self._search(search, Purpose.REQUESTS), "look for a sibling")
+        else:
+            search.found(idle, b"")
+
+    async def _search(self, search: Search, purpose: Purpose) -> None:
+        if purpose is Purpose.CONNECTION and self._pause_s:
+            await asyncio.sleep(self._pause_s)
+        left, ourselves, gone = ATTEMPTS, 0, 0
+        while left and ourselves < OURSELVES and self.handed.may(search.why, self._loop.time()):
+            answer, connection = await self.siblings.reach(purpose)
+            if answer is Answer.OURSELVES:
+                ourselves += 1
+            else:
+                left -= 1
+            takes = answer is Answer.READY or (answer is Answer.SERVING and not left)
+            if connection is not None and takes and not connection.transport.is_closing():
+                search.found(connection, self.siblings.lend(connection))
+                return
+            if connection is not None:
+                self.siblings.drop(connection)
+            self.handed.counts[search.why, _FAILED[answer]] += 1
+            gone += answer is Answer.GONE
+        if gone == ATTEMPTS:
+            search.held_until = self._loop.time()  # an outage: nobody is kept waiting for its end
+        self._to_app(search)
+
+    def _to_app(self, search: Search) -> None:
+        if self._searches.get(search.waiter) is search:
+            self._dialler.want(search, fresh=False, validate=True, until=search.held_until)
 
     def turned_down(self, why: Why, attempt: int) -> bool:
         """The sibling that got a request has no app either. False: so it was with all; this is an outage."""
@@ -76,35 +130,56 @@ class Handover:
 
     def forget(self, waiter: Waiter) -> None:
         """It does not want a connection any more."""
-        handing = self._handing.pop(waiter, None)
-        if handing is not None:
-            self.pool.forget(handing)
+        search = self._searches.pop(waiter, None)
+        if search is not None:
+            self._pool.forget(search)
+            if search.task is not None:
+                search.task.cancel()
 
-    def settled(self, waiter: Waiter, why: Why, attempt: Attempt) -> None:
-        """An attempt is over."""
-        del self._handing[waiter]
-        self.handed.counts[why, attempt] += 1
+    def settled(self, search: Search) -> None:
+        """Its waiter is told now."""
+        del self._searches[search.waiter]
 
     async def close(self) -> None:
         """Give up what is under way."""
-        await self._siblings.close()
-        self.pool.close()
+        await self._tasks.close()
+        self.siblings.pool.close()
 
 
-class _Handing:
-    """One attempt, waiting for its connection."""
+class Search:
+    """One search, and the waiter of its connection to the app if no sibling was found."""
 
-    __slots__ = ("_handover", "_why", "waiter")
+    __slots__ = ("_handover", "held_until", "task", "waiter", "why")
 
-    def __init__(self, handover: Handover, waiter: Waiter, why: Why) -> None:
-        self._handover = handover
+    def __init__(self, handover: Handover, waiter: Waiter, why: Why, held_until: float) -> None:
         self.waiter = waiter
-        self._why = why
+        self.why = why
+        self.held_until = held_until
+        self.task: asyncio.Task[None] | None = None
+        self._handover = handover
+
+    def found(self, sibling: UpstreamConnection, said: bytes) -> None:
+        """Here is a sibling; it has `said` something already."""
+        self._handover.handed.counts[self.why, Attempt.SENT] += 1
+        self.connected(sibling)
+        if said:
+            sibling.data_received(said)
 
     def connected(self, upstream: UpstreamConnection) -> None:
-        self._handover.settled(self.waiter, self._why, Attempt.SENT)
+        self._handover.settled(self)
         self.waiter.connected(upstream)
 
-    def refused(self, reason: Reason) -> None:
-        self._handover.settled(self.waiter, self._why, Attempt.UNREACHABLE)
-        self.waiter.refused(reason)
+    def refused(self, _: Reason) -> None:
+        self._handover.settled(self)
+        self.waiter.refused(Reason.APP_UNAVAILABLE)
+
+
+_FAILED = {
+    Answer.READY: Attempt.UNREACHABLE,  # its connection has ended meanwhile
+    Answer.SERVING: Attempt.NOT_READY,
+    Answer.GONE: Attempt.NOT_READY,
+    Answer.OURSELVES: Attempt.OURSELVES,
+    Answer.STRANGER: Attempt.STRANGER,
+    Answer.NOBODY: Attempt.UNREACHABLE,
+}
+"""How an attempt without success is counted."""

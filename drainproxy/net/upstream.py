@@ -26,6 +26,9 @@ class Keeper(Protocol):
     def put(self, connection: UpstreamConnection) -> None:
         """It is free for the next exchange."""
 
+    def unasked(self, connection: UpstreamConnection, data: bytes) -> None:
+        """Something was said on a connection that nobody has."""
+
     def expire(self, connection: UpstreamConnection, now: float) -> None:
         """Its time as an idle connection may be over."""
 
@@ -80,7 +83,7 @@ class UpstreamConnection:
         if pair is not None:
             pair.session.upstream_bytes(data)
         else:
-            self.transport.abort()
+            self._keeper.unasked(self, data)
 
     def eof_received(self) -> bool:
         """The app has closed its side. A tunnel may go on in the other direction, nothing else does."""

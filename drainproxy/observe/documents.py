@@ -125,6 +125,14 @@ class DrainBlock(TypedDict):
     """The deadline ended it."""
     cut: list[LostWork]
     """The oldest five of it."""
+    handed_over: int
+    """Siblings got it instead of the app."""
+    released: bool
+    """Ready siblings have answered: new requests go there, and the app may stop when nothing is in flight in it."""
+    let_go_s: float | None
+    """When all who waited were told that the app may stop, if that was before the end of the drain."""
+    successor: list[str]
+    """Who has answered last at the successor, a route each; empty before, and without one."""
     outcome: str | None
     advice: str | None
     """What the numbers of a drain that has ended call for, on one line."""
@@ -245,7 +253,7 @@ def _block(
     started_at: float,
     elapsed_s: float,
 ) -> DrainBlock:
-    now = process.now()
+    now, machine = process.now(), process.machine
     tally = process.ledger.tally or Tally()
     last = tally.last_arrival_at
     block: DrainBlock = {
@@ -265,6 +273,10 @@ def _block(
         "lost_work": [_loss(loss) for loss in tally.lost.oldest],
         "cut_total": tally.cut.count,
         "cut": [_loss(loss) for loss in tally.cut.oldest],
+        "handed_over": tally.handed_over,
+        "released": machine.diverting,
+        "let_go_s": None if machine.let_go_at is None else round(machine.let_go_at - started_at, 3),
+        "successor": [] if machine.release is None else [answer.value for answer in machine.release.answers()],
         "outcome": outcome.value if outcome else None,
         "advice": None,
     }
@@ -341,6 +353,7 @@ def sentence(summary: Summary) -> str:
         *([f"{summary['departed']} left by their clients"] if summary["departed"] else []),
         *([f"{summary['broken']} broken off by the app"] if summary["broken"] else []),
         *([f"{summary['lost']} lost after the end"] if summary["lost"] else []),
+        *([f"{summary['handed_over']} handed over"] if summary["handed_over"] else []),
         f"{summary['late']} late",
     ]
     return (

@@ -109,7 +109,7 @@ _ONE = ord("1")
 class Forwarding:
     """What each request of a client connection gets added. `trusted`: what it says of a client before it is kept.
 
-    `hops`: it may say that a sibling has handed it over.
+    `hops`: it may say that a sibling has handed it over. `hopped`: one has handed over the connection as a whole.
     """
 
     address: bytes
@@ -119,6 +119,7 @@ class Forwarding:
     trace: Callable[[list[bytes]], bytes | None] | None = None
     """Where traces are followed: the traceparent to send for those that came, None to leave it as it is."""
     hops: bool = False
+    hopped: bool = False
     plain: bool = field(init=False)
     """Nothing of a usual head is edited, only added to."""
 

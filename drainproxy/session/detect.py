@@ -27,6 +27,7 @@ class DetectSession:
     __slots__ = ("_client", "_config", "_forwarding", "_only_http2", "_phase", "_seen")
 
     half_closes = False
+    whole = True
 
     def __init__(
         self, client: Client, config: Config, forwarding: Forwarding, phase: Phase, *, only_http2: bool = False
@@ -41,6 +42,10 @@ class DetectSession:
     @property
     def idle(self) -> bool:
         return not self._seen
+
+    @property
+    def hop(self) -> bool:
+        return self._forwarding.hopped
 
     def start(self) -> None:
         """Nothing is done before bytes have come."""

@@ -112,6 +112,7 @@ class Http1Session:
     )  # fmt: skip
 
     half_closes = False
+    whole = False
 
     def __init__(self, client: Client, config: Config, forwarding: Forwarding, phase: Phase) -> None:
         self._client = client
@@ -139,6 +140,11 @@ class Http1Session:
     @property
     def idle(self) -> bool:
         return self._request_state is _IDLE and self._response_state is _NONE
+
+    @property
+    def hop(self) -> bool:
+        request = self._request
+        return self._forwarding.hopped or (request is not None and request.hop and self._forwarding.hops)
 
     def start(self) -> None:
         """Nothing is done before a request has come."""
@@ -321,18 +327,18 @@ class Http1Session:
             self._client.pass_up(body.left, self._passed_up)
 
     def upstream_refused(self, reason: Reason) -> None:
-        assert self._request is not None, "a connection is asked for by a request"
-        if not self._request.attempts:
+        if reason is Reason.APP_UNAVAILABLE:
+            self._answer_ourselves(reason, Ended.BROKEN)
+        else:
             self._client.upstream_error(reason)
-        self._hand_over()
+            self._hand_over()
 
     def _hand_over(self, *, turned_down: bool = False) -> None:
         """The app cannot be had: a sibling may. What a sibling has handed over itself goes nowhere else: no loops."""
         request = self._request
         assert request is not None, "a connection is asked for by a request"
         request.attempts += 1
-        came_by_hop = request.hop and self._forwarding.hops
-        if came_by_hop or not self._client.hand_over(request.attempts, turned_down=turned_down):
+        if self.hop or not self._client.hand_over(request.attempts, turned_down=turned_down):
             self._answer_ourselves(Reason.APP_UNAVAILABLE, Ended.BROKEN)
 
     def upstream_bytes(self, data: bytes) -> None:

@@ -100,13 +100,15 @@ class Http2Session:
     __slots__ = (
         "_accepted", "_answered", "_asking", "_awaiting", "_client", "_client_done", "_cut_departed", "_departure",
         "_down", "_ends_at_goaway", "_last", "_last_pushed", "_new_id", "_on_arrival", "_outgoing", "_phase", "_ping",
-        "_resets", "_up", "_upstream",
+        "_resets", "_up", "_upstream", "hop",
     )  # fmt: skip
 
     half_closes = False
+    whole = True
 
     def __init__(self, client: Client, config: Config, forwarding: Forwarding, phase: Phase) -> None:
         self._client = client
+        self.hop = forwarding.hopped
         self._new_id = forwarding.new_id
         self._phase = phase
         self._upstream: Upstream | None = None
@@ -292,6 +294,10 @@ class Http2Session:
     def upstream_ready(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self._client.unhold(Hold.DIALLING)
+        if upstream.sibling:
+            for table in (self._asking, self._awaiting, self._answered):
+                for work in table.values():
+                    self._client.goes_elsewhere(work)
         if self._outgoing is not None:
             data = b"".join(self._outgoing)
             self._outgoing = None
@@ -301,7 +307,10 @@ class Http2Session:
 
     def upstream_refused(self, reason: Reason) -> None:
         """No stream was seen by an app: a client may send each again, elsewhere."""
-        self._client.upstream_error(reason)
+        if reason is not Reason.APP_UNAVAILABLE:
+            self._client.upstream_error(reason)
+            if not self.hop and self._client.hand_over(1):
+                return
         self._client.unhold(Hold.DIALLING)
         self._leave(Reason.APP_UNAVAILABLE)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from drainproxy.drain.ledger import Ended, Kind, Work
     from drainproxy.drain.phase import Phase
+    from drainproxy.protocol.hello import Question
     from drainproxy.protocol.reasons import Reason
 
 
@@ -110,8 +111,13 @@ class Client(Protocol):
     def pass_down(self, size: int, passed: Passed) -> None:
         """The app's next `size` bytes are for the client as they are. They may pass unread: see Passed."""
 
+    def introduce(self, question: Question) -> bytes:
+        """What is answered to a sibling that asks who we are."""
+
     def connect(self, *, fresh: bool, validate: bool) -> Upstream | None:
         """A connection to the app at once, or None: then `upstream_ready` or `upstream_refused` follows.
+
+        In a drain it may be one to a sibling, if the session's `hop` is false.
 
         `fresh`: not from the pool. `validate`: if from the pool, look first whether the app has closed it.
         """
@@ -121,7 +127,7 @@ class Client(Protocol):
         `upstream_refused` follows once more, perhaps with a connection to the app after all.
 
         `attempt`: 1 for the first of this exchange. `turned_down`: the sibling of the last one has no app either.
-        False: nobody is left to be asked.
+        False: nobody is left to be asked. Siblings are asked of sessions only whose `hop` is false.
         """
 
     def stop_connecting(self) -> None:
@@ -132,6 +138,9 @@ class Client(Protocol):
 
     def end(self, status: int, ended: Ended) -> None:
         """The exchange is over. `status` 0: no response was sent; or UNREAD."""
+
+    def goes_elsewhere(self, work: Work | None = None) -> None:
+        """A sibling has this piece of work, or that of the connection: our app is not needed for it."""
 
     def departed(self) -> None:
         """The client has sent FIN while its exchange is open: it is told of as one that may be gone."""
@@ -178,6 +187,12 @@ class Session(Protocol):
 
     half_closes: bool
     """When the app closes its side, bytes may still go to it."""
+    whole: bool
+    """What it asks a connection for is all that the client will say; else it is one exchange."""
+
+    @property
+    def hop(self) -> bool:
+        """What it asks a connection for was handed over by a sibling: it is for our app, and handed on by nobody."""
 
     @property
     def idle(self) -> bool:
@@ -199,7 +214,10 @@ class Session(Protocol):
         """The connection that was asked for."""
 
     def upstream_refused(self, reason: Reason) -> None:
-        """No connection to the app could be had, within the time that a request is held."""
+        """No connection to the app could be had, within the time that a request is held.
+
+        APP_UNAVAILABLE: none to a sibling, either.
+        """
 
     def upstream_bytes(self, data: bytes) -> None:
         """The app sent this."""

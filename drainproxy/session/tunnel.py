@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Phase
+from drainproxy.protocol.reasons import Reason
 from drainproxy.session.ports import UNREAD, Hold, Wait
 
 if TYPE_CHECKING:
-    from drainproxy.protocol.reasons import Reason
     from drainproxy.session.ports import Client, Upstream
 
 SWITCHED = 101
@@ -25,12 +25,16 @@ class TunnelSession:
     that follows an upgrade is not started: its exchange has begun long since.
     """
 
-    __slots__ = ("_client", "_client_done", "_open", "_outgoing", "_status", "_upstream", "_upstream_done", "_well")
+    __slots__ = (
+        "_client", "_client_done", "_open", "_outgoing", "_status", "_upstream", "_upstream_done", "_well", "hop",
+    )  # fmt: skip
 
     half_closes = True
+    whole = True
 
-    def __init__(self, client: Client, upstream: Upstream | None) -> None:
+    def __init__(self, client: Client, upstream: Upstream | None, *, hop: bool = False) -> None:
         self._client = client
+        self.hop = hop
         self._upstream = upstream
         self._status = SWITCHED
         self._outgoing = b""
@@ -59,6 +63,8 @@ class TunnelSession:
         client.upgraded(Kind.TCP)
         client.wait(Wait.STREAM)
         if self._upstream is not None:
+            if self._upstream.sibling:
+                client.goes_elsewhere()
             return
         upstream = client.connect(fresh=True, validate=False)
         if upstream is not None:
@@ -104,7 +110,10 @@ class TunnelSession:
 
     def upstream_refused(self, reason: Reason) -> None:
         """The client sees what it would see without us: a connection that is refused or reset."""
-        self._client.upstream_error(reason)
+        if reason is not Reason.APP_UNAVAILABLE:
+            self._client.upstream_error(reason)
+            if not self.hop and self._client.hand_over(1):
+                return
         self._client.unhold(Hold.DIALLING)
         self._end(Ended.BROKEN)
         self._client.abort()

@@ -15,6 +15,7 @@ import re
 from typing import TYPE_CHECKING
 
 from drainproxy.protocol.http2 import PREFACE
+from drainproxy.protocol.reasons import Reason
 from drainproxy.session.http1 import Http1Session
 from drainproxy.session.http2 import Http2Session
 from drainproxy.session.ports import Wait
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from drainproxy.config.options import Config
     from drainproxy.drain.phase import Phase
     from drainproxy.protocol.http1 import Forwarding
-    from drainproxy.protocol.reasons import Reason
     from drainproxy.session.ports import Client, Session, Upstream
 
 _METHODS = b"""
@@ -40,17 +40,21 @@ _EMPTY_LINES = b"\r\n"
 
 
 class UndecidedSession:
-    """Until somebody has spoken. See Session for the contract."""
+    """Until somebody has spoken. Without `http` whatever is said is relayed. See Session for the contract."""
 
-    __slots__ = ("_client", "_config", "_dialled_at", "_forwarding", "_phase", "_seen", "_upstream")
+    __slots__ = ("_client", "_config", "_dialled_at", "_forwarding", "_http", "_phase", "_seen", "_upstream")
 
     half_closes = False
+    whole = True
 
-    def __init__(self, client: Client, config: Config, forwarding: Forwarding, phase: Phase) -> None:
+    def __init__(
+        self, client: Client, config: Config, forwarding: Forwarding, phase: Phase, *, http: bool = True
+    ) -> None:
         self._client = client
         self._config = config
         self._forwarding = forwarding
         self._phase = phase
+        self._http = http
         self._seen = b""
         self._upstream: Upstream | None = None
         self._dialled_at = 0.0
@@ -59,10 +63,17 @@ class UndecidedSession:
     def idle(self) -> bool:
         return not self._seen
 
+    @property
+    def hop(self) -> bool:
+        return self._forwarding.hopped
+
     def start(self) -> None:
         self._client.connect(fresh=True, validate=False)
 
     def client_bytes(self, data: bytes) -> None:
+        if not self._http:
+            self._relay(data)
+            return
         seen = self._seen + data
         told = seen.lstrip(_EMPTY_LINES)  # a server ignores empty lines before a request (RFC 9112 §2.2)
         if _HTTP1.match(told):
@@ -94,7 +105,10 @@ class UndecidedSession:
         self._dialled_at = self._client.now()
 
     def upstream_refused(self, reason: Reason) -> None:
-        self._client.upstream_error(reason)
+        if reason is not Reason.APP_UNAVAILABLE:
+            self._client.upstream_error(reason)
+            if not self.hop and self._client.hand_over(1):
+                return
         self._client.abort()
 
     def upstream_bytes(self, data: bytes) -> None:
@@ -133,7 +147,7 @@ class UndecidedSession:
 
     def _relay(self, first: bytes) -> TunnelSession:
         """It is something else: `first` is what the client has said."""
-        tunnel = TunnelSession(self._client, self._upstream)
+        tunnel = TunnelSession(self._client, self._upstream, hop=self.hop)
         if self._upstream is None:
             self._client.stop_connecting()
         self._client.switch(tunnel)

@@ -50,6 +50,8 @@ class WebSocketSession:
     __slots__ = ("_client", "_farewell", "_frames", "_patient", "_phase", "_talking", "_tunnel")
 
     half_closes = True
+    whole = True
+    hop = False
 
     def __init__(self, client: Client, upstream: Upstream, phase: Phase, *, patient: bool) -> None:
         self._client = client

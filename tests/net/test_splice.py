@@ -29,6 +29,7 @@ from drainproxy.net.tasks import Tasks
 from drainproxy.net.timers import Timers
 from drainproxy.protocol.reasons import Reason
 from drainproxy.session.http1 import WORTH_PASSING_DOWN
+from tests.support.transports import REPLICA
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -210,8 +211,8 @@ async def rig(path: str = "", **options: str) -> AsyncIterator[Rig]:
     config = load({key.replace("_", "-"): value for key, value in options.items()}, {}, {})
     route = Route(Address("127.0.0.1", 0), upstream, "auto")
     noting, ledger, timers, tasks = Noting(), Ledger(), Timers(loop), Tasks(loop)
-    handed = HandedOver(lambda: 0)
-    context = context_for(loop, route, config, ledger=ledger, timers=timers, observer=noting, handed=handed)
+    more: Any = {"timers": timers, "observer": noting, "handed": HandedOver(lambda: 0), "replica": REPLICA}
+    context = context_for(loop, route, config, ledger=ledger, **more)
     listener = Listener(context, turns=Turns(), tasks=tasks, max_connections=10)
     await listener.start([socket.create_server(("127.0.0.1", 0))])
     rigged = Rig(listener, context.splices, noting, ledger, apps)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from drainproxy.drain.ledger import Ledger, Work
     from drainproxy.drain.machine import Directive
     from drainproxy.drain.phase import Outcome, State
+    from drainproxy.drain.release import Answer
 
 
 MOST_STEPS = 10
@@ -115,6 +116,14 @@ class Life:
         """SIGQUIT."""
         self.machine.quit()
         return self.settle()
+
+    def answers(self, *answers: Answer, route: int = 0) -> Life:
+        """The successor was asked, and this is who was there, one after the other."""
+        for answer in answers:
+            tell = self.process.routes[route].listener.asked.pop()
+            tell(answer)
+            self.settle()
+        return self
 
     def resume(self) -> bool:
         """By hand: whether it was allowed."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drainproxy.drain.announcement import Occasion
+    from drainproxy.drain.release import Answer
     from drainproxy.net.client import ClientConnection
 
 WELL = Health(reachable=True, healthy=True, reason="accepts connections")
@@ -47,6 +48,11 @@ class ScriptedConnection:
     def session(self) -> ScriptedConnection:
         """Its session, which knows whether it is idle."""
         return self
+
+    @property
+    def bound(self) -> bool:
+        """It holds a connection to the app."""
+        return self.answers or not self.idle
 
     def wind_down(self) -> None:
         """See ClientConnection."""
@@ -74,6 +80,9 @@ class ScriptedListener:
         self.reported = 0
         self.handshakes = 0
         self.expected = True
+        self.diverting = False
+        self.asked: list[Callable[[Answer], None]] = []
+        """Who waits for an answer of the successor."""
         self.open: list[Work] = []
         self.ledger = ledger
 
@@ -83,6 +92,12 @@ class ScriptedListener:
             for work in self.open:
                 self.ledger.leave(work, self.clock.time(), Ended.CUT)
             self.open.clear()
+
+    def divert(self, *, on: bool) -> None:
+        self.diverting = on
+
+    def ask_successor(self, tell: Callable[[Answer], None]) -> None:
+        self.asked.append(tell)
 
     def report_all(self) -> None:
         self.reported += 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Ended, Kind, Work
 from drainproxy.drain.phase import Phase
+from drainproxy.protocol.hello import Identity
 from drainproxy.protocol.http1 import Forwarding
 from drainproxy.protocol.reasons import Counted, Reason
 from drainproxy.session import http1, http2, websocket
@@ -23,6 +24,7 @@ from drainproxy.session.websocket import WebSocketSession
 from tests.support.transitions import watch
 
 if TYPE_CHECKING:
+    from drainproxy.protocol.hello import Question
     from drainproxy.session.ports import Passed, Session, Upstream
 
 ADDRESS = b"10.0.0.9"
@@ -132,6 +134,9 @@ class ScriptedUpstream:
             raise BrokenRuleError(f"{self.name}: used while {self.state}", self._transcript)
 
 
+IDENTITY = Identity(b"0123456789abcdef", b"shop/web")
+
+
 class ScriptedClient:
     """The client's connection, and the shell around the session. `state`: open, finished, closed, aborted or gone."""
 
@@ -163,6 +168,7 @@ class ScriptedClient:
         self.wanted = False
         self.passing: dict[str, tuple[int, Passed]] = {}
         self.asked: list[tuple[bool, bool]] = []
+        self.elsewhere: list[Work | None] = []
         self.siblings = 0
         """So many attempts may be made to hand a request over."""
 
@@ -245,6 +251,15 @@ class ScriptedClient:
             return False
         self.wanted = True
         return True
+
+    def introduce(self, question: Question) -> bytes:
+        """See Client."""
+        self._says(f"introduces itself, {question.purpose.name}")
+        return IDENTITY.answer(question, b"ready")
+
+    def goes_elsewhere(self, work: Work | None = None) -> None:
+        """See Client."""
+        self.elsewhere.append(work)
 
     def stop_connecting(self) -> None:
         """See Client."""

@@ -17,13 +17,16 @@ from drainproxy.config.values import Address, Route
 from drainproxy.drain.handover import HandedOver
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.phase import Phase
+from drainproxy.drain.release import Answer
 from drainproxy.drain.turns import Turns
 from drainproxy.net.client import ClientConnection
 from drainproxy.net.flow import ReadGate
 from drainproxy.net.pool import Terms
 from drainproxy.net.route import context_for
+from drainproxy.net.siblings import Replica
 from drainproxy.net.timers import Timers
 from drainproxy.net.upstream import UpstreamConnection
+from drainproxy.protocol.hello import Identity
 
 if TYPE_CHECKING:
     import socket
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
     from drainproxy.net.pool import ConnectionPool, Waiter
     from drainproxy.observe.observer import Side
     from drainproxy.protocol.reasons import Reason
+
+
+REPLICA = Replica(Identity(b"0123456789abcdef", b"shop/web"), lambda: Answer.READY)
+"""What siblings hear of a process in tests."""
 
 
 class Handle:
@@ -258,6 +265,7 @@ class RouteRig:
         self.ledger = Ledger()
         self.timers = Timers(self.loop.as_loop())
         self.phase = Phase.SERVING
+        self.diverting = False
         self.turns: Turns[ClientConnection] = Turns()
         self.connections: set[ClientConnection] = set()
         route = Route(Address("127.0.0.1", 1), Address("127.0.0.1", 2), protocol)
@@ -269,6 +277,7 @@ class RouteRig:
             timers=self.timers,
             observer=self.noting,
             handed=HandedOver(lambda: 0),
+            replica=REPLICA,
             tls=tls,
         )
         self.pool = context.pool

@@ -16,7 +16,7 @@ ROOT = Path(drainproxy.__file__).parent
 LANGUAGE = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "functools", "itertools", "typing"}
 ROOMS = {
     "drain": {"bisect", "math", "string"},
-    "protocol": {"http", "re", "struct"},
+    "protocol": {"hashlib", "http", "re", "struct"},
     "session": {"re"},
     "config": {"re", "shlex"},
     "errors.py": set[str](),

@@ -51,7 +51,8 @@ FORCED: Summary = {
     "trigger": "http", "started_at": 0.0, "elapsed_s": 39.0, "deadline_in_s": 0.0, "floor_in_s": 0.0, "arrivals": 9,
     "late": 0, "last_arrival_s": 1.0, "completed": 7, "aborted": 2, "outcome": Outcome.FORCED.value, "why": "deadline",
     "departed": 0, "broken": 0, "lost": 0, "lost_work": [], "cut_total": 2, "cut": [], "told": None,
-    "times": {}, "advice": "raise the grace period",
+    "times": {}, "advice": "raise the grace period", "handed_over": 0, "released": False, "let_go_s": None,
+    "successor": [],
 }  # fmt: skip
 
 

@@ -621,8 +621,6 @@ def test_what_is_no_successor_is_refused(text: str) -> None:
     [
         ({"successor": "web:80", "route": (":1=:2",)}, ["--successor", "each --route"]),
         ({"successor": "web:80", "tls-cert": "c", "tls-key": "k"}, ["--successor", "--tls-cert"]),
-        ({"route": (":1=:2,protocol=tcp,successor=web:80",)}, ["--successor", "protocol=tcp"]),
-        ({"route": (":1=:2,protocol=http2,successor=web:80",)}, ["--successor", "protocol=http2"]),
         ({"successor": "localhost:9080"}, ["--successor", "localhost:9080", "listens on"]),
         ({"listen": "10.0.0.1:80", "successor": "10.0.0.1:80"}, ["--successor", "listens on"]),
     ],

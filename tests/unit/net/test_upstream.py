@@ -43,6 +43,9 @@ class Keeper:
         assert not connection.lent
         self.told.append("put")
 
+    def unasked(self, connection: UpstreamConnection, data: bytes) -> None:
+        connection.transport.abort()
+
     def expire(self, connection: UpstreamConnection, now: float) -> None:
         self.told.append(f"expire {now}")
 

@@ -38,7 +38,8 @@ FIELDS = [
 DRAIN_FIELDS = [
     *("trigger", "started_at", "elapsed_s", "deadline_in_s", "floor_in_s"),
     *("arrivals", "late", "last_arrival_s", "completed", "aborted"),
-    *("departed", "broken", "lost", "lost_work", "cut_total", "cut", "outcome", "advice"),
+    *("departed", "broken", "lost", "lost_work", "cut_total", "cut"),
+    *("handed_over", "released", "let_go_s", "successor", "outcome", "advice"),
 ]
 
 
@@ -126,6 +127,10 @@ def test_a_drain_is_told_from_its_trigger_to_its_end() -> None:
         "lost_work": [],
         "cut_total": 0,
         "cut": [],
+        "handed_over": 0,
+        "released": False,
+        "let_go_s": None,
+        "successor": [],
         "outcome": None,
         "advice": None,
     }
