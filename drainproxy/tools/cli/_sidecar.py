@@ -50,12 +50,17 @@ _OPTIONS = (
         metavar="OPTION=VALUE",
         help="Any option of `drainproxy serve`, for all Pods, such as propagation-delay=15s. Repeatable.",
     ),
+    click.option(
+        "--no-successor",
+        is_flag=True,
+        help="Hand no requests over to other Pods, unless an annotation names a Service. See docs/successor.md.",
+    ),
     click.option("--no-scrape", is_flag=True, help="Do not write prometheus.io annotations."),
 )
 
 
 def sidecar_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; the command gets `image`, `kind`, `settings` (pairs) and `no_scrape`."""
+    """Adds the options; the command gets `image`, `kind`, `settings` (pairs), `no_successor` and `no_scrape`."""
     for each in reversed(_OPTIONS):
         command = each(command)
     return command

@@ -188,7 +188,7 @@ def _read_cluster(scope: Scope) -> list[File]:
 
 
 def _options(**asked: Any) -> Any:
-    from drainproxy.tools.manifest.asked import Options  # noqa: PLC0415 - as above
+    from drainproxy.tools.manifest.asked import NONE, Options  # noqa: PLC0415 - as above
 
     secret = None
     if asked["drain_token_secret"]:
@@ -212,6 +212,7 @@ def _options(**asked: Any) -> Any:
         new_token=new_token,
         hook=asked["hook"],
         replace_hook=asked["replace_hook"],
+        successor=NONE if asked["no_successor"] else None,
         scrape=not asked["no_scrape"],
     )
 

@@ -139,7 +139,7 @@ def command(**asked: Any) -> None:
 
 def _options(asked: dict[str, Any]) -> Options:
     from drainproxy import __version__  # noqa: PLC0415 - as above
-    from drainproxy.tools.manifest.asked import Options, refuse_settings  # noqa: PLC0415 - as above
+    from drainproxy.tools.manifest.asked import NONE, Options, refuse_settings  # noqa: PLC0415 - as above
 
     settings = dict(asked["settings"])
     refuse_settings(settings)
@@ -147,6 +147,7 @@ def _options(asked: dict[str, Any]) -> Options:
         kind=asked["kind"],
         image=asked["image"] or f"drainproxy:{__version__}",
         settings=settings,
+        successor=NONE if asked["no_successor"] else None,
         scrape=not asked["no_scrape"],
         new_token=new_token,
     )

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from drainproxy.tools.manifest.objects import Workload
 
 PREFIX = "drainproxy.io/"
+NONE = "none"
+"""What says that there is to be no successor."""
 _NOT_ASKED = frozenset({"injected", "ignore"})
 """Annotations of ours that ask nothing of `inject`: its own memory, and what `check` is to leave out."""
 
@@ -56,6 +58,8 @@ class Options:
     """Makes one where none is given and none is there; called once a workload."""
     hook: Literal["http", "curl", "wget"] | None = None
     replace_hook: bool = False
+    successor: str | None = None
+    """A Service by name, NONE, or None: what `siblings` chooses."""
     scrape: bool = True
     skip_undecided: bool = False
     by_annotation: frozenset[str] = frozenset()
@@ -112,6 +116,7 @@ _FIELDS = {
     "grace-period": "grace_period_s",
     "hook": "hook",
     "replace-hook": "replace_hook",
+    "successor": "successor",
 }
 _WORDS = {"sidecar": ("native", "classic"), "hook": ("http", "curl", "wget"), "replace-hook": ("true", "false")}
 
@@ -128,7 +133,7 @@ def _read(workload: Workload, name: str, text: str) -> dict[str, Any]:
             return {target: parse_duration(text)}
         except ValueError:
             raise Undecided(f"{place}: expected a duration such as 45s or 2m, got {text!r}") from None
-    if name == "image":
+    if name in ("image", "successor"):
         return {target: text}
     return {target: tuple(word for word in re.split(r"[,\s]+", text) if word)}
 

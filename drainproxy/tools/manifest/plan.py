@@ -14,7 +14,7 @@ from drainproxy import __version__
 from drainproxy.config.loading import load
 from drainproxy.config.options import Config
 from drainproxy.config.values import show_duration
-from drainproxy.tools.manifest.asked import Options, Undecided, asked_of, is_disabled
+from drainproxy.tools.manifest.asked import NONE, PREFIX, Options, Undecided, asked_of, is_disabled
 from drainproxy.tools.manifest.choice import AppPort, NothingToProxy, behind, choose
 from drainproxy.tools.manifest.edit import At, Named, Own, applied, plain
 from drainproxy.tools.manifest.hooks import Does, Hook, exec_hook, http_hook, pre_stop, read_hook
@@ -28,6 +28,7 @@ from drainproxy.tools.manifest.objects import (
     mappings,
     tcp_ports,
 )
+from drainproxy.tools.manifest.siblings import successors
 from drainproxy.tools.manifest.sidecar import (
     LOOPBACK,
     NAME,
@@ -90,6 +91,7 @@ def plan(
     held = _held(base, current, apps, there, options, notes)
     hooks = {name: read_hook(_container(base, name)) for name in [*apps, *held]}
     settings = _settings(base, hooks, there, options, notes)
+    routes = _with_successors(base, ports, routes, others, options.successor, settings, notes)
     grace_s = _grace(base, current, settings, options, notes)
     token_entry, token = _token(there, current, options)
     load({**settings, "grace-period": f"{grace_s}"}, {}, {})  # BudgetError: nothing is written that cannot start
@@ -134,6 +136,26 @@ def _assigned(
             f"{base}: hostNetwork: another workload on the same node has port {numbers}; this one gets a different port"
         )
     return assign(base, ports, before, admin_before, taken)
+
+
+def _with_successors(
+    base: Workload,
+    ports: Sequence[AppPort],
+    routes: Sequence[PlannedRoute],
+    others: Sequence[Resource],
+    asked: str | None,
+    settings: Mapping[str, str],
+    notes: list[str],
+) -> tuple[PlannedRoute, ...]:
+    """The routes, each with the Service that leads to other Pods of the workload, where there is one."""
+    found = successors(base, ports, others, asked, settings)
+    if found:
+        names = ", ".join(dict.fromkeys(found.values()))
+        notes.append(
+            f"{base}: requests that come late, or find the app gone, go to another of its Pods ({names}); annotation "
+            f"{PREFIX}successor: {NONE} switches that off, see docs/successor.md"
+        )
+    return tuple(replace(each, successor=found.get(each.upstream, "")) for each in routes)
 
 
 def _join_mesh(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from drainproxy.config.loading import load
 from drainproxy.config.options import ENV_PREFIX, MARGIN_S, Config, env_of, flag_of, options
-from drainproxy.config.values import Address, Route, RouteProtocol, show_duration
+from drainproxy.config.values import Address, Route, RouteProtocol, parse_successor, show_duration
 from drainproxy.errors import BudgetError, ConfigError
 from drainproxy.tools.manifest.edit import Default, Named, Own
 from drainproxy.tools.manifest.objects import Path, Resource, Workload, is_native_sidecar, mapping, mappings
@@ -243,6 +243,8 @@ class PlannedRoute:
     protocol: RouteProtocol
     host: str = LOOPBACK
     """Where the app listens: loopback reaches it, or `POD_ADDRESS`, which Kubernetes expands."""
+    successor: str = ""
+    """What `--successor` is to be; empty: none."""
 
 
 def route_env(routes: tuple[PlannedRoute, ...], admin: int) -> dict[str, str]:
@@ -254,9 +256,17 @@ def route_env(routes: tuple[PlannedRoute, ...], admin: int) -> dict[str, str]:
         if only.listen != defaults.listen.port:
             env["DRAINPROXY_LISTEN"] = str(Address(port=only.listen))
         env["DRAINPROXY_UPSTREAM"] = str(Address(only.host, only.upstream))
+        if only.successor:
+            env["DRAINPROXY_SUCCESSOR"] = only.successor
     else:
         written = [
-            Route(Address(port=each.listen), Address(each.host, each.upstream), each.protocol) for each in routes
+            Route(
+                Address(port=each.listen),
+                Address(each.host, each.upstream),
+                each.protocol,
+                parse_successor(each.successor) if each.successor else None,
+            )
+            for each in routes
         ]
         env["DRAINPROXY_ROUTE"] = " ".join(str(each) for each in written)
     if admin != defaults.admin.port:
@@ -264,7 +274,7 @@ def route_env(routes: tuple[PlannedRoute, ...], admin: int) -> dict[str, str]:
     return env
 
 
-WIRING_ENV = ("LISTEN", "UPSTREAM", "ROUTE", "ADMIN", "GRACE_PERIOD", "DRAIN_TOKEN")
+WIRING_ENV = ("LISTEN", "UPSTREAM", "ROUTE", "ADMIN", "GRACE_PERIOD", "SUCCESSOR", "DRAIN_TOKEN")
 """What `inject` decides anew at each run; every other variable stays as somebody set it."""
 
 
