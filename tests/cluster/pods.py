@@ -27,6 +27,8 @@ class Pod:
     facts: dict[str, Any] = field(default_factory=dict)
     deleted_at: float | None = None
     gone_at: float | None = None
+    app_ended_at: float | None = None
+    """When its container `app` ended first."""
 
     @property
     def app(self) -> str:
@@ -57,6 +59,10 @@ class Pod:
         status = self.facts["status"]
         every = [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]
         return next((each for each in every if each["name"] == name), {})
+
+    def last_words(self, container: str) -> str:
+        """The termination message of a container; empty if it left none."""
+        return str(self.container(container).get("state", {}).get("terminated", {}).get("message", ""))
 
     def restarts(self, container: str) -> int:
         return int(self.container(container).get("restartCount", 0))
@@ -137,6 +143,8 @@ class Pods:
         pod.facts = facts
         if "deletionTimestamp" in metadata and pod.deleted_at is None:
             pod.deleted_at = time.monotonic()
+        if "terminated" in pod.container("app").get("state", {}) and pod.app_ended_at is None:
+            pod.app_ended_at = time.monotonic()
         if kind == "DELETED":
             pod.gone_at = time.monotonic()
             pod.deleted_at = pod.deleted_at or pod.gone_at

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.table import Row
@@ -25,6 +26,23 @@ if TYPE_CHECKING:
 
 WARM = 40
 """So many answers before and after whatever a case does: the traffic is known to flow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Apps that were told to stop: how long each had had no request, and how long after its Pod's deletion that was."""
+
+    idle_s: list[float]
+    after_s: list[float]
+    in_hand: int
+
+    def __str__(self) -> str:
+        if not self.idle_s:
+            return "no app was told to stop"
+        return (
+            f"apps told to stop {median(self.after_s):.1f} s after the deletion (longest {max(self.after_s):.1f} s), "
+            f"idle for {median(self.idle_s):.1f} s (longest {max(self.idle_s):.1f} s)"
+        )
 
 
 @dataclass
@@ -83,6 +101,13 @@ class Stage:
         found = json.loads(said)
         assert isinstance(found, dict)
         return found
+
+    def stopped(self, app: str = "web") -> Stopped:
+        """When the apps of Pods that were deleted were told to stop."""
+        ended = [pod for pod in self.pods.of(app) if pod.deleted_at is not None and pod.last_words("app")]
+        words = [json.loads(pod.last_words("app")) for pod in ended]
+        after_s = [pod.app_ended_at - pod.deleted_at for pod in ended if pod.app_ended_at and pod.deleted_at]
+        return Stopped([float(each["idle_s"]) for each in words], after_s, sum(int(each["in_hand"]) for each in words))
 
     async def check_live(self) -> list[dict[str, Any]]:
         """What `drainproxy check --live` finds in this namespace."""

@@ -30,11 +30,12 @@ GROUPS = (
     "Other ends",
     "Accidents",
     "Too little time",
+    "Handed over to other Pods",
     "The admission webhook",
     "Manifests and commands",
 )
 """Of cases, in the order of the page."""
-BASELINES, ROLLOUTS, ENDS, ACCIDENTS, BUDGETS, WEBHOOK, MANIFESTS = GROUPS
+BASELINES, ROLLOUTS, ENDS, ACCIDENTS, BUDGETS, HANDOVER, WEBHOOK, MANIFESTS = GROUPS
 
 
 @dataclass(frozen=True, slots=True)

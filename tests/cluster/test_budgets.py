@@ -75,8 +75,7 @@ async def test_what_is_longer_than_the_grace_period_is_cut_counted_and_told(stag
 
 def _last_words(pod: Pod) -> str:
     """The drain's summary in words: the first line of the sidecar's termination message."""
-    message = str(pod.container("drainproxy").get("state", {}).get("terminated", {}).get("message", ""))
-    return message.partition("\n")[0]
+    return pod.last_words("drainproxy").partition("\n")[0]
 
 
 @pytest.mark.case(BUDGETS, "the last scrape: one every 2 s, a drain that cuts something")

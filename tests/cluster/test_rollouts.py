@@ -44,7 +44,7 @@ async def test_ten_rollouts_in_a_row_lose_no_request(stage: Stage, wiring: Wirin
         await stage.roll_out("web", times=10)
         await stage.pods.settled()
         await flow.more(WARM)
-    stage.nothing_lost(flow, at_least=1000)
+    stage.nothing_lost(flow, at_least=1000, note=str(stage.stopped()))
     assert len(stage.pods.took_s("web")) >= 20
 
 
