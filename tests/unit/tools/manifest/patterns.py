@@ -84,14 +84,14 @@ PATTERNS = (
     # What a port speaks
     Pattern(
         "Service `appProtocol: kubernetes.io/h2c`",
-        "`http2`; it outranks every name",
+        "`http2`; it is stronger than every name",
         (app(port(8080, "http")),),
         [("app", 8080, "http2")],
         around=(service(to(80, "http", 8080, appProtocol="kubernetes.io/h2c")),),
     ),
     Pattern(
         "Service port named `tcp-redis`",
-        "`tcp`: the name's first word, as Istio has it",
+        "`tcp`: the name's first word, as in Istio",
         (app(port(6379)),),
         [("app", 6379, "tcp")],
         around=(service(to(6379, "tcp-redis")),),
@@ -105,7 +105,7 @@ PATTERNS = (
     ),
     Pattern(
         "Service port named `http2`",
-        "`auto`: what is named so serves HTTP/1 clients too",
+        "`auto`: ports with this name serve HTTP/1 clients too",
         (app(port(8080)),),
         [("app", 8080, "auto")],
         around=(service(to(80, "http2", 8080)),),
@@ -134,7 +134,7 @@ PATTERNS = (
     ),
     Pattern(
         "port named `http`, and an HTTPS probe on it",
-        "`any?`: the probe works, so TLS is spoken there",
+        "`any?`: the probe works, so the port speaks TLS",
         (app(port(8081, "http"), **http_probe("http", "HTTPS")),),
         [("app", 8081, "any?")],
         around=(service(to(80, "http", "http")),),
@@ -226,7 +226,7 @@ PATTERNS = (
     ),
     Pattern(
         "annotation `drainproxy.io/protocol: tcp`",
-        "the same, and it outranks the flag",
+        "the same, and it is stronger than the flag",
         (app(port(8080, "http")),),
         [("app", 8080, "tcp")],
         around=(service(to(80, "http", 8080)),),
@@ -243,7 +243,7 @@ PATTERNS = (
     ),
     Pattern(
         "one of them named `metrics`, `http-metrics`, `prom…`, `admin`, `health`, `debug`",
-        "left beside the proxy",
+        "not put behind drainproxy",
         (app(port(8080, "http"), port(9102, "http-metrics")),),
         [("app", 8080, "auto")],
         around=(service(to(80, "http", "http"), to(9102, "http-metrics", "http-metrics")),),
@@ -272,13 +272,13 @@ PATTERNS = (
     ),
     Pattern(
         "the same; several containers",
-        "the one whose probe or arguments speak of it",
+        "the one whose probe or arguments name it",
         (app(), app(name="web", args=["--listen", ":8080"])),
         [("web", 8080, "auto")],
         around=(service(to(80, "http", 8080)),),
     ),
     Pattern(
-        "the same; nothing speaks of it",
+        "the same; nothing tells which",
         "undecided: `drainproxy.io/container`",
         (app(), app(name="web")),
         left="no container declares it",
@@ -286,13 +286,13 @@ PATTERNS = (
     ),
     Pattern(
         "no Service in the input; one port",
-        "taken, with a note on what the Service must say",
+        "taken, with a note on what the Service must contain",
         (app(port(8080, "http")),),
         [("app", 8080, "auto")],
     ),
     Pattern(
         "no Service; several ports",
-        "those that a name, a number or a probe tells of",
+        "those that a name, a number or a probe points to",
         (app(port(8080, "http"), port(7946), port(9102, "metrics")),),
         [("app", 8080, "auto")],
     ),
@@ -336,7 +336,7 @@ PATTERNS = (
     ),
     Pattern(
         "Service port with UDP or SCTP",
-        "left beside the proxy",
+        "not put behind drainproxy",
         (app(port(53, "dns", protocol="UDP"), port(8080, "http")),),
         [("app", 8080, "auto")],
         around=(service(to(53, "dns", protocol="UDP"), to(80, "http", "http")),),
@@ -351,27 +351,27 @@ PATTERNS = (
     ),
     Pattern(
         "the same without a Service in the input",
-        "the same: what is behind it is no candidate",
+        "the same: the port behind it is not considered",
         (app(port(8080, "http")), proxy("--upstream=http://127.0.0.1:8080/")),
         [("kube-rbac-proxy", 8443, "tcp")],
     ),
     Pattern(
         "the same with `--port 8080`",
-        "undecided: everyone would get past the auth proxy",
+        "undecided: clients would bypass the auth proxy",
         (app(port(8080, "http")), proxy("--upstream=http://127.0.0.1:8080/")),
         left="clients would bypass kube-rbac-proxy",
         options={"ports": ("8080",)},
     ),
     Pattern(
         "an exporter that reads the app's statistics on 127.0.0.1",
-        "the app's port: nobody hides there",
+        "the app's port: the exporter protects nothing",
         (app(port(8080, "http")), app(name="exporter", args=["--scrape-uri=http://localhost:8080/stats"])),
         [("app", 8080, "auto")],
         around=(service(to(80, "http", "http")),),
     ),
     Pattern(
         "an app bound to `$(IP)`, the Pod's address",
-        "dialled there, by the same field",
+        "drainproxy connects to it there, by the same field",
         (
             app(
                 port(9100, "http"),
@@ -382,7 +382,7 @@ PATTERNS = (
         [("app", 9100, "auto")],
     ),
     Pattern(
-        "bound to a variable of which nobody knows the value",
+        "bound to a variable whose value is not known",
         "undecided",
         (app(port(9100, "http"), args=["--listen-address=$(WHERE):9100"]),),
         left=r"bound to \$\(WHERE\)",
@@ -426,7 +426,7 @@ PATTERNS = (
     ),
     Pattern(
         "Linkerd by annotation, and MySQL",
-        "the admin port skipped; drainproxy's port listed as opaque, for MySQL speaks first",
+        "the admin port skipped; drainproxy's port listed as opaque, because MySQL speaks first",
         (app(port(3306, "mysql")),),
         [("app", 3306, "tcp")],
         annotations={"linkerd.io/inject": "enabled"},
@@ -447,15 +447,15 @@ PATTERNS = (
         annotations={"drainproxy.io/propagation-delay": "15s", "drainproxy.io/grace-period": "90s"},
     ),
     Pattern(
-        "an annotation of ours that nobody knows",
-        "undecided: a typing error must not pass in silence",
+        "an unknown annotation that begins with `drainproxy.io/`",
+        "undecided: it may be a typing error",
         (app(port(8080, "http")),),
         left="not an option",
         annotations={"drainproxy.io/propagation-dealy": "15s"},
     ),
     Pattern(
         "a drainproxy written by hand",
-        "nothing: `check` looks at it",
+        "nothing: `check` reports on it",
         (app(port(8080, "http")), app(name="drainproxy", image="drainproxy:1")),
         passed="that inject did not write",
     ),
