@@ -158,7 +158,7 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
         return RouteAtWork(route, listener, context.pool, HealthMonitor(route, config))
 
     def stop_app() -> None:  # one that is not our child is stopped by the kubelet
-        for child in app:
+        for child in () if machine.handed_over else app:
             child.stop(config.app_stop_time_s)
 
     routes = [at_work(route) for route in config.routes]
@@ -180,7 +180,7 @@ async def _serve(
     parts = _built(loop, config, log)
     admin, supervisor, tasks, tls, children = parts.admin, parts.supervisor, parts.tasks, parts.tls, parts.children
     manager, memory = passed.manager, FreedMemory()
-    generations = _generations(parts, log, passed, wraps_app=bool(command))
+    generations = _generations(parts, log, passed)
 
     async with AsyncExitStack() as stop:
         if parts.exporter is not None:
@@ -197,16 +197,14 @@ async def _serve(
         if not generations.inherits:
             await _answer(parts, log)
             await _accept(parts, sockets, log)
-        forward: Callable[[int], None] = partial(_ignored, log)
         if command or any(hook and hook.words for hook in (config.on_ready, config.on_drain, config.on_resume)):
             children.listen()
             stop.callback(_kill_rest, children, generations)
+        forward: Callable[[int], None] = partial(_ignored, log)
         if command:
-            child = children.start(command, without_manager(os.environ))
+            child = _start_app(parts, command, passed.inheritance)
             forward = child.signal
-            parts.app.append(child)
-            child.exited.add_done_callback(lambda exited: supervisor.app_ended(exited.result()))
-            stop.push_async_callback(child.end, config.app_stop_time_s)
+            stop.push_async_callback(_end_app, child, generations, config.app_stop_time_s)
         for each in parts.routes:
             tasks.spawn(each.monitor.run(supervisor.saw), "health check")
         if tls is not None:
@@ -244,11 +242,11 @@ def _meanings(
     return {**meanings, signal.SIGUSR2: generations.asked_to_upgrade}
 
 
-def _generations(parts: Parts, log: Log, passed: Passed, *, wraps_app: bool) -> Generations:
+def _generations(parts: Parts, log: Log, passed: Passed) -> Generations:
     service = Service(parts.view, parts.routes, parts.admin, parts.supervisor, parts.meter)
     tasks, children = parts.tasks, parts.children
     return Generations(
-        passed.inheritance, passed.manager, service, tasks=tasks, children=children, log=log, wraps_app=wraps_app
+        passed.inheritance, passed.manager, service, tasks=tasks, children=children, log=log, app=parts.app
     )
 
 
@@ -295,6 +293,21 @@ async def _accept(parts: Parts, sockets: Sockets, log: Log) -> None:
         route, listener = each.route, each.listener
         await listener.start(bound)
         log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
+
+
+def _start_app(parts: Parts, command: Sequence[str], inheritance: Inheritance) -> Child:
+    """Start the app, or take over the one that runs. Raises ChildError."""
+    children, supervisor = parts.children, parts.supervisor
+    inherited = inheritance.app
+    child = children.start(command, without_manager(os.environ)) if inherited is None else children.adopt(inherited)
+    parts.app.append(child)
+    child.exited.add_done_callback(lambda exited: supervisor.app_ended(exited.result()))
+    return child
+
+
+async def _end_app(child: Child, generations: Generations, within_s: float) -> None:
+    if not generations.handed_over:  # else it goes on
+        await child.end(within_s)
 
 
 def _kill_rest(children: Children, generations: Generations) -> None:

@@ -15,6 +15,7 @@ from drainproxy.drain.announcement import Occasion
 from drainproxy.drain.machine import Ask, CallBound, Divert, Enter, Exit, Finish, LastCall, LetGo
 from drainproxy.drain.phase import Outcome, Phase, State, Trigger
 from drainproxy.net.health import gate_reason
+from drainproxy.process.keeper import APP_ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -162,7 +163,7 @@ class Supervisor:
 
     def app_ended(self, code: int) -> None:
         """The app was our child, and has ended. Unless it was told to, so do we, with its exit code."""
-        self._log.info("app ended", exit_code=code)
+        self._log.info("app ended", exit_code=None if code == APP_ENDED else code)
         if not self._machine.app_may_stop:
             self._exit(code)
 

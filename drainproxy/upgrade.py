@@ -26,7 +26,7 @@ from drainproxy.errors import ChildError, HandoverError, UpgradeRefusedError
 from drainproxy.net.adopted import admin_of, names
 from drainproxy.observe import carried
 from drainproxy.process.handover import Channel, bequeath
-from drainproxy.process.keeper import announce, become_keeper
+from drainproxy.process.keeper import InService, announce, become_keeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -83,7 +83,7 @@ class Generations:
         tasks: Tasks,
         children: Children,
         log: Log,
-        wraps_app: bool,
+        app: list[Child],
     ) -> None:
         self.stage = Stage.IN_SERVICE if inheritance.channel is None else Stage.TAKING_OVER
         self._inheritance = inheritance
@@ -96,7 +96,7 @@ class Generations:
         self._tasks = tasks
         self._children = children
         self._log = log
-        self._wraps_app = wraps_app
+        self._app = app
         self._next: Child | None = None
         self._channel: Channel | None = None
         self._keeper_pipe: tuple[int, int] | None = None
@@ -183,8 +183,6 @@ class Generations:
         self._tasks.spawn(self._hand_over(command), "hand over")
 
     def _refusal(self) -> str | None:
-        if self._wraps_app:
-            return "under run the app is our child, and cannot be handed over: stop and start drainproxy instead"
         if self.stage is not Stage.IN_SERVICE:
             why: str = self.stage.value
             return why
@@ -217,7 +215,13 @@ class Generations:
         listening = [(admin_of(self._view.config.admin), sock) for sock in self._admin.sockets]
         for name, at_work in self._named():
             listening += [(name, sock) for sock in at_work.listener.sockets]
-        legacy = bequeath(listening, theirs, self._keeper(), self._inheritance.generation + 1)
+        legacy = bequeath(
+            listening,
+            theirs,
+            generation=self._inheritance.generation + 1,
+            keeper=self._keeper(),
+            app=next((child.pid for child in self._app), None),
+        )
         environ = {name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"} | legacy.environ
         return self._children.start_generation(command, environ, legacy.passed)
 
@@ -226,8 +230,11 @@ class Generations:
         return zip(names([each.route for each in self._routes]), self._routes, strict=True)
 
     def _keeper(self) -> int | None:
-        """Where to tell the keeper who is in service: of the one that we have, or will be. systemd needs none."""
-        if self._manager.listens:
+        """Where to tell the keeper who is in service: of the one that we have, or will be.
+
+        systemd needs none, but for an app: that is our child, and would be nobody's.
+        """
+        if self._manager.listens and not self._app:
             return None
         if self._inheritance.keeper is not None:
             return self._inheritance.keeper
@@ -274,9 +281,8 @@ class Generations:
                 await at_work.listener.pass_on()
         if admin_of(self._view.config.admin) in serving:
             await self._admin.pass_on()
-        if self._inheritance.keeper is not None:
-            announce(self._inheritance.keeper, child.pid)
-        self._manager.hand_over_to(child.pid)
+        self._announce(child.pid)
+        self._manager.hand_over_to(None if self._app else child.pid)
         self._counted = carried.counts(self._view, self._meter)
         channel.send(counts=self._counted)
         if terminated:
@@ -302,9 +308,8 @@ class Generations:
             return
         self._log.error("the new generation has ended: this process serves again", exit_code=child.exited.result())
         await channel.close()
-        if self._inheritance.keeper is not None:
-            announce(self._inheritance.keeper, os.getpid())
-        self._manager.take_back(os.getpid())
+        self._announce(os.getpid())
+        self._manager.take_back(None if self._app else os.getpid())
         for at_work in self._routes:
             await at_work.listener.take_back()
         await self._admin.answer()
@@ -342,13 +347,21 @@ class Generations:
         if self.stage is not Stage.HANDED_OVER or self._next is None:
             return None
         if self._next.exited.done():
-            if self._inheritance.keeper is not None:
-                announce(self._inheritance.keeper, os.getpid())  # nobody else is left to wait for
+            self._announce(os.getpid())  # nobody else is left to wait for
             code: int = self._next.exited.result()
             return code
         if self._keeper_pipe is None:
             return None
-        return become_keeper(self._keeper_pipe[0], self._next.pid)
+        app = next(iter(self._app), None)
+        app_code = app.exited.result() if app is not None and app.exited.done() else None
+        return become_keeper(self._keeper_pipe[0], self._in_service(self._next.pid), app_code)
+
+    def _announce(self, pid: int) -> None:
+        if self._inheritance.keeper is not None:
+            announce(self._inheritance.keeper, self._in_service(pid))
+
+    def _in_service(self, pid: int) -> InService:
+        return InService(pid, next((child.pid for child in self._app), 0))
 
     def _enter(self, stage: Stage) -> None:
         assert stage in NEXT[self.stage], f"{self.stage} cannot be followed by {stage}"

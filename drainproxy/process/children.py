@@ -11,14 +11,15 @@ import fcntl
 import os
 import signal
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import ChildError
+from drainproxy.process.descendants import kill_all
+from drainproxy.process.keeper import APP_ENDED
 from drainproxy.process.signals import HANDLED
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 try:
     import ctypes
@@ -30,18 +31,18 @@ KILLED_BY_SIGNAL = 128
 REAPED_S = 2.0
 """A process that got SIGKILL ends at once, unless the kernel holds it in a system call. Nobody waits longer for it."""
 _SET_CHILD_SUBREAPER = 36
-_ROUNDS = 10
-"""Of killing what is left: each finds what was being started during the one before."""
 
 
 class Child:
     """A process that we started: leader of a session of its own, so that Ctrl-C reaches us and us alone.
 
     Outside of our session it has no controlling terminal, and may read from it without being stopped (SIGTTIN).
+    `descriptor`: of a process that another one has started, and that we watch and stop all the same (pidfd_open(2)).
     """
 
-    def __init__(self, pid: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pid: int, loop: asyncio.AbstractEventLoop, descriptor: int | None = None) -> None:
         self.pid = pid
+        self._descriptor = descriptor
         self.exited: asyncio.Future[int] = loop.create_future()
         """Its exit code, as a shell would say it."""
         self._loop = loop
@@ -49,8 +50,13 @@ class Child:
 
     def signal(self, number: int) -> None:
         """Pass a signal on. Nothing happens once it has ended: until it is reaped, its number is nobody else's."""
-        if not self.exited.done():
+        if self.exited.done():
+            return
+        if self._descriptor is None:
             os.kill(self.pid, number)
+            return
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, number)
 
     def stop(self, within_s: float) -> None:
         """SIGTERM, and SIGKILL if it still runs `within_s` seconds later. Calling it again changes nothing."""
@@ -110,6 +116,24 @@ class Children:
             for copy in copies:
                 os.close(copy)
 
+    def adopt(self, pid: int) -> Child:
+        """The app that another generation has started. Its exit code is its parent's to know: see keeper.APP_ENDED.
+
+        Raises ChildError if there is no such process, or the kernel cannot watch it.
+        """
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError as error:
+            raise ChildError(f"cannot take over the app, process {pid}: {error.strerror}", 1) from error
+        child = Child(pid, self._loop, descriptor)
+
+        def ended() -> None:
+            self._loop.remove_reader(descriptor)
+            child.ended(APP_ENDED)
+
+        self._loop.add_reader(descriptor, ended)
+        return child
+
     def _spawn(
         self,
         command: Sequence[str],
@@ -149,24 +173,5 @@ class Children:
                 child.ended(ended.si_status + (KILLED_BY_SIGNAL if killed else 0))
 
     def kill_rest(self) -> None:
-        """SIGKILL what is left of our descendants, as the end of a container does when its first process ends."""
-        for _ in range(_ROUNDS):
-            left = list(_descendants("self"))
-            if not left:
-                return
-            for pid in left:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            self.reap()
-
-
-def _descendants(process: str) -> Iterator[int]:
-    """Children of the process, their children, and so on; none where the kernel does not say (proc(5))."""
-    for listed in Path("/proc", process, "task").glob("*/children"):
-        try:
-            found = listed.read_text(encoding="ascii").split()
-        except OSError:  # it has just ended
-            continue
-        for pid in found:
-            yield int(pid)
-            yield from _descendants(pid)
+        """SIGKILL what is left of our descendants."""
+        kill_all(self.reap)

@@ -1,7 +1,8 @@
 """How do two generations of drainproxy speak to each other? One pair of connected sockets, a JSON object a line.
 
 The new generation starts with the listening sockets, as systemd would pass them, and with its end of the pair; HANDOVER
-in its environment says `VERSION:DESCRIPTOR:GENERATION`. Then:
+in its environment says `VERSION:DESCRIPTOR:GENERATION:APP` (APP: the number of the app's process under `run`, else 0).
+Then:
 
     new: {"ready": true}        it listens, its app is well, and it could accept clients
     old: {"go": true}           it may: from here on the old one will step back
@@ -86,12 +87,13 @@ class Channel:
 class Inheritance:
     """What a generation gets from the one before it, besides the listening sockets.
 
-    `keeper`: the descriptor of the keeper's pipe, None if there is no keeper.
+    `keeper`: the descriptor of the keeper's pipe, None if there is no keeper. `app`: the number of the app's process.
     """
 
     generation: int
-    channel: Channel | None
-    keeper: int | None
+    channel: Channel | None = None
+    keeper: int | None = None
+    app: int | None = None
 
 
 def inherit(environ: MutableMapping[str, str], pid: int) -> Inheritance:
@@ -101,19 +103,20 @@ def inherit(environ: MutableMapping[str, str], pid: int) -> Inheritance:
     """
     told, keeper = environ.pop(HANDOVER, ""), environ.pop(KEEPER, "")
     if not told:
-        return Inheritance(1, None, None)
-    version, _, rest = told.partition(":")
+        return Inheritance(1)
+    version, *fields = told.split(":")
     if version != str(VERSION):
         raise HandoverError(
             f"the running drainproxy hands over in version {version}, this one knows {VERSION}: "
             f"stop the old one and start this one instead"
         )
-    descriptor, _, generation = rest.partition(":")
+    descriptor, generation, app = (int(field) for field in fields[:3])
     environ["LISTEN_PID"] = str(pid)  # whoever starts a process with posix_spawn cannot know its number before
-    os.set_inheritable(int(descriptor), False)
+    os.set_inheritable(descriptor, False)
     if keeper:
         os.set_inheritable(int(keeper), False)
-    return Inheritance(int(generation), Channel(socket.socket(fileno=int(descriptor))), int(keeper) if keeper else None)
+    channel = Channel(socket.socket(fileno=descriptor))
+    return Inheritance(generation, channel, int(keeper) if keeper else None, app or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +128,19 @@ class Legacy:
 
 
 def bequeath(
-    sockets: Sequence[tuple[str, socket.socket]], channel: socket.socket, keeper: int | None, generation: int
+    sockets: Sequence[tuple[str, socket.socket]],
+    channel: socket.socket,
+    *,
+    generation: int,
+    keeper: int | None,
+    app: int | None,
 ) -> Legacy:
     """The listening sockets by name, the channel, and the keeper's pipe if there is one."""
     at = FIRST + len(sockets)
     environ = {
         "LISTEN_FDS": str(len(sockets)),
         "LISTEN_FDNAMES": ":".join(name for name, _ in sockets),
-        HANDOVER: f"{VERSION}:{at}:{generation}",
+        HANDOVER: f"{VERSION}:{at}:{generation}:{app or 0}",
     }
     passed = {FIRST + place: sock.fileno() for place, (_, sock) in enumerate(sockets)} | {at: channel.fileno()}
     if keeper is not None:

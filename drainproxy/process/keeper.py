@@ -2,8 +2,11 @@
 
 A container ends with its first process, and supervisors restart a service when the process they have started ends. So
 that process, once its connections have ended, becomes the keeper (execve(2) keeps number and children): it passes
-signals on to the generation in service, reaps, and exits with its code. Each generation that hands over writes the
-number of the next one to a pipe; it becomes the keeper's child when the one before it ends (PR_SET_CHILD_SUBREAPER).
+signals on to the generation in service, reaps, and exits with its code. Each generation that hands over writes who is
+in service then to a pipe; that one becomes the keeper's child when the one before it ends (PR_SET_CHILD_SUBREAPER).
+
+Under `run` the app stays the keeper's child. It alone learns the app's exit code, and uses it when the generation in
+service ends because the app has. What the app leaves behind ends with the keeper.
 """
 
 from __future__ import annotations
@@ -12,12 +15,24 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NoReturn
 
+from drainproxy.process.descendants import kill_all
 from drainproxy.process.signals import HANDLED
 
 MODULE = "drainproxy.process.keeper"
 WAITED = HANDLED | {signal.SIGCHLD}
+APP_ENDED = 120
+"""The exit code of a generation that ends because its app has, which an earlier one has started: it knows no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class InService:
+    """Numbers of processes. `app`: 0 if it is no child of ours."""
+
+    generation: int
+    app: int
 
 
 def hold_for_keeper() -> None:
@@ -25,35 +40,42 @@ def hold_for_keeper() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
 
 
-def become_keeper(pipe: int, in_service: int) -> NoReturn:
-    """Run the keeper in the place of this process. Signals are held back already, and stay so."""
+def become_keeper(pipe: int, now: InService, app_code: int | None) -> NoReturn:
+    """Run the keeper in the place of this process. Signals are held back already, and stay so.
+
+    `app_code`: the exit code of the app, if it has ended.
+    """
     os.set_inheritable(pipe, True)
-    os.execv(sys.executable, [sys.executable, "-m", MODULE, str(pipe), str(in_service)])  # noqa: S606 - no shell
+    told = (pipe, now.generation, now.app, "" if app_code is None else app_code)
+    command = [sys.executable, "-m", MODULE, *(str(word) for word in told)]
+    os.execv(sys.executable, command)  # noqa: S606 - no shell
 
 
-def announce(pipe: int, pid: int) -> None:
+def announce(pipe: int, now: InService) -> None:
     """Tell the keeper who will be in service when the present generation ends."""
     with suppress(OSError):  # a keeper that was killed keeps nothing
-        os.write(pipe, b"%d\n" % pid)
+        os.write(pipe, b"%d %d\n" % (now.generation, now.app))
 
 
-def keep(pipe: int, in_service: int) -> int:
-    """Until the last generation ends; its exit code."""
+def keep(pipe: int, now: InService, app_code: int | None) -> int:
+    """Until the last generation ends; its exit code, or that of the app that it has followed."""
     hold_for_keeper()
     os.set_blocking(pipe, False)
-    watched = in_service
+    watched = now.generation
     while True:
         ended = _reap()
-        in_service = _last_announced(pipe) or in_service
+        now = _last_announced(pipe) or now
+        app_code = ended.get(now.app, app_code)
         while watched in ended:
-            if watched == in_service:
-                return ended[watched]
-            watched = in_service
+            if watched == now.generation:
+                kill_all(_reap)
+                return app_code if ended[watched] == APP_ENDED and app_code is not None else ended[watched]
+            watched = now.generation
         number = signal.sigwait(WAITED)
-        in_service = _last_announced(pipe) or in_service  # one that drains may end before it has passed a signal on
+        now = _last_announced(pipe) or now  # one that drains may end before it has passed a signal on
         if number != signal.SIGCHLD:
             with suppress(ProcessLookupError):
-                os.kill(in_service, number)
+                os.kill(now.generation, number)
 
 
 def _reap() -> dict[int, int]:
@@ -69,13 +91,14 @@ def _reap() -> dict[int, int]:
     return ended
 
 
-def _last_announced(pipe: int) -> int | None:
+def _last_announced(pipe: int) -> InService | None:
     try:
-        lines = os.read(pipe, 65536).split()
+        lines = os.read(pipe, 65536).splitlines()
     except BlockingIOError:
         return None
-    return int(lines[-1]) if lines else None
+    return InService(*(int(number) for number in lines[-1].split())) if lines else None
 
 
 if __name__ == "__main__":
-    sys.exit(keep(int(sys.argv[1]), int(sys.argv[2])))
+    pipe, generation, app, code = sys.argv[1:]
+    sys.exit(keep(int(pipe), InService(int(generation), int(app)), int(code) if code else None))

@@ -70,15 +70,16 @@ class ServiceManager:
         """There is one."""
         return self._path is not None
 
-    def hand_over_to(self, pid: int) -> None:
-        """Another process is the service from now on, and speaks for it."""
-        self.say(f"MAINPID={pid}")
+    def hand_over_to(self, pid: int | None) -> None:
+        """Another process speaks for the service from now on. None: the main process stays what it is."""
+        if pid is not None:
+            self.say(f"MAINPID={pid}")
         self._silent = True
 
-    def take_back(self, pid: int) -> None:
-        """This process is the service again."""
+    def take_back(self, pid: int | None) -> None:
+        """This process speaks for the service again."""
         self._silent = False
-        self.say(f"MAINPID={pid}", "READY=1")
+        self.say(*([] if pid is None else [f"MAINPID={pid}"]), "READY=1")
 
     def ready(self) -> None:
         """Clients can connect."""

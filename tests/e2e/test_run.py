@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import httpx
 import pytest
 
 from tests.support.apps import HERE, free_port
-from tests.support.proxy import QUICK, Proxy, wait_for
+from tests.support.proxy import Proxy, run_around, start_around, wait_for
 from tests.support.wire import Wire
 
 if TYPE_CHECKING:
@@ -20,27 +19,15 @@ if TYPE_CHECKING:
 
 
 def start(port: int, *command: str) -> Proxy:
-    options = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "upstream": f"127.0.0.1:{port}", "log-format": "json"}
-    flags = [word for name, value in (options | QUICK).items() for word in (f"--{name}", value)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "drainproxy", "run", *flags, "--", *command], stderr=subprocess.PIPE, text=True
-    )
-    return Proxy(process)
+    return start_around(list(command), port)
 
 
 @pytest.fixture
 def wrapped() -> Iterator[Proxy]:
     """The plain app, wrapped."""
     port = free_port()
-    proxy = start(port, sys.executable, str(HERE / "plain_app.py"), str(port))
-    try:
+    with run_around([sys.executable, str(HERE / "plain_app.py"), str(port)], port) as proxy:
         yield proxy.await_ready()
-    finally:
-        if proxy.alive:
-            proxy.process.kill()
-        proxy.wait()
-        assert proxy.process.stderr is not None
-        proxy.process.stderr.close()
 
 
 def test_the_app_is_stopped_only_after_the_drain(wrapped: Proxy) -> None:

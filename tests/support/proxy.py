@@ -217,3 +217,30 @@ def serve(upstream: str, *flags: str, stock_loop: bool = False, program: str = "
         assert process.stderr is not None
         proxy._reader.join(5)
         process.stderr.close()
+
+
+def start_around(command: list[str], port: int, *flags: str, **options: str) -> Proxy:
+    """`drainproxy run` of a command that listens on `port`. The caller ends it."""
+    settings = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "upstream": f"127.0.0.1:{port}", "log-format": "json"}
+    settings |= QUICK | {key.replace("_", "-"): value for key, value in options.items()}
+    arguments = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "drainproxy", "run", *arguments, *flags, "--", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return Proxy(process)
+
+
+@contextmanager
+def run_around(command: list[str], port: int, *flags: str, **options: str) -> Iterator[Proxy]:
+    """The same; if it has not ended by itself it is quit, with all that it has started."""
+    proxy = start_around(command, port, *flags, **options)
+    try:
+        yield proxy
+    finally:
+        if proxy.alive:
+            proxy.signal(signal.SIGQUIT)
+        proxy.wait()
+        assert proxy.process.stderr is not None
+        proxy.process.stderr.close()

@@ -130,7 +130,7 @@ def test_sigterm_to_the_new_one_alone_ends_it_when_the_old_one_has_ended(app: st
 def test_the_keeper_passes_signals_on_and_ends_with_the_code_of_the_generation_in_service(app: str) -> None:
     with the_keeper(app) as (proxy, _):
         proxy.signal(signal.SIGHUP)
-        proxy.await_log("SIGHUP: read again")
+        proxy.await_log("SIGHUP: settings read again")
         proxy.signal(signal.SIGUSR2)
         wait_for(lambda: proxy.status()["generation"] == 3, "the third generation")
         wait_for(lambda: handed_over(proxy) == 2, "the end of the second")
