@@ -66,12 +66,12 @@ _ALL = (ISTIO, LINKERD)
 
 def is_mesh(container: Mapping[str, Any]) -> bool:
     """Whether this container is a mesh's."""
-    return container.get("name") in {name for mesh in _ALL for name in (mesh.proxy, mesh.init)}
+    return container.get("name") in [name for mesh in _ALL for name in (mesh.proxy, mesh.init)]
 
 
 def mesh_of(workload: Workload, others: Iterable[Resource]) -> Mesh | None:
     """The mesh that the Pod is in, or will be: by its containers, its labels and annotations, or its namespace's."""
-    names = {each.get("name") for each in [*workload.containers, *workload.init_containers]}
+    names = [each.get("name") for each in [*workload.containers, *workload.init_containers]]  # whatever was written
     for mesh in _ALL:
         if mesh.proxy in names:
             return mesh

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from drainproxy.errors import DrainproxyError
@@ -78,6 +78,9 @@ def mangled(draw: st.DrawFn) -> str:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(mangled())
+@example(
+    "{kind: Pod, apiVersion: v1, metadata: {name: a}, spec: {containers: [{name: [], ports: [{containerPort: 80}]}]}}"
+)
 def test_check_judges_whatever_it_reads(text: str) -> None:
     for each in check([File("m", text)]).findings:
         assert 1 <= each.line <= text.count("\n") + 1
