@@ -10,8 +10,9 @@ PARALLEL ?= -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 ))) --dis
 PYTHONS ?= $(BIN)/python
 SHORT ?=
 ARGS ?=
+# On what is compiled: all but the tests of the tools, of packages and of the benchmarks, which run none of it.
 COMPILED_TESTS ?= tests/unit/drain tests/unit/net tests/unit/protocol tests/unit/session tests/unit/test_compiled.py \
-	tests/net
+	tests/net tests/e2e tests/rollout tests/upgrade tests/process tests/conformance
 
 # Programs the tests and benchmarks use as peers. Without one, its tests are skipped and say so; CI must have them all.
 DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server redis-tools nodejs curl openssl \
@@ -59,13 +60,14 @@ quick: $(STAMP) ## the tests without the slow third
 	$(BIN)/pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 # The wheel is unpacked beside the tests: nothing of this checkout is imported, and nothing compiled is left in it.
-compiled: $(STAMP) ## compile, and run the tests of the compiled modules on that
+compiled: $(STAMP) debian ## compile, and run the tests of the sidecar and a minute of wrong bytes on that
 	rm -rf build/wheel build/compiled
 	$(BIN)/python -m release wheels --out build/wheel
 	$(BIN)/python -m zipfile -e build/wheel/*-cp*.whl build/compiled
-	cp -R pyproject.toml tests docs build/compiled/
+	cp -R pyproject.toml tests docs deploy build/compiled/
 	cd build/compiled && PYTHONPATH="$$PWD" ../../$(BIN)/python -c 'import drainproxy; assert drainproxy.compiled()'
 	cd build/compiled && PYTHONPATH="$$PWD" ../../$(BIN)/pytest -p no:cacheprovider $(PARALLEL) $(COMPILED_TESTS) $(ARGS)
+	cd build/compiled && PYTHONPATH="$$PWD" ../../$(BIN)/python -m tests.search.fuzz --minutes 1
 
 lint: $(STAMP) ## ruff: errors and format
 	$(BIN)/ruff check .
