@@ -6,6 +6,7 @@ others again and again: so what is handed over is a share of what comes, as with
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ PER_S = 10.0
 """Attempts that each second earns: a Pod with little traffic can hand it over, too."""
 MOST = 1000.0
 """Attempts that are saved up at most."""
+
+
+BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of how long what was handed over took, seconds."""
 
 
 class Why(Enum):
@@ -79,11 +84,18 @@ class Budget:
 class HandedOver:
     """What a process has handed over. One budget for all its routes: the siblings are the same."""
 
-    __slots__ = ("budget", "counts")
+    __slots__ = ("budget", "counts", "duration_s", "durations")
 
     def __init__(self, requests: Callable[[], int]) -> None:
         self.budget = Budget(requests)
         self.counts: Counter[tuple[Why, Attempt]] = Counter()
+        self.durations = [0] * (len(BUCKETS) + 1)
+        self.duration_s = 0.0
+
+    def took(self, duration_s: float) -> None:
+        """Something that a sibling got has ended, this long after it came."""
+        self.durations[bisect_left(BUCKETS, duration_s)] += 1
+        self.duration_s += duration_s
 
     def may(self, why: Why, now: float) -> bool:
         """Spend one attempt of the budget; count if there is none."""

@@ -67,13 +67,15 @@ MOST_NAMED = 5
 class Work:
     """One piece of work. A connection that carries one exchange at a time uses the same object again for each."""
 
-    __slots__ = ("client", "client_left", "kind", "method", "started_at", "target", "trace")
+    __slots__ = ("client", "client_left", "handed_over", "kind", "method", "started_at", "target", "trace")
 
     def __init__(self, kind: Kind, client: str) -> None:
         self.kind = kind
         self.client = client
         self.client_left = False
         """Its client has sent FIN: perhaps it still reads, perhaps nobody is there."""
+        self.handed_over = False
+        """A sibling has it."""
         self.method = ""
         self.target = ""
         self.trace = ""  # the id of the trace it belongs to, where traces are followed
@@ -208,6 +210,7 @@ class Ledger:
             return
         del self._open[work]
         self._at_siblings[work] = None
+        work.handed_over = True
         if self.tally is not None:
             self.tally.handed_over += 1
             if not self._open:
@@ -218,6 +221,7 @@ class Ledger:
         if work in self._at_siblings:
             del self._at_siblings[work]
             self._open[work] = None
+            work.handed_over = False
 
     def head_begun(self) -> None:
         """Part of a request's head has arrived."""

@@ -462,7 +462,7 @@ class DrainMachine:
         alone = not self.reachable and self._ledger.idle
         if self._hurried or alone:
             exit_at = both_at
-        elif self.outcome is Outcome.FORCED:
+        elif self.outcome is Outcome.FORCED and self._ledger.idle:
             exit_at = both_at + min(FORCED_EXIT_S, self._config.app_stop_time_s)
         else:
             exit_at = both_at + self._config.app_stop_time_s

@@ -259,6 +259,10 @@ class ClientConnection:
         self._find_sibling()
         return True
 
+    def rescue(self) -> bool:
+        self.stop_connecting()
+        return self.hand_over(1)
+
     @property
     def _why(self) -> Why:
         return Why.APP_GONE if self._owner.phase is _SERVING else Why.DRAIN
@@ -298,6 +302,10 @@ class ClientConnection:
             if self._is_work:
                 route.ledger.leave(work, now, ended)
             route.observer.exchange(work, status, now - work.started_at, completed=ended is _WELL)
+        if self._elsewhere:
+            self._elsewhere = False
+            self._handover.handed.took(now - work.started_at)
+            work.handed_over = work.client_left  # else it is used again
         self.waits.begin(_IDLE, now)
         if self._owner.phase is not _SERVING and self.pair.session.idle:
             self._ask_again_if_late(now)
@@ -323,6 +331,8 @@ class ClientConnection:
         else:
             route.ledger.leave(work, now, ended)
             route.observer.exchange(work, UNREAD if completed else 0, now - work.started_at, completed=completed)
+        if self._elsewhere:
+            self._handover.handed.took(now - work.started_at)
         self._streams -= 1
         if not self._streams:
             self.waits.begin(_IDLE, now)

@@ -235,7 +235,7 @@ def _advice(block: DrainBlock, after_end: int, config: Config) -> str | None:
             times=Times.of(config),
             outcome=outcome,
             elapsed_s=block["elapsed_s"],
-            late=block["late"],
+            late=block["late"] if block["let_go_s"] is None else 0,  # siblings have answered them
             last_arrival_s=block["last_arrival_s"],
             arrivals=block["arrivals"],
             cut=block["cut_total"],
@@ -325,6 +325,8 @@ def _work(work: Work, now: float) -> dict[str, object]:
         "client": work.client,
         "client_left": work.client_left,
     }
+    if work.handed_over:
+        shown["handed_over"] = True
     return {**shown, "trace_id": work.trace} if work.trace else shown
 
 

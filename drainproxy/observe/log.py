@@ -264,7 +264,9 @@ class AccessLog:
                 return
             case "slow" if duration_s < self._option.slow_s:
                 return
-        traced = {"trace_id": work.trace} if work.trace else {}
+        more: dict[str, object] = {"trace_id": work.trace} if work.trace else {}
+        if work.handed_over:
+            more["handed_over"] = True
         self._put(
             {
                 "kind": work.kind,
@@ -274,6 +276,6 @@ class AccessLog:
                 "duration_s": duration_s,
                 "client": work.client,
                 "completed": completed,
-                **traced,
+                **more,
             }
         )

@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 
 from drainproxy import __version__
 from drainproxy.config.options import Config
+from drainproxy.drain import handover
 from drainproxy.drain.advice import Times
 from drainproxy.drain.announcement import RESULTS, Occasion
 from drainproxy.drain.handover import Attempt, Why
@@ -161,9 +162,18 @@ def _code(status: int) -> str:
 
 
 def _durations(now: Snapshot) -> Iterator[Sample]:
-    bounds = [*(str(bound) for bound in BUCKETS), "+Inf"]
-    yield from (((bound,), float(count)) for bound, count in zip(bounds, accumulate(now.meter.durations), strict=True))
-    yield (SUM,), now.meter.duration_s
+    return _histogram(BUCKETS, now.meter.durations, now.meter.duration_s)
+
+
+def _handed_over_durations(now: Snapshot) -> Iterator[Sample]:
+    handed = now.process.handed
+    return _histogram(handover.BUCKETS, handed.durations, handed.duration_s)
+
+
+def _histogram(bounds: tuple[float, ...], counts: list[int], total: float) -> Iterator[Sample]:
+    names = [*(str(bound) for bound in bounds), "+Inf"]
+    yield from (((name,), float(count)) for name, count in zip(names, accumulate(counts), strict=True))
+    yield (SUM,), total
 
 
 def _reasons(counted: Counted, counts: Counter[Reason]) -> Iterator[Sample]:
@@ -311,9 +321,16 @@ METRICS = (
     Metric(
         "drainproxy_handed_over_total",
         "counter",
-        "Attempts to hand a request to another Pod of the workload because the app is gone (--successor).",
+        "Attempts to hand a request, or a connection, to another Pod of the workload (--successor), by result.",
         {"reason": _values(*(why.value for why in Why)), "outcome": _values(*(became.value for became in Attempt))},
         _handed_over,
+    ),
+    Metric(
+        "drainproxy_handed_over_duration_seconds",
+        "histogram",
+        "Time from a request's complete head to the end of its exchange, for requests that another Pod answered.",
+        {},
+        _handed_over_durations,
     ),
     Metric(
         "drainproxy_upstream_up",

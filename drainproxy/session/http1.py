@@ -643,6 +643,8 @@ class Http1Session:
             return
         if self._response_state is _ANSWERING:
             self._cut(None, Ended.CUT)
+        elif self._response_state is _DIALLING and self._client.rescue():
+            pass  # the app has seen nothing of it
         elif self._response_state is not _NONE:
             self._reject(Reason.DRAINING, Ended.CUT)
         elif self._request_state is _HEAD:

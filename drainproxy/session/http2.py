@@ -554,6 +554,8 @@ class Http2Session:
     def enter(self, phase: Phase) -> None:
         self._phase = phase
         if phase is Phase.FORCING and not self.idle:
+            if self._outgoing is not None and self._client.rescue():
+                return  # the app has seen nothing of it
             self._leave(Reason.DRAIN_DEADLINE)
         elif phase is Phase.SERVING:  # the drain was called off: who has not been told need not go
             self._on_arrival = False

@@ -130,6 +130,12 @@ class Client(Protocol):
         False: nobody is left to be asked. Siblings are asked of sessions only whose `hop` is false.
         """
 
+    def rescue(self) -> bool:
+        """The deadline has passed, and the connection that was asked for has not come: a sibling's, then, or nobody's.
+
+        False: there is nobody to ask, and no connection comes any more.
+        """
+
     def stop_connecting(self) -> None:
         """The connection that was asked for is not wanted any more."""
 

@@ -140,8 +140,11 @@ class TunnelSession:
         self.cut(Ended.TIMED_OUT)
 
     def enter(self, phase: Phase) -> None:
-        if phase is Phase.FORCING:
-            self.cut(Ended.CUT)
+        if phase is not Phase.FORCING:
+            return
+        if self._open and self._upstream is None and not self._upstream_done and self._client.rescue():
+            return  # the app has seen nothing of it
+        self.cut(Ended.CUT)
 
     def cut(self, ended: Ended, *, told: bool = False) -> None:
         """End it here so that both ends notice: by a reset, unless the client was told in its protocol."""

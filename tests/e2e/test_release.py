@@ -298,3 +298,18 @@ def test_late_requests_without_end_do_not_hold_the_app_and_none_is_lost(app: str
         stop.set()
         assert proxy.wait() == 0
     assert set(codes) == {200}
+
+
+def test_at_the_deadline_what_the_app_has_not_seen_is_answered_by_a_sibling(app: str) -> None:
+    never = f"127.0.0.1:{free_port()}"
+    patient: dict[str, Any] = {"successor_after": "60s", "connect_wait": "60s", "release": "late"}
+    budget: dict[str, Any] = {"grace_period": "6s", "app_stop_time": "3s", "propagation_delay": "300ms"}
+    with serve(app, successor=NOBODY) as sibling, serve(never, successor=at(sibling), **patient, **budget) as proxy:
+        sibling.await_ready()
+        with ThreadPoolExecutor(1) as one:
+            held = one.submit(get, proxy)
+            wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "a request that waits for the app")
+            assert proxy.ask("/drain").json["cut_total"] == 0
+            assert held.result().status_code == 200
+        assert counted(proxy) == {"sent": 1}
+        assert proxy.metric("drainproxy_handed_over_duration_seconds_count") == 1

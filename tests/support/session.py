@@ -247,7 +247,7 @@ class ScriptedClient:
     def hand_over(self, attempt: int, *, turned_down: bool = False) -> bool:
         """See Client."""
         self._says(f"asks a sibling, attempt {attempt}{' after it was turned down' if turned_down else ''}")
-        if attempt > self.siblings:
+        if attempt > self.siblings or (self.session is not None and self.session.hop):
             return False
         self.wanted = True
         return True
@@ -260,6 +260,11 @@ class ScriptedClient:
     def goes_elsewhere(self, work: Work | None = None) -> None:
         """See Client."""
         self.elsewhere.append(work)
+
+    def rescue(self) -> bool:
+        """See Client."""
+        self.stop_connecting()
+        return self.hand_over(1)
 
     def stop_connecting(self) -> None:
         """See Client."""

@@ -78,7 +78,8 @@ def test_every_metric_of_the_contract_is_there_from_the_start() -> None:
         assert typed[metric.name] == {"info": "gauge"}.get(metric.type, metric.type)
     names = """
         build_info state requests_total request_duration_seconds in_flight connections connections_total bytes_total
-        upstream_errors_total upstream_retries_total handed_over_total upstream_up rejected_total drains_total
+        upstream_errors_total upstream_retries_total handed_over_total handed_over_duration_seconds
+        upstream_up rejected_total drains_total
         drain_duration_seconds drain_deadline_seconds config_seconds hooks_total spans_total drain_arrivals_total
         drain_completed_total drain_late_total drain_aborted_total drain_last_arrival_seconds
     """

@@ -1074,6 +1074,40 @@ def test_a_websocket_that_finds_the_app_gone_opens_at_a_sibling() -> None:
     assert talk.client.kind is Kind.WEBSOCKET
 
 
+def test_at_the_deadline_a_request_that_the_app_has_not_seen_goes_to_a_sibling() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(GET).enter(*DRAIN, Phase.FORCING, Phase.DRAINED)
+    talk.connects(sibling=True).app_got(as_hop(GET_SENT)).answer(OK).client_got(OK_CLOSE).ended((200, True))
+
+
+def test_at_the_deadline_an_upload_that_the_app_has_not_seen_is_streamed_to_a_sibling() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(POST + b"da").enter(*DRAIN, Phase.FORCING, Phase.DRAINED)
+    talk.connects(sibling=True).app_got(as_hop(POST_SENT + b"da")).send(b"ta").app_got(b"ta")
+    talk.answer(OK).client_got(OK_CLOSE).ended((200, True))
+
+
+def test_at_the_deadline_a_request_that_the_app_has_is_cut_siblings_or_not() -> None:
+    talk = Dialogue(siblings=3).send(GET).enter(*DRAIN, Phase.FORCING)
+    talk.client_got_reply(503, "draining").app_is("aborted").ended_as(Ended.CUT)
+
+
+def test_at_the_deadline_what_a_sibling_has_handed_over_is_cut() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(GET[:-2] + HOP + b"\r\n").enter(*DRAIN, Phase.FORCING)
+    talk.client_got_reply(503, "draining").ended_as(Ended.CUT)
+
+
+def test_in_a_drain_a_sibling_may_get_a_request_at_once_and_still_turn_it_down() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(GET).connects(sibling=True).answer(NO_APP)
+    talk.connects(sibling=True).app_got(as_hop(GET_SENT)).answer(OK).client_got(OK).ended((200, True))
+    assert talk.client.upstream_errors == []
+
+
+def test_when_neither_the_app_nor_a_sibling_is_there_the_client_is_told_and_nobody_is_asked_again() -> None:
+    talk = Dialogue(pooled=0, siblings=3).send(GET).refuses(Reason.APP_UNAVAILABLE)
+    talk.client_got_reply(503, "app-unavailable").ended((503, False))
+    assert talk.client.upstream_errors == []
+    assert not talk.client.wanted
+
+
 def test_every_session_test_fails_on_a_step_that_the_tables_do_not_have() -> None:
     talk = Dialogue(pooled=0).send(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
     with pytest.raises(AssertionError, match=r"DIALLING -> \S+ANSWERING"):

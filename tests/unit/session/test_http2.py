@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from unittest.mock import Mock, patch
 
@@ -361,6 +362,40 @@ def test_at_the_deadline_without_an_app_every_stream_may_be_repeated() -> None:
     dialogue = begin().send(EMPTY_SETTINGS + request(1)).enter(Phase.FORCING)
     dialogue.client_got(EMPTY_SETTINGS + goaway(0, ErrorCode.NO_ERROR, "drain-deadline")).client_is("finished")
     assert not dialogue.client.wanted
+
+
+def with_siblings() -> Dialogue:
+    """One whose connection to the app is awaited."""
+    dialogue = begin().send(EMPTY_SETTINGS + request(1))
+    dialogue.client.siblings = 1
+    return dialogue
+
+
+@pytest.mark.parametrize(
+    "happens", [lambda talk: talk.enter(Phase.FORCING, Phase.DRAINED), lambda talk: talk.refuses()]
+)
+def test_a_connection_that_the_app_has_not_seen_goes_to_a_sibling_as_a_whole(
+    happens: Callable[[Dialogue], Dialogue],
+) -> None:
+    dialogue = with_siblings()
+    happens(dialogue).client_got(b"").connects(sibling=True).app_got(PREFACE + EMPTY_SETTINGS + request(1))
+    assert dialogue.client.elsewhere == dialogue.client.streams
+    dialogue.answer(EMPTY_SETTINGS + response(1)).client_got(EMPTY_SETTINGS + response(1))
+    still_open(dialogue, 0)
+
+
+def test_without_a_sibling_every_stream_may_be_repeated() -> None:
+    dialogue = with_siblings().refuses().refuses(Reason.APP_UNAVAILABLE)
+    dialogue.client_got(EMPTY_SETTINGS + goaway(0, ErrorCode.NO_ERROR, "app-unavailable")).client_is("finished")
+
+
+def test_a_connection_that_was_handed_over_goes_to_no_other_sibling() -> None:
+    dialogue = Dialogue(pooled=0, siblings=1)
+    session = Http2Session(dialogue.client, Config(), replace(forwarding(), hopped=True), Phase.SERVING)
+    dialogue.client.session = session
+    session.start()
+    dialogue.send(EMPTY_SETTINGS + request(1)).refuses()
+    dialogue.client_got(EMPTY_SETTINGS + goaway(0, ErrorCode.NO_ERROR, "app-unavailable")).client_is("finished")
 
 
 def test_an_idle_connection_survives_the_deadline() -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Phase
+from drainproxy.protocol.reasons import Reason
 from drainproxy.session.ports import UNREAD, Hold, Wait
 from drainproxy.session.tunnel import TunnelSession
 from tests.support.session import Dialogue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def accepted() -> Dialogue:
@@ -101,3 +107,32 @@ def test_an_end_is_counted_once() -> None:
     session.client_gone()
     dialogue.ended((UNREAD, True))
     assert session.idle
+
+
+@pytest.mark.parametrize(
+    "happens", [lambda talk: talk.enter(Phase.FORCING, Phase.DRAINED), lambda talk: talk.refuses()]
+)
+def test_a_connection_that_the_app_has_not_seen_goes_to_a_sibling_as_a_whole(
+    happens: Callable[[Dialogue], Dialogue],
+) -> None:
+    dialogue = accepted().send(b"hello")
+    dialogue.client.siblings = 1
+    happens(dialogue).open().connects(sibling=True).app_got(b"hello").answer(b"hi").client_got(b"hi")
+
+
+@pytest.mark.parametrize("siblings", [0, 1])
+def test_without_an_app_and_a_sibling_the_client_is_reset(siblings: int) -> None:
+    dialogue = accepted()
+    dialogue.client.siblings = siblings
+    if siblings:
+        dialogue.refuses()
+    dialogue.refuses(Reason.APP_UNAVAILABLE if siblings else Reason.CONNECT_REFUSED).client_is("aborted")
+    dialogue.ended_as(Ended.BROKEN)
+
+
+def test_a_connection_that_was_handed_over_goes_to_no_other_sibling() -> None:
+    dialogue = Dialogue(Config(), pooled=0, siblings=1)
+    session = TunnelSession(dialogue.client, None, hop=True)
+    dialogue.client.session = session
+    session.start()
+    dialogue.refuses().client_is("aborted")

@@ -8,6 +8,7 @@ from drainproxy.config.options import Config
 from drainproxy.drain.ledger import Kind
 from drainproxy.drain.phase import Phase
 from drainproxy.protocol.http2 import EMPTY_SETTINGS, PREFACE
+from drainproxy.protocol.reasons import Reason
 from drainproxy.session.http1 import Http1Session
 from drainproxy.session.http2 import Http2Session
 from drainproxy.session.ports import UNREAD, Wait
@@ -131,4 +132,18 @@ def test_an_app_that_closes_while_a_request_is_on_its_way_is_asked_again() -> No
 
 def test_an_app_that_is_not_there_is_told_by_a_reset() -> None:
     dialogue = accepted().refuses().client_is("aborted")
+    assert dialogue.client.upstream_errors == ["connect-refused"]
+
+
+def test_a_silent_connection_that_finds_the_app_gone_goes_to_a_sibling_and_is_its_work_once_somebody_speaks() -> None:
+    dialogue = accepted()
+    dialogue.client.siblings = 1
+    dialogue.refuses().client_is("open").connects(sibling=True).answer(b"220 hello").client_got(b"220 hello")
+    assert dialogue.client.elsewhere == [None]
+
+
+def test_without_an_app_and_a_sibling_the_client_is_reset() -> None:
+    dialogue = accepted()
+    dialogue.client.siblings = 1
+    dialogue.refuses().refuses(Reason.APP_UNAVAILABLE).client_is("aborted")
     assert dialogue.client.upstream_errors == ["connect-refused"]
