@@ -69,9 +69,10 @@ compiled: $(STAMP) debian ## compile, and run the tests of the sidecar and a min
 	cd build/compiled && PYTHONPATH="$$PWD" ../../$(BIN)/pytest -p no:cacheprovider $(PARALLEL) $(COMPILED_TESTS) $(ARGS)
 	cd build/compiled && PYTHONPATH="$$PWD" ../../$(BIN)/python -m tests.search.fuzz --minutes 1
 
-lint: $(STAMP) ## ruff: errors and format
+lint: $(STAMP) ## ruff: errors and format; codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: $(STAMP) ## mypy --strict
 	$(BIN)/mypy

@@ -170,7 +170,7 @@ class Generations:
         failure = await asyncio.shield(self._decided)
         if failure is not None:
             raise HandoverError(failure)
-        assert self._next is not None, "somebody serves"
+        assert self._next is not None, "an upgrade that did not fail has a new process"
         return Upgraded(self._next.pid, self._inheritance.generation + 1)
 
     def _begin(self, command: Sequence[str]) -> None:

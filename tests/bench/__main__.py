@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from drainproxy.tools.docs.contents import with_contents
 from tests.bench.host import BenchError, describe, pick_cores, raise_file_limit
 from tests.bench.install import NEEDED, install_missing, still_missing
 from tests.bench.measurement import Measurement, Result
@@ -201,7 +202,7 @@ def write_page(docs: Path, results: list[Result], facts: dict[str, str]) -> None
     except ImportError:
         print("no pictures: matplotlib is missing (pip install matplotlib)")
         plots = []
-    (docs / "benchmarks.md").write_text(page(MEASUREMENTS, by_name, facts, plots))
+    (docs / "benchmarks.md").write_text(with_contents(page(MEASUREMENTS, by_name, facts, plots)))
     print(f"written: {docs / 'benchmarks.md'}")
 
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
+from drainproxy.tools.docs.contents import with_contents
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
@@ -81,7 +83,7 @@ class Table:
         self.rows = [*others[:at], *rows, *others[at:]]
 
     def write(self, page: Path, data: Path) -> None:
-        page.write_text(self.markdown(), encoding="utf-8")
+        page.write_text(with_contents(self.markdown()), encoding="utf-8")
         told = {"facts": self.facts, "rows": [asdict(row) for row in self.rows], "not_played": self.skipped}
         data.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 

@@ -10,6 +10,7 @@ from drainproxy.observe.metrics import METRICS, Metric
 from drainproxy.protocol.reasons import Counted, Reason
 from drainproxy.tools.docs import drain_page as drain
 from drainproxy.tools.docs import monitoring_page as monitoring
+from drainproxy.tools.docs.contents import with_contents
 from drainproxy.tools.manifest import report
 
 if TYPE_CHECKING:
@@ -123,4 +124,4 @@ PAGES = {
 def write(folder: Path) -> None:
     """Make every page anew."""
     for name, page in PAGES.items():
-        (folder / name).write_text(page(), encoding="utf-8")
+        (folder / name).write_text(with_contents(page()), encoding="utf-8")

@@ -84,8 +84,8 @@ def successor_shut_out(manifests: Manifests) -> Iterator[Hit]:
     "successor-alone",
     Severity.INFO,
     "a successor, and one replica",
-    why="There is nobody to hand a request to: it waits for its own app, as without a successor.",
-    fix="Run two replicas or more, or leave --successor out.",
+    why="There is no sibling to hand a request to. It waits for its own app, as without a successor.",
+    fix="Run two or more replicas, or remove --successor.",
     example="""
 spec:
   replicas: 2
