@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from drainproxy.errors import ConfigError
+from drainproxy.tools.manifest import siblings
 from drainproxy.tools.manifest.asked import Options, Undecided
 from drainproxy.tools.manifest.document import inject_document
 from drainproxy.tools.manifest.objects import TEMPLATES, Workload, resource_of
@@ -13,6 +15,7 @@ from drainproxy.tools.manifest.sidecar import find
 from tests.unit.tools.manifest.patterns import LABELS, app, port, service, to
 
 if TYPE_CHECKING:
+    from drainproxy.config.options import Config
     from drainproxy.tools.manifest.document import Injected
 
 OPTIONS = Options(image="drainproxy:1", new_token=lambda: "t")
@@ -113,9 +116,12 @@ def test_without_service_links_the_service_is_found_by_dns() -> None:
     assert successors(deployment(enableServiceLinks=False, dnsPolicy="None"), SHOP) == [""]
 
 
-def test_a_route_that_cannot_hand_over_has_none() -> None:
-    tcp = inject(deployment(app(port(6379, "redis"))), service(to(6379, "redis", 6379)))
-    assert not any("successor" in each for each in tcp.notes)
+def test_there_is_none_where_drainproxy_would_not_start_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(flags: dict[str, Any], *_: object) -> Config:
+        raise ConfigError("--successor", flags["route"], "another route")
+
+    monkeypatch.setattr(siblings, "load", refuses)
+    assert successors(deployment(), SHOP) == [""]
 
 
 @pytest.mark.parametrize(
