@@ -1,4 +1,4 @@
-# drainproxy as a sidecar image: no build tools, no shell needed, nobody is root, the root filesystem may be read-only.
+# drainproxy as a sidecar image: no build tools, no shell, no root user, and a root filesystem that may be read-only.
 #
 #   docker build -t drainproxy .            podman build -t drainproxy .            buildah bud -t drainproxy .
 #

@@ -40,7 +40,7 @@ $(STAMP)-%: $(STAMP)
 
 setup: $(STAMP) ## make the virtual environment
 
-debian: ## install the programs that tests use as peers (as root, or with sudo that asks nothing)
+debian: ## install the programs that tests use as peers (as root, or with sudo without a password)
 	@missing=""; for package in $(DEBIAN); do \
 	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$package"; \
 	done; \
@@ -56,7 +56,7 @@ debian: ## install the programs that tests use as peers (as root, or with sudo t
 test: $(STAMP) debian ## set up and run all tests; ARGS="-k drain" for some
 	$(BIN)/pytest $(PARALLEL) $(ARGS)
 
-quick: $(STAMP) ## the tests without the slow third
+quick: $(STAMP) ## all tests except the slow third
 	$(BIN)/pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 # The wheel is unpacked beside the tests: nothing of this checkout is imported, and nothing compiled is left in it.
@@ -77,28 +77,28 @@ lint: $(STAMP) ## ruff: errors and format; codespell
 types: $(STAMP) ## mypy --strict
 	$(BIN)/mypy
 
-contracts: $(STAMP) ## who may import whom
+contracts: $(STAMP) ## which module may import which
 	$(BIN)/lint-imports
 
-demo: $(STAMP) ## a rolling update without and with drainproxy: who loses what
+demo: $(STAMP) ## a rolling update without and with drainproxy, and what is lost
 	$(BIN)/drainproxy demo $(ARGS)
 
 search: $(STAMP) ## random drains in search of lost work; ARGS="--cases 100 --seed 7"
 	$(BIN)/python -m tests.search $(ARGS)
 
-fuzz: $(STAMP) ## wrong bytes from both ends for half an hour; ARGS="--minutes 5"
+fuzz: $(STAMP) ## invalid bytes from both ends for half an hour; ARGS="--minutes 5"
 	$(BIN)/python -m tests.search.fuzz $(ARGS)
 
 soak: $(STAMP) ## steady load of all protocols for half an hour; ARGS="--minutes 5"
 	$(BIN)/python -m tests.search.soak $(ARGS)
 
-oncall: $(STAMP)-oncall debian ## rollouts in front of a real Prometheus: which alert fires when; ARGS="--pictures docs"
+oncall: $(STAMP)-oncall debian ## rollouts with a real Prometheus: which alert fires when; ARGS="--pictures docs"
 	$(BIN)/python -m tests.oncall $(ARGS)
 
 cluster: $(STAMP) ## the cases on the cluster of your kubeconfig (tests/cluster/README.md); ARGS="-k websocket" for some
 	DRAINPROXY_CLUSTER=1 $(BIN)/pytest -p no:cacheprovider tests/cluster $(ARGS)
 
-bench: $(STAMP)-bench debian ## cost next to nginx, HAProxy and Envoy; SHORT=1 only proves that it runs
+bench: $(STAMP)-bench debian ## cost next to nginx, HAProxy and Envoy; SHORT=1 only checks that it runs
 	$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(ARGS)
 
 profile: $(STAMP)-bench debian ## where the microseconds go: a flame graph and a list
@@ -124,5 +124,5 @@ wheels: $(STAMP) ## the pure wheel and a compiled one for each of PYTHONS, into 
 release: $(STAMP) ## wheels, sdist, image, man pages, SBOMs, checksums in dist/; KEY= signs, ARGS=--no-image
 	$(BIN)/python -m release build $(foreach each,$(PYTHONS),--python $(each)) $(ARGS)
 
-clean: ## remove what was made here
+clean: ## remove everything that was made here
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site .site *.egg-info
