@@ -38,7 +38,7 @@ def successors(
     `asked`: the name of a Service, `none`, or None for a choice; `settings`: the sidecar's other options. Raises
     Undecided for a Service that does not lead there.
     """
-    service = _service(workload, others, asked)
+    service = _service(workload, others, asked, settings)
     if service is None:
         return {}
     found = {port.number: _address(workload, service, port) for port in ports}
@@ -46,7 +46,9 @@ def successors(
     return {number: each for number, each in found.items() if each and _is_taken(each, spoken[number], settings)}
 
 
-def _service(workload: Workload, others: Sequence[Resource], asked: str | None) -> Resource | None:
+def _service(
+    workload: Workload, others: Sequence[Resource], asked: str | None, settings: Mapping[str, str]
+) -> Resource | None:
     """The one whose traffic any of the Pods may answer."""
     if asked == NONE:
         return None
@@ -59,7 +61,8 @@ def _service(workload: Workload, others: Sequence[Resource], asked: str | None) 
                 f"its Pods; expected one that does, or {NONE}"
             )
         return named[0]
-    return leading[0] if len(leading) == 1 and _are_alike(workload, others) and not _is_sticky(leading[0]) else None
+    can_be_chosen = len(leading) == 1 and not _is_sticky(leading[0]) and _know_each_other(workload, settings)
+    return leading[0] if can_be_chosen and _are_alike(workload, others) else None
 
 
 def _is_balanced(service: Resource) -> bool:
@@ -70,6 +73,11 @@ def _is_balanced(service: Resource) -> bool:
 def _is_sticky(service: Resource) -> bool:
     """Whether a client is kept with one Pod, or with this node's."""
     return service.spec.get("sessionAffinity") == "ClientIP" or service.spec.get("internalTrafficPolicy") == "Local"
+
+
+def _know_each_other(workload: Workload, settings: Mapping[str, str]) -> bool:
+    """Whether each Pod knows the name that all share: it is told, or made from the host name, which is the Pod's."""
+    return "workload" in settings or not (workload.pod.get("hostNetwork") or workload.pod.get("hostname"))
 
 
 def _are_alike(workload: Workload, others: Sequence[Resource]) -> bool:

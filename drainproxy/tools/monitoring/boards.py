@@ -102,8 +102,8 @@ def _longest(metric: str, scope: str, by: str, *selectors: str) -> str:
     return f"max by ({by}) (max_over_time({series(metric, scope, *selectors)}[$__range]))"
 
 
-def _quantile(part: float, scope: str) -> str:
-    rates = f"rate({series('request_duration_seconds_bucket', scope)}[$__rate_interval])"
+def _quantile(part: float, scope: str, metric: str = "request_duration_seconds") -> str:
+    rates = f"rate({series(f'{metric}_bucket', scope)}[$__rate_interval])"
     return f"histogram_quantile({part}, sum by (le) ({rates}))"
 
 
@@ -376,6 +376,16 @@ PODS = Board(
                     Look.BARS,
                     "reqps",
                     ((f"{_rate('handed_over_total', POD, 'outcome')} > 0 or vector(0)", "{{outcome}}"),),
+                ),
+                Panel(
+                    "Time of requests handed over",
+                    "From the complete head to the end of the answer, at this Pod.",
+                    Look.LINES,
+                    "s",
+                    (
+                        (_quantile(0.5, POD, "handed_over_duration_seconds"), "p50"),
+                        (_quantile(0.99, POD, "handed_over_duration_seconds"), "p99"),
+                    ),
                 ),
                 Panel(
                     "Spans",

@@ -57,7 +57,7 @@ def _rate(metric: str, *more: str) -> str:
 
 _AUTH = series("rejected_total", 'reason="auth"')
 _FAILED = series("hooks_total", 'result="failed"')
-_NOT_HANDED = series("handed_over_total", 'outcome=~"unreachable|over-budget"')
+_NOT_HANDED = series("handed_over_total", 'outcome=~"unreachable|stranger|over-budget"')
 _DRAINED = series("state", 'state="drained"')
 _UNREADY = series("state", 'state="unready"')
 
@@ -178,8 +178,8 @@ ALERTS = (
         "warning",
         "{{ $labels.workload }} could not hand requests to its other Pods: {{ $labels.outcome }}",
         "They waited for their own app. unreachable: no other Pod is ready, or a NetworkPolicy or a mesh keeps them "
-        "from each other; `drainproxy check --live` looks. over-budget: more failed than came; the other Pods are "
-        "down, too.",
+        "from each other; `drainproxy check --live` looks. stranger: the successor leads to another workload, or its "
+        "Pods have no drainproxy. over-budget: more failed than came; the other Pods are down, too.",
     ),
     Alert(
         "DrainproxyLeftDrained",

@@ -71,16 +71,23 @@ def scaler(least: int) -> dict[str, Any]:
         (deployment(kind="StatefulSet"), [SHOP]),
         (deployment(kind="DaemonSet", replicas=None), [SHOP]),
         (deployment(annotations={"drainproxy.io/successor": "none"}), [SHOP]),
+        (deployment(hostNetwork=True), [SHOP]),
+        (deployment(hostname="shop"), [SHOP]),
     ],
     ids=[
         "no Service", "two Services", "headless", "sticky", "node-local", "one replica", "replicas not said",
-        "scaled down to one", "StatefulSet", "DaemonSet", "switched off",
+        "scaled down to one", "StatefulSet", "DaemonSet", "switched off", "hostNetwork", "hostname",
     ],
 )  # fmt: skip
 def test_there_is_none_where_the_pods_are_not_known_to_be_alike(
     document: dict[str, Any], around: list[dict[str, Any]]
 ) -> None:
     assert successors(document, *around) == [""]
+
+
+def test_a_name_that_all_share_makes_up_for_host_names_that_do_not_tell_it() -> None:
+    named = {"drainproxy.io/workload": "shop"}
+    assert successors(deployment(hostNetwork=True, annotations=named), SHOP) == ["env:SHOP"]
 
 
 def test_an_autoscaler_that_keeps_two_says_that_there_are_several() -> None:
@@ -108,7 +115,8 @@ def test_each_route_has_the_port_that_leads_to_it_and_only_the_first_needs_no_dn
     two = app(port(8080, "http"), port(8081, "http-admin-ui"))
     both = service(to(80, "http", 8080), to(81, "http-ui", 8081))
     assert successors(deployment(two), both) == ["env:SHOP", "shop:81"]
-    assert successors(deployment(two, hostNetwork=True), both) == ["env:SHOP", ""]
+    named = {"drainproxy.io/successor": "shop"}
+    assert successors(deployment(two, hostNetwork=True, annotations=named), both) == ["env:SHOP", ""]
 
 
 def test_without_service_links_the_service_is_found_by_dns() -> None:
