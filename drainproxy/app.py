@@ -37,7 +37,7 @@ from drainproxy.net.route import context_for
 from drainproxy.net.splice import FILES
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.timers import Timers
-from drainproxy.net.tls import Tls
+from drainproxy.net.tls import Tls, Trust
 from drainproxy.observe.log import configure
 from drainproxy.observe.metrics import Meter
 from drainproxy.observe.observer import Tee, Unobserved
@@ -138,7 +138,7 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
     most_connections = _files_for_connections(config, log)
     app: list[Child] = []
     handed = HandedOver(lambda: meter.requests)
-    replica = _replica(config, machine)
+    replica = _replica(config, machine, log)
 
     def at_work(route: Route) -> RouteAtWork:
         context = context_for(
@@ -315,15 +315,19 @@ def _kill_rest(children: Children, generations: Generations) -> None:
         children.kill_rest()
 
 
-def _replica(config: Config, machine: DrainMachine) -> Replica | None:
-    """Who we are to our siblings; None without a successor, which then costs no memory, either."""
+def _replica(config: Config, machine: DrainMachine, log: Log) -> Replica | None:
+    """Who we are to our siblings; None without a successor, which then costs no memory, either. Raises ConfigError."""
     if not any(route.has_successor for route in config.routes):
         return None
     from drainproxy.net.siblings import Replica  # noqa: PLC0415 - as said
     from drainproxy.protocol.hello import Identity, workload_of  # noqa: PLC0415 - as said
 
     workload = config.workload if config.workload is not None else workload_of(socket.gethostname())
-    return Replica(Identity(new_request_id()[:16], workload.encode()), lambda: machine.standing)
+    trust = Trust(config.successor_ca, config.successor_name)
+    if config.tls_cert is not None:
+        trust.load()
+    identity = Identity(new_request_id()[:16], workload.encode())
+    return Replica(identity, lambda: machine.standing, trust, log.warning)
 
 
 async def _close_all(parts: Parts) -> None:

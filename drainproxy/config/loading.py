@@ -99,6 +99,9 @@ def _validate(config: Config) -> None:
     if (config.tls_cert is None) != (config.tls_key is None):
         missing = "--tls-key" if config.tls_key is None else "--tls-cert"
         raise ConfigError(missing, "", "both --tls-cert and --tls-key, or neither")
+    for flag, value in (("--successor-ca", config.successor_ca), ("--successor-name", config.successor_name)):
+        if value is not None and config.tls_cert is None:
+            raise ConfigError(flag, value, "also --tls-cert: without it, requests are handed over without TLS")
     has_token, has_file = config.drain_token is not None, config.drain_token_file is not None
     if has_token and has_file:
         raise ConfigError(
@@ -113,12 +116,16 @@ def _validate(config: Config) -> None:
         raise ConfigError(
             "--max-header-size", show_size(config.max_header_size), f"at least {show_size(_MIN_HEADER_SIZE)}"
         )
+    _validate_routes(config)
+
+
+def _validate_routes(config: Config) -> None:
     listens = [route.listen for route in config.routes] + [config.admin]
     for address in listens:
         if listens.count(address) > 1 and (address.path or address.port):
             raise ConfigError("--listen, --route, --admin", str(address), "a different address for each")
     for route in config.routes:
-        _validate_successor(route, config, listens)
+        _validate_successor(route, listens)
         if _is_one_of(route.upstream, listens):
             raise ConfigError(
                 "--upstream", str(route.upstream), "the app's address, not one that drainproxy listens on"
@@ -128,12 +135,10 @@ def _validate(config: Config) -> None:
 _OWN_HOSTS = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
-def _validate_successor(route: Route, config: Config, listens: list[Address]) -> None:
+def _validate_successor(route: Route, listens: list[Address]) -> None:
     successor = route.successor
     if successor is None:
         return
-    if config.tls_cert is not None:
-        raise ConfigError("--successor", str(successor), "no --tls-cert, because requests to siblings have no TLS")
     if successor.address is not None and _is_one_of(successor.address, listens):
         raise ConfigError(
             "--successor", str(successor), "the workload's Service, not an address that drainproxy listens on"

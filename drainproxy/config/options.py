@@ -276,6 +276,17 @@ class Config:
         unset="made from the Pod's name",
         why="a request is handed over only to a Pod that knows this name",
     )
+    successor_ca: str | None = option(
+        PATH,
+        "",
+        "certificates (PEM) of those who sign the certificates of the other Pods, where TLS is terminated here",
+        group=APP,
+        unset="those that the system trusts",
+        why="with --tls-cert, requests are handed over with TLS; the file is read again when it changes",
+    )
+    successor_name: str | None = option(
+        HOST_NAME, "", "the host name in these certificates", group=APP, unset="the host of --successor"
+    )
 
     connect_timeout_s: float = option(
         DURATION, "1s", "longest time of one attempt to connect to the app", group=TIMEOUTS

@@ -53,7 +53,7 @@ class Attempt(Enum):
     NOT_READY = "not-ready"
     """It led to a sibling that drains, or whose app is gone."""
     STRANGER = "stranger"
-    """Somebody else answered: not a drainproxy, or that of another workload."""
+    """Somebody else answered: not a drainproxy, or that of another workload, or without a certificate that we trust."""
     OVER_BUDGET = "over-budget"
     """It was not made: the budget was spent."""
 

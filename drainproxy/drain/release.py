@@ -31,6 +31,8 @@ class Answer(Enum):
     """This very process."""
     STRANGER = "stranger"
     """Not a drainproxy, or that of another workload."""
+    UNTRUSTED = "untrusted"
+    """Somebody without TLS, or whose certificate is not one of the siblings'."""
     NOBODY = "nobody"
     """No connection could be made, or nothing was answered in time."""
 

@@ -101,7 +101,7 @@ def context_for(  # noqa: PLR0913 - what a route shares with the others, each pa
         wait_s = min(config.successor_after_s, config.connect_wait_s)
         dialler = Dialler(loop, route.upstream, config, pool, wait_s=wait_s)
         idle = ConnectionPool(loop.time, config.upstream_idle_s, timers, observer, Side.SUCCESSOR)
-        siblings = Siblings(loop, address, replica, limit_s=config.connect_timeout_s, pool=idle)
+        siblings = Siblings(loop, address, replica, limit_s=config.connect_timeout_s, pool=idle, tls=tls)
         pause_s = HELLO_S if route.protocol in ("tcp", "any") else 0.0
         handover = Handing(
             loop, siblings, handed, dialler=dialler, pool=pool, wait_s=config.connect_wait_s, pause_s=pause_s

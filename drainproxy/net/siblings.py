@@ -7,9 +7,10 @@ client is sent before the other end has said who it is (protocol/hello.py).
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from drainproxy.drain.release import Answer
 from drainproxy.net.peer import new_request_id
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from drainproxy.config.values import Address
     from drainproxy.net.closing import Closing
     from drainproxy.net.pool import ConnectionPool
+    from drainproxy.net.tls import Trust
     from drainproxy.protocol.hello import Identity, Question, Reply
 
 MAX_DIALS = 64
@@ -33,10 +35,15 @@ _SAID = {answer.value.encode(): answer for answer in (Answer.READY, Answer.SERVI
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """What siblings may know of this process: its identity, and how it stands."""
+    """What siblings may know of this process, its identity and how it stands; and whom it takes for siblings.
+
+    `trust`: on routes with TLS. `tell`: of what is in the way of a connection to them.
+    """
 
     identity: Identity
     standing: Callable[[], Answer]
+    trust: Trust
+    tell: Callable[[str], None]
 
     def answer(self, question: Question) -> bytes:
         """What is answered to a sibling that asks."""
@@ -90,8 +97,11 @@ class Siblings:
         *,
         limit_s: float,
         pool: ConnectionPool,
+        tls: bool,
     ) -> None:
         self.pool = pool
+        self._tls = tls
+        self._trouble = ""
         self._loop = loop
         self._address = address
         self.replica = replica
@@ -117,13 +127,23 @@ class Siblings:
             try:
                 async with asyncio.timeout(self._limit_s) as attempt:
                     connection = await self._connect(attempt)
+            except ssl.SSLError as error:
+                self._tell(f"TLS with {self._address} failed: {getattr(error, 'verify_message', '') or error.reason}")
+                return Answer.UNTRUSTED, None
             except OSError:  # TimeoutError is one
                 return Answer.NOBODY, None
+            self._trouble = ""
             try:
                 return await self._ask(connection, purpose)
             except BaseException:
                 self.drop(connection)
                 raise
+
+    def _tell(self, trouble: str) -> None:
+        """Once, until it is over or another one."""
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self.replica.tell(trouble)
 
     async def _connect(self, attempt: asyncio.Timeout) -> UpstreamConnection:
         """To each of the hosts in turn, so that a name with many is not always the same Pod."""
@@ -143,7 +163,11 @@ class Siblings:
         def connection() -> asyncio.BaseProtocol:
             return cast("asyncio.BaseProtocol", UpstreamConnection(self, attempt))
 
-        _, made = await self._loop.create_connection(connection, host, self._address.port)
+        more: dict[str, Any] = {}
+        if self._tls:
+            trust = self.replica.trust
+            more = {"ssl": trust.context(), "server_hostname": trust.name or self._address.host}
+        _, made = await self._loop.create_connection(connection, host, self._address.port, **more)
         found = cast("UpstreamConnection", cast("object", made))
         if found not in self._greetings:
             raise TimeoutError  # it came too late, and was dropped
@@ -192,6 +216,6 @@ class Siblings:
 
     def gone(self, connection: UpstreamConnection) -> None:
         self.pool.gone(connection)
-        greeting = self._greetings.get(connection)
+        greeting = self._greetings.pop(connection, None)
         if greeting is not None:
             greeting.end()

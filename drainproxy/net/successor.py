@@ -180,6 +180,7 @@ _FAILED = {
     Answer.GONE: Attempt.NOT_READY,
     Answer.OURSELVES: Attempt.OURSELVES,
     Answer.STRANGER: Attempt.STRANGER,
+    Answer.UNTRUSTED: Attempt.STRANGER,
     Answer.NOBODY: Attempt.UNREACHABLE,
 }
 """How an attempt without success is counted."""

@@ -1,4 +1,4 @@
-"""Which certificate do clients get to see? The one in the files now: they are read again when they change.
+"""Which certificate do clients get to see, and which one siblings? What the files say now: they are read again.
 
 Kubernetes replaces a mounted Secret by swapping a symbolic link, so both files change at once, and their inodes with
 them. A context is made whole and then exchanged: open connections keep theirs, new ones get the new one, and a
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drainproxy.errors import ConfigError
+from drainproxy.trust import trusting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,3 +120,42 @@ class Tls:
 
     def _no_password(self) -> str:
         raise ConfigError("--tls-key", self._key, "a key without a password")
+
+
+class Trust:
+    """Whom we take for a sibling on a route with TLS: whoever has a certificate that `ca` vouches for.
+
+    `ca`: a PEM file, None for what the system trusts. `name`: the name in the certificate, None for the host that was
+    dialled. Constructed, it touches nothing.
+    """
+
+    def __init__(self, ca: str | None, name: str | None) -> None:
+        self.name = name
+        self._ca = ca
+        self._stamp: tuple[int, int, int] | None = None
+        self._context: ssl.SSLContext | None = None
+
+    def load(self) -> None:
+        """Read the file. Raises ConfigError, and then what was there before stays."""
+        try:
+            self._stamp = self._look()
+            context = trusting(self._ca)
+        except ssl.SSLError as error:
+            raise ConfigError("--successor-ca", self._ca, "a PEM file with certificates") from error
+        except OSError as error:
+            raise ConfigError("--successor-ca", self._ca, f"a file that can be read ({error.strerror})") from error
+        self._context = context
+
+    def context(self) -> ssl.SSLContext:
+        """For a new connection: the file is read again if it has changed."""
+        with suppress(OSError, ConfigError):
+            if self._look() != self._stamp:
+                self.load()
+        assert self._context is not None, "loaded at the start"
+        return self._context
+
+    def _look(self) -> tuple[int, int, int] | None:
+        if self._ca is None:
+            return None
+        stat = Path(self._ca).stat()
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size

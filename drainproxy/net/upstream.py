@@ -151,7 +151,8 @@ class UpstreamConnection:
             self.transport.write(data)
 
     def write_eof(self) -> None:
-        if not self._said_all and not self.transport.is_closing():
+        """TLS knows no half-closed connection in asyncio: to a sibling nothing is said, and its answer still comes."""
+        if not self._said_all and not self.transport.is_closing() and self.transport.can_write_eof():
             self._said_all = True
             with suppress(OSError):  # the stock loop's, if the app has reset the connection: the reader learns it, too
                 self.transport.write_eof()

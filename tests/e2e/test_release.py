@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,13 @@ from tests.e2e.protocols.calls import KINDS, call, methods
 from tests.e2e.protocols.conftest import grpc_app
 from tests.e2e.test_successor import NOBODY, at, counted, get
 from tests.support.apps import free_port, http_server, uvicorn
+from tests.support.certificates import certificate
 from tests.support.proxy import Proxy, serve, wait_for
 from tests.support.scripted import Peer, upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 FLOOR = "6s"
 FLOOR_S = 6.0
@@ -313,3 +316,79 @@ def test_at_the_deadline_what_the_app_has_not_seen_is_answered_by_a_sibling(app:
             assert held.result().status_code == 200
         assert counted(proxy) == {"sent": 1}
         assert proxy.metric("drainproxy_handed_over_duration_seconds_count") == 1
+
+
+@contextmanager
+def tls_replicas(folder: Path, own: str, other: str, *flags: str, **options: Any) -> Iterator[tuple[Proxy, Proxy]]:
+    """As `replicas`, with a certificate for localhost, which vouches for itself."""
+    cert, key = folder / "tls.crt", folder / "tls.key"
+    for file, content in zip((cert, key), certificate("web"), strict=True):
+        file.write_bytes(content)
+    tls: dict[str, Any] = {"tls_cert": str(cert), "tls_key": str(key)}
+    trust: dict[str, Any] = {"successor_ca": str(cert), "successor_name": "localhost"}
+    with serve(other, *flags, successor=NOBODY, **tls) as sibling:
+        more = tls | trust | SLOW | options
+        with serve(own, *flags, successor=at(sibling.await_ready()), **more) as proxy:
+            yield proxy, sibling
+
+
+def tls_get(proxy: Proxy, folder: Path) -> httpx.Response:
+    verify = ssl.create_default_context(cafile=folder / "tls.crt")
+    return httpx.get(f"https://localhost:{proxy.address[1]}/bytes/100000", verify=verify, timeout=20)
+
+
+def test_with_tls_siblings_are_asked_with_tls(app: str, tmp_path: Path) -> None:
+    port = free_port()
+    with tls_replicas(tmp_path, f"127.0.0.1:{port}", app) as (proxy, _):
+        assert tls_get(proxy, tmp_path).content == tls_get(proxy, tmp_path).content, "the app is gone"
+        with http_server(port):
+            proxy.await_ready()
+            assert proxy.ask("/drain").status == 200
+        assert len(tls_get(proxy, tmp_path).content) == 100_000
+        assert proxy.status()["phase"] == "propagating"
+        assert counted(proxy)["sent"] == 3
+
+
+def test_grpc_with_tls_goes_to_a_sibling_as_a_whole(tmp_path: Path) -> None:
+    ports = free_port(), free_port()
+    cert, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    for file, content in zip((cert, key), certificate("web"), strict=True):
+        file.write_bytes(content)
+    tls: dict[str, Any] = {"tls_cert": str(cert), "tls_key": str(key), "successor_ca": str(cert)}
+
+    def route(app: str, mine: int, other: int) -> tuple[str, str]:
+        return "--route", f"127.0.0.1:{mine}={app},protocol=http2,successor=localhost:{other}"
+
+    with (
+        grpc_app() as own,
+        grpc_app() as theirs,
+        serve(own, *route(own, *ports), **(tls | SLOW)) as proxy,
+        serve(theirs, *route(theirs, *ports[::-1]), **tls) as sibling,
+    ):
+        sibling.await_ready()
+        assert proxy.await_ready().ask("/drain").status == 200
+        credentials = grpc.ssl_channel_credentials(cert.read_bytes())
+        with grpc.secure_channel(f"localhost:{ports[0]}", credentials) as late:
+            for kind in KINDS:
+                call(methods(late), kind)
+        assert counted(proxy)["sent"] >= 1
+        assert proxy.status()["drain"]["handed_over"] == len(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("options", "trouble"),
+    [
+        ({"successor_name": "other.example"}, "Hostname mismatch"),
+        ({"successor_ca": ""}, "self-signed certificate"),
+    ],
+)
+def test_a_certificate_that_is_not_the_siblings_is_no_proof_and_the_log_says_why(
+    app: str, tmp_path: Path, options: dict[str, Any], trouble: str
+) -> None:
+    with tls_replicas(tmp_path, app, app, **options) as (proxy, _), hook(proxy.await_ready()):
+        wait_for(lambda: drain(proxy)["successor"] == ["untrusted"], "an answer")
+        assert len(tls_get(proxy, tmp_path).content) == 100_000
+        told = [line["msg"] for line in proxy.log if line["level"] == "warning" and "TLS with" in line["msg"]]
+        assert len(told) == 1, "once"
+        assert trouble in told[0]
+        proxy.signal(signal.SIGKILL)

@@ -25,6 +25,7 @@ from drainproxy.net.pool import Terms
 from drainproxy.net.route import context_for
 from drainproxy.net.siblings import Replica
 from drainproxy.net.timers import Timers
+from drainproxy.net.tls import Trust
 from drainproxy.net.upstream import UpstreamConnection
 from drainproxy.protocol.hello import Identity
 
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from drainproxy.protocol.reasons import Reason
 
 
-REPLICA = Replica(Identity(b"0123456789abcdef", b"shop/web"), lambda: Answer.READY)
+REPLICA = Replica(
+    Identity(b"0123456789abcdef", b"shop/web"), lambda: Answer.READY, Trust(None, None), lambda trouble: None
+)
 """What siblings hear of a process in tests."""
 
 

@@ -620,7 +620,8 @@ def test_what_is_no_successor_is_refused(text: str) -> None:
     ("flags", "words"),
     [
         ({"successor": "web:80", "route": (":1=:2",)}, ["--successor", "each --route"]),
-        ({"successor": "web:80", "tls-cert": "c", "tls-key": "k"}, ["--successor", "--tls-cert"]),
+        ({"successor": "web:80", "successor-ca": "c"}, ["--successor-ca", "--tls-cert"]),
+        ({"successor": "web:80", "successor-name": "web"}, ["--successor-name", "--tls-cert"]),
         ({"successor": "localhost:9080"}, ["--successor", "localhost:9080", "listens on"]),
         ({"listen": "10.0.0.1:80", "successor": "10.0.0.1:80"}, ["--successor", "listens on"]),
     ],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.errors import ConfigError
-from drainproxy.net.tls import Tls
+from drainproxy.net.tls import Tls, Trust
 from tests.support.certificates import certificate
 
 if TYPE_CHECKING:
@@ -132,3 +132,32 @@ def test_files_that_never_hold_still_are_refused(secret: Secret, monkeypatch: py
     monkeypatch.setattr(Tls, "_look", lambda self: next(stamps))
     with pytest.raises(ConfigError, match="not being written all the time"):
         secret.tls().load()
+
+
+def names(trust: Trust) -> list[str]:
+    """Who is vouched for."""
+    return [dict(pair[0] for pair in ca["subject"])["commonName"] for ca in trust.context().get_ca_certs()]  # type: ignore[misc]
+
+
+def test_siblings_are_believed_by_what_the_file_says_now(tmp_path: Path) -> None:
+    file = tmp_path / "ca.crt"
+    file.write_bytes(certificate("first")[0])
+    trust = Trust(str(file), "localhost")
+    trust.load()
+    assert names(trust) == ["first"]
+    assert trust.context() is trust.context()
+    file.write_bytes(certificate("second")[0])
+    assert names(trust) == ["second"]
+    file.write_bytes(b"nonsense")
+    assert names(trust) == ["second"], "what cannot be used replaces nothing"
+    file.unlink()
+    assert names(trust) == ["second"]
+
+
+@pytest.mark.parametrize(("content", "words"), [(None, "read"), (b"nonsense", "certificates")])
+def test_at_the_start_a_file_that_cannot_be_used_is_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
+    file = tmp_path / "ca.crt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=rf"--successor-ca.*{words}"):
+        Trust(str(file), None).load()

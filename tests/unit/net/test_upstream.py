@@ -60,10 +60,12 @@ class Keeper:
 class Rig:
     """One connection to the app, lent to a session unless `idle`."""
 
-    def __init__(self, *, idle: bool = False, half_closes: bool = False, sock: socket.socket | None = None) -> None:
+    def __init__(
+        self, *, idle: bool = False, half_closes: bool = False, sock: socket.socket | None = None, tls: bool = False
+    ) -> None:
         self.keeper = Keeper()
         self.session = Session(half_closes=half_closes)
-        self.transport = ScriptedTransport(sock)
+        self.transport = ScriptedTransport(sock, tls=tls)
         self.connection = UpstreamConnection(self.keeper, attempt())
         self.connection.connection_made(self.transport)
         self.keeper.told.clear()
@@ -178,3 +180,10 @@ def test_silent_means_that_neither_bytes_nor_an_end_wait_in_the_socket() -> None
         assert rig.connection.is_silent()
         theirs.close()
         assert not rig.connection.is_silent()
+
+
+def test_over_tls_nothing_can_be_half_closed_and_what_follows_is_still_sent() -> None:
+    rig = Rig(tls=True)
+    rig.connection.write_eof()
+    rig.connection.write(b"more")
+    assert (rig.transport.got, rig.transport.got_eof) == (b"more", False)
