@@ -129,6 +129,8 @@ class Drain:
     """Broken off by the app."""
     after_end: int = 0
     """Arrivals when the drain was over already."""
+    released: bool = False
+    """Its app was let go early: what still came was answered by other Pods, and says nothing of the floor."""
     handed_over: int = 0
     """Given to other Pods of the workload, which answered in our place."""
 
@@ -194,6 +196,9 @@ def show(seconds: float | None) -> str:
 
 def _floor(drains: Sequence[Drain], times: Times) -> Advice:
     now_s = times.floor_s
+    drains = [each for each in drains if not each.released]
+    if not drains:
+        return Advice(Setting.FLOOR, now_s, now_s, Because.FITS, "other Pods answered what came late")
     lasts = [each.last_arrival_s for each in drains if each.last_arrival_s is not None]
     if not lasts:
         return Advice(Setting.FLOOR, now_s, None, Because.UNKNOWN, "nothing arrived in any drain")

@@ -235,7 +235,8 @@ def _advice(block: DrainBlock, after_end: int, config: Config) -> str | None:
             times=Times.of(config),
             outcome=outcome,
             elapsed_s=block["elapsed_s"],
-            late=block["late"] if block["let_go_s"] is None else 0,  # siblings have answered them
+            late=block["late"],
+            released=block["let_go_s"] is not None,
             last_arrival_s=block["last_arrival_s"],
             arrivals=block["arrivals"],
             cut=block["cut_total"],

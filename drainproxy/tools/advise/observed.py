@@ -65,5 +65,6 @@ def _drain(facts: Mapping[str, Any]) -> Drain:
         arrivals=int(facts["arrivals"]),
         cut=int(facts["cut_total"]),
         broken=int(facts["broken"]),
+        released=facts.get("let_go_s") is not None,
         handed_over=int(facts.get("handed_over", 0)),
     )

@@ -151,7 +151,9 @@ def test_a_summary_of_another_version_is_passed_over(missing: str) -> None:
 
 
 def test_what_was_handed_to_other_pods_is_counted() -> None:
-    found = list(read_text(log_line(handed_over=3) + "\n" + log_line(handed_over=4) + "\n" + log_line(), "web"))
+    lines = [log_line(handed_over=3, let_go_s=0.4), log_line(handed_over=4, let_go_s=0.5), log_line()]
+    found = list(read_text("\n".join(lines), "web"))
+    assert [each.drain.released for each in found] == [True, True, False]
     (report,) = reports(found)
     assert as_data(report)["handed_over"] == 7
     assert any(line.endswith("; 7 handed to other Pods") for line in as_text(report))

@@ -51,6 +51,13 @@ def test_arrivals_past_the_floor_call_for_a_longer_one() -> None:
     assert hint(late) == "requests kept arriving for 8.1s, past the floor of 5s: set propagation-delay to 10s"
 
 
+def test_arrivals_that_other_pods_answered_say_nothing_of_the_floor() -> None:
+    late = replace(CALM, late=3, last_arrival_s=8.1, elapsed_s=9.1, released=True)
+    assert hint(late) is None
+    assert of(Setting.FLOOR, late).because is Because.FITS
+    assert of(Setting.FLOOR, late, CALM).why == of(Setting.FLOOR, CALM).why
+
+
 def test_work_that_was_cut_calls_for_a_longer_grace_period() -> None:
     forced = replace(CALM, outcome="forced", elapsed_s=24.0, cut=2)
     assert hint(forced) == "the deadline cut 2 requests in the drain, at 24s: set grace-period to 45s"
