@@ -1,6 +1,6 @@
 # Everything a person or CI does with this repository. `make help` lists it.
 SHELL := /bin/sh
-# Which Python to work with: `make test PYTHON=python3.13`. The environment is made anew for each.
+# Which Python to work with: `make test PYTHON=python3.13`. A new environment is made for each.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -59,7 +59,7 @@ test: $(STAMP) debian ## set up and run all tests; ARGS="-k drain" for some
 quick: $(STAMP) ## all tests except the slow third
 	$(BIN)/pytest $(PARALLEL) -m "not slow" $(ARGS)
 
-# The wheel is unpacked beside the tests: nothing of this checkout is imported, and nothing compiled is left in it.
+# The wheel is unpacked next to the tests: nothing of this checkout is imported, and nothing compiled is left in it.
 compiled: $(STAMP) debian ## compile, and run the tests of the sidecar and a minute of wrong bytes on that
 	rm -rf build/wheel build/compiled
 	$(BIN)/python -m release wheels --out build/wheel
@@ -111,7 +111,7 @@ page-pictures: $(STAMP) debian ## the status page in every state, into docs
 docs: $(STAMP) ## write the pages that are made from the code
 	$(BIN)/python -m drainproxy.tools.docs
 
-# The pages link to files beside docs/, so the site is built from a copy of all that they may link to.
+# The pages link to files outside docs/, so the site is built from a copy of all that they may link to.
 site: $(STAMP)-site ## build the documentation site into site/; a broken link is an error
 	rm -rf .site && mkdir .site
 	cp -R README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE Dockerfile docs deploy .site/

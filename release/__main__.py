@@ -30,17 +30,17 @@ PLACEHOLDER = "example.invalid"
 
 @click.group()
 def cli() -> None:
-    """Give a version its number, and build what is published of it."""
+    """Give a version its number, and build all files of a release."""
 
 
 @cli.command()
 @click.argument("version")
 def prepare(version: str) -> None:
-    """Write VERSION wherever the current one stands, and date what is unreleased in the changelog."""
+    """Write VERSION in all places that name the current version, and date the changelog's unreleased section."""
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-        raise click.UsageError(f"{version} is no version such as 0.2.0")
+        raise click.UsageError(f"{version} is not a version such as 0.2.0")
     now = current_version()
-    stands = rf"(drainproxy(-[a-z]+)?:|__version__ = \"|^(appV|v)ersion: ){re.escape(now)}"
+    stands = rf"(drainproxy(-[a-z]+)?:|drainproxy-|(rev: |@)v|# drainproxy |__version__ = \"|^(appV|v)ersion: ){re.escape(now)}"
     places = run("git", "grep", "-lE", stands).split()
     for place in map(ROOT.joinpath, places):
         place.write_text(re.sub(stands, rf"\g<1>{version}", place.read_text(), flags=re.MULTILINE))
@@ -50,13 +50,23 @@ def prepare(version: str) -> None:
 
 
 @cli.command()
-@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "dist", help="Where to; is emptied first.")
-@click.option("--key", default=lambda: os.environ.get("KEY"), help="GnuPG key that signs the checksums [$KEY].")
-@click.option("--base", default=lambda: os.environ.get("BASE"), help="Base of the image, best with its digest [$BASE].")
-@click.option("--no-image", is_flag=True, help="Leave the image out.")
-@click.option("--no-compiled", is_flag=True, help="Leave the compiled wheels out.")
-@click.option("--python", "pythons", multiple=True, default=[sys.executable], help="To compile a wheel for.")
-@click.option("--dirty", is_flag=True, help="Build although files differ from the commit: for tests of the release.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=ROOT / "dist", help="Directory to write to. It is emptied first."
+)
+@click.option(
+    "--key", default=lambda: os.environ.get("KEY"), help="GnuPG key to sign the checksums with. [default: $KEY]"
+)
+@click.option(
+    "--base",
+    default=lambda: os.environ.get("BASE"),
+    help="Base of the image, preferably with its digest. [default: $BASE]",
+)
+@click.option("--no-image", is_flag=True, help="Do not build the image.")
+@click.option("--no-compiled", is_flag=True, help="Do not build compiled wheels.")
+@click.option(
+    "--python", "pythons", multiple=True, default=[sys.executable], help="Python to compile a wheel for. Repeatable."
+)
+@click.option("--dirty", is_flag=True, help="Build even if files differ from the commit, to test the release.")
 def build(
     out: Path,
     key: str | None,
@@ -93,8 +103,10 @@ def build(
 
 
 @cli.command()
-@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "dist", help="Where to.")
-@click.option("--python", "pythons", multiple=True, default=[sys.executable], help="To compile a wheel for.")
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "dist", help="Directory to write to.")
+@click.option(
+    "--python", "pythons", multiple=True, default=[sys.executable], help="Python to compile a wheel for. Repeatable."
+)
 def wheels(out: Path, pythons: tuple[str, ...]) -> None:
     """Build the wheels of the working tree: the pure one, and a compiled one for each PYTHON."""
     out.mkdir(parents=True, exist_ok=True)

@@ -263,10 +263,11 @@ class Config:
     release: str = option(
         choice("early", "late"),
         "early",
-        "early: in a drain, new requests go to the successor once ready Pods have answered there, and the app may stop "
-        "as soon as nothing is in flight in it; late: the app serves until the drain has ended",
+        "when the app may stop in a drain with a successor: as soon as ready Pods there have answered and nothing is "
+        "in flight in the app (early), or when the drain has ended (late)",
         group=APP,
-        why="without a successor, or as long as no ready Pod answers there, the app serves to the end in any case",
+        why="with early, new requests go to the successor once ready Pods there have answered; without such an answer, "
+        "or without a successor, the app serves until the drain has ended",
     )
     workload: str | None = option(
         TEXT,
@@ -279,9 +280,9 @@ class Config:
     successor_ca: str | None = option(
         PATH,
         "",
-        "certificates (PEM) of those who sign the certificates of the other Pods, where TLS is terminated here",
+        "certificate authorities (PEM) of the other Pods' certificates, if drainproxy terminates TLS",
         group=APP,
-        unset="those that the system trusts",
+        unset="the system's authorities",
         why="with --tls-cert, requests are handed over with TLS; the file is read again when it changes",
     )
     successor_name: str | None = option(

@@ -82,7 +82,7 @@ def configuration() -> str:
 def _option(flag: str, env: str, opt: Option) -> str:
     default = f"`{opt.default}`" if opt.default else opt.unset
     again = "; repeatable" if opt.repeatable else ""
-    why = f"<br>Why: {opt.why}." if opt.why else ""
+    why = f"<br>Note: {opt.why}." if opt.why else ""
     name = f"`--{flag} {opt.kind.metavar}`<br>`{env}`"
     return f"| {_cell(name)} | {_cell(default)} | {_cell(_sentence(opt.help + again) + why)} |\n"
 
