@@ -40,7 +40,8 @@ def prepare(version: str) -> None:
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise click.UsageError(f"{version} is not a version such as 0.2.0")
     now = current_version()
-    stands = rf"(drainproxy(-[a-z]+)?:|drainproxy-|(rev: |@)v|# drainproxy |__version__ = \"|^(appV|v)ersion: ){re.escape(now)}"
+    before = r"drainproxy(-[a-z]+)?:|drainproxy-|(rev: |@)v|# drainproxy |__version__ = \"|^(appV|v)ersion: "
+    stands = f"({before}){re.escape(now)}"
     places = run("git", "grep", "-lE", stands).split()
     for place in map(ROOT.joinpath, places):
         place.write_text(re.sub(stands, rf"\g<1>{version}", place.read_text(), flags=re.MULTILINE))
