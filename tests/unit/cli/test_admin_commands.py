@@ -37,6 +37,7 @@ SUMMARY = {
     "broken": 0,
     "lost": 0,
     "lost_work": [],
+    "handed_over": 0,
     "cut_total": 0,
     "cut": [],
     "outcome": "clean",
