@@ -76,6 +76,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    log = folder / "CHANGELOG.md"
+    log.write_text(log.read_text().replace(f"## {__version__} - ", "## 0.0.1 - "))  # as before its release
     git(folder, "init", "--quiet")
     commit(folder)
     return folder
