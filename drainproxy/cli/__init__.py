@@ -23,7 +23,7 @@ VERBS = {
     "serve": (SIDECAR, "run the proxy"),
     "drain": (SIDECAR, "start a drain, or join a running one, and wait until it ends"),
     "resume": (SIDECAR, "call a drain off and go back to ready"),
-    "upgrade": (SIDECAR, "put a new drainproxy in the place of a running one, none lost"),
+    "upgrade": (SIDECAR, "replace a running drainproxy with a new one, which takes over its ports"),
     "status": (SIDECAR, "show what a running drainproxy is doing"),
     "inject": (TOOLS, "add drainproxy to Kubernetes manifests"),
     "check": (TOOLS, "find mistakes in manifests that lose requests"),

@@ -16,21 +16,22 @@ OK = 200
 
 @click.command(
     "upgrade",
-    help="""Put a new drainproxy in the place of the running one; no connection is refused or cut.
+    help="""Replace the running drainproxy with a new one, which takes over its ports.
 
     The running process starts its own command line again, or PATH with the same arguments, and passes its listening
-    sockets on. Once the new process is ready it accepts clients, and the old one drains. If it does not become ready
-    (--upgrade-timeout of serve), the old one goes on as before. SIGUSR2 does the same.
+    sockets on. When the new process is ready, it accepts clients, and the old one drains. No connection is refused in
+    between. If the new process does not become ready (--upgrade-timeout of serve), the old one keeps serving. SIGUSR2
+    does the same.
 
-    Exit code: 0 when the new process serves; 1 when the upgrade was refused or has failed, and the old one serves; 2
-    when an option cannot be used.
+    Exit code: 0 when the new process serves; 1 when the upgrade was refused or failed, and the old one keeps
+    serving; 2 when an option cannot be used.
     """,
 )
 @click.option(
     "--exec",
     "program",
     metavar="PATH",
-    help="the new program, such as another installation's bin/drainproxy; needs the drain token",
+    help="The new program, such as bin/drainproxy of another installation. Needs the drain token.",
 )
 @admin_options(timeout=None)
 def command(*, program: str | None, **flags: Any) -> None:
