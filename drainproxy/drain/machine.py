@@ -150,7 +150,8 @@ class DrainMachine:
         self.schedule = Schedule.of(self._config, now)
         self.outcome = None
         self._called_at = self._bound_called_at = None
-        if self._config.release == "early" and all(route.has_successor for route in self._config.routes):
+        early = self._config.release == "early" and trigger is not Trigger.UPGRADE  # the app stays, and so does the Pod
+        if early and all(route.has_successor for route in self._config.routes):
             self.release = Release(len(self._config.routes), now)
         self._ledger.begin()
 

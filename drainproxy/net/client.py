@@ -233,7 +233,7 @@ class ClientConnection:
         if upstream is not None:
             upstream.lend(self.pair)
         elif self._owner.diverting and not self.pair.session.hop:
-            self._find_sibling()
+            self._find_sibling(fresh=fresh)
         else:
             self._route.dialler.want(self, fresh=fresh, validate=validate)
         return upstream
@@ -256,7 +256,7 @@ class ClientConnection:
             return False
         if turned_down and not handover.turned_down(self._why, attempt):
             return False
-        self._find_sibling()
+        self._find_sibling(fresh=turned_down)
         return True
 
     def rescue(self) -> bool:
@@ -267,10 +267,10 @@ class ClientConnection:
     def _why(self) -> Why:
         return Why.APP_GONE if self._owner.phase is _SERVING else Why.DRAIN
 
-    def _find_sibling(self) -> None:
+    def _find_sibling(self, *, fresh: bool) -> None:
         whole = self.pair.session.whole
         asked_at = self._route.loop.time() if whole else self.work.started_at
-        self._handover.find(self, self._why, asked_at, whole=whole)
+        self._handover.find(self, self._why, asked_at, whole=whole, fresh=fresh)
 
     def stop_connecting(self) -> None:
         self._route.pool.forget(self)

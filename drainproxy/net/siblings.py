@@ -121,12 +121,13 @@ class Siblings:
     async def reach(self, purpose: Purpose) -> tuple[Answer, UpstreamConnection | None]:
         """A new connection, and who is there; None: nobody, or nobody who could be told from others.
 
-        Whoever gets the connection calls `lend` or `drop`.
+        Whoever gets the connection calls `lend` or `drop`. Not to be cancelled but at the end of the process: uvloop
+        may have made a connection, and would never say that it has closed it.
         """
         async with self._room:
             try:
-                async with asyncio.timeout(self._limit_s) as attempt:
-                    connection = await self._connect(attempt)
+                async with asyncio.timeout(self._limit_s) as limit:
+                    connection = await self._connect(limit)
             except ssl.SSLError as error:
                 self._tell(f"TLS with {self._address} failed: {getattr(error, 'verify_message', '') or error.reason}")
                 return Answer.UNTRUSTED, None
@@ -145,33 +146,34 @@ class Siblings:
             self._trouble = trouble
             self.replica.tell(trouble)
 
-    async def _connect(self, attempt: asyncio.Timeout) -> UpstreamConnection:
+    async def _connect(self, limit: asyncio.Timeout) -> UpstreamConnection:
         """To each of the hosts in turn, so that a name with many is not always the same Pod."""
         hosts = await self._resolver.hosts()
         self._turn = (self._turn + 1) % len(hosts)
         *others, last = hosts[self._turn :] + hosts[: self._turn]
         for host in others:
             with suppress(OSError):
-                return await self._dial(host, attempt)
+                return await self._dial(host, limit)
         try:
-            return await self._dial(last, attempt)
+            return await self._dial(last, limit)
         except OSError:
             self._resolver.forget()
             raise
 
-    async def _dial(self, host: str, attempt: asyncio.Timeout) -> UpstreamConnection:
-        def connection() -> asyncio.BaseProtocol:
-            return cast("asyncio.BaseProtocol", UpstreamConnection(self, attempt))
-
+    async def _dial(self, host: str, limit: asyncio.Timeout) -> UpstreamConnection:
+        connection = UpstreamConnection(self, limit)
         more: dict[str, Any] = {}
         if self._tls:
             trust = self.replica.trust
             more = {"ssl": trust.context(), "server_hostname": trust.name or self._address.host}
-        _, made = await self._loop.create_connection(connection, host, self._address.port, **more)
-        found = cast("UpstreamConnection", cast("object", made))
-        if found not in self._greetings:
-            raise TimeoutError  # it came too late, and was dropped
-        return found
+
+        def made() -> asyncio.BaseProtocol:
+            return cast("asyncio.BaseProtocol", connection)
+
+        await self._loop.create_connection(made, host, self._address.port, **more)
+        if connection not in self._greetings:
+            raise TimeoutError  # it came too late, or has ended already
+        return connection
 
     async def _ask(self, connection: UpstreamConnection, purpose: Purpose) -> tuple[Answer, UpstreamConnection | None]:
         greeting, nonce = self._greetings[connection], new_request_id()

@@ -64,17 +64,18 @@ class Handover:
         """What is answered to a sibling that asks who we are."""
         return self.siblings.replica.answer(question)
 
-    def find(self, waiter: Waiter, why: Why, arrived_at: float, *, whole: bool) -> None:
+    def find(self, waiter: Waiter, why: Why, arrived_at: float, *, whole: bool, fresh: bool) -> None:
         """Find a connection to a sibling, or else to the app, for as long as a request is held.
 
-        `whole`: for all that a client will say, else for one HTTP/1 request.
+        `whole`: for all that a client will say, else for one HTTP/1 request. `fresh`: not one that was used before,
+        whose sibling may be the one that has just failed.
         `waiter` is told in a later turn of the loop, as by the app's dialler; APP_UNAVAILABLE: nobody can take it.
         """
         purpose = Purpose.CONNECTION if whole else Purpose.REQUESTS
         search = self._searches[waiter] = Search(self, waiter, why, arrived_at + self._wait_s)
-        idle = None if whole else self.siblings.pool.take(validate=True)
+        idle = None if whole or fresh else self.siblings.pool.take(validate=True)
         if idle is None:
-            search.task = self._tasks.spawn(self._search(search, purpose), "look for a sibling")
+            self._tasks.spawn(self._search(search, purpose), "look for a sibling")
         elif self.handed.may(why, self._loop.time()):
             self._loop.call_soon(self._lend, search, idle)
         else:
@@ -90,10 +91,10 @@ class Handover:
         self._tasks.spawn(asked(), "ask the successor who is there")
 
     def _lend(self, search: Search, idle: UpstreamConnection) -> None:
-        if self._searches.get(search.waiter) is not search:
+        if not self._is_wanted(search):
             self.siblings.put(idle)
         elif idle.transport.is_closing():
-            search.task = self._tasks.spawn(self._search(search, Purpose.REQUESTS), "look for a sibling")
+            self._tasks.spawn(self._search(search, Purpose.REQUESTS), "look for a sibling")
         else:
             search.found(idle, b"")
 
@@ -101,17 +102,17 @@ class Handover:
         if purpose is Purpose.CONNECTION and self._pause_s:
             await asyncio.sleep(self._pause_s)
         left, ourselves, gone = ATTEMPTS, 0, 0
-        while left and ourselves < OURSELVES and self.handed.may(search.why, self._loop.time()):
+        while left and ourselves < OURSELVES and self._may_ask(search):
             answer, connection = await self.siblings.reach(purpose)
             if answer is Answer.OURSELVES:
                 ourselves += 1
             else:
                 left -= 1
-            takes = answer is Answer.READY or (answer is Answer.SERVING and not left)
-            if connection is not None and takes and not connection.transport.is_closing():
-                search.found(connection, self.siblings.lend(connection))
-                return
             if connection is not None:
+                takes = answer is Answer.READY or (answer is Answer.SERVING and not left)
+                if takes and self._is_wanted(search) and not connection.transport.is_closing():
+                    search.found(connection, self.siblings.lend(connection))
+                    return
                 self.siblings.drop(connection)
             self.handed.counts[search.why, _FAILED[answer]] += 1
             gone += answer is Answer.GONE
@@ -119,8 +120,14 @@ class Handover:
             search.held_until = self._loop.time()  # an outage: nobody is kept waiting for its end
         self._to_app(search)
 
+    def _may_ask(self, search: Search) -> bool:
+        return self._is_wanted(search) and self.handed.may(search.why, self._loop.time())
+
+    def _is_wanted(self, search: Search) -> bool:
+        return self._searches.get(search.waiter) is search
+
     def _to_app(self, search: Search) -> None:
-        if self._searches.get(search.waiter) is search:
+        if self._is_wanted(search):
             self._dialler.want(search, fresh=False, validate=True, until=search.held_until)
 
     def turned_down(self, why: Why, attempt: int) -> bool:
@@ -132,9 +139,7 @@ class Handover:
         """It does not want a connection any more."""
         search = self._searches.pop(waiter, None)
         if search is not None:
-            self._pool.forget(search)
-            if search.task is not None:
-                search.task.cancel()
+            self._pool.forget(search)  # if it looks for a sibling, it ends with the attempt that is under way
 
     def settled(self, search: Search) -> None:
         """Its waiter is told now."""
@@ -149,13 +154,12 @@ class Handover:
 class Search:
     """One search, and the waiter of its connection to the app if no sibling was found."""
 
-    __slots__ = ("_handover", "held_until", "task", "waiter", "why")
+    __slots__ = ("_handover", "held_until", "waiter", "why")
 
     def __init__(self, handover: Handover, waiter: Waiter, why: Why, held_until: float) -> None:
         self.waiter = waiter
         self.why = why
         self.held_until = held_until
-        self.task: asyncio.Task[None] | None = None
         self._handover = handover
 
     def found(self, sibling: UpstreamConnection, said: bytes) -> None:

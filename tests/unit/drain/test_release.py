@@ -96,6 +96,12 @@ def test_late_or_without_a_successor_nobody_is_asked(options: dict[str, Any]) ->
     assert not life.process.routes[0].listener.asked
 
 
+def test_in_an_upgrade_the_app_stays_and_nobody_is_asked() -> None:
+    life = replica()
+    life.machine.hand_over(life.now)
+    assert life.settle().machine.release is None
+
+
 def test_with_a_route_that_has_no_successor_nobody_is_asked() -> None:
     routes = parse_route(":1=:2,successor=web:80"), parse_route(":3=:4")
     assert Life(route=routes).drain().machine.release is None

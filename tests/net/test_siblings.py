@@ -1,0 +1,205 @@
+"""Who answers at the successor's address: nothing of a search is left behind, however it ends. Real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from drainproxy.config.options import Config
+from drainproxy.config.values import Address, Route, Successor
+from drainproxy.drain.handover import ATTEMPTS, OURSELVES, Attempt, HandedOver, Why
+from drainproxy.drain.ledger import Ledger
+from drainproxy.drain.release import Answer
+from drainproxy.net.route import context_for
+from drainproxy.net.siblings import Replica
+from drainproxy.net.timers import Timers
+from drainproxy.net.tls import Trust
+from drainproxy.protocol.hello import FIRST, Identity, read_question
+from drainproxy.protocol.reasons import Reason
+from tests.support.transports import Noting
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from drainproxy.net.successor import Handover
+    from drainproxy.net.upstream import UpstreamConnection
+
+US = Identity(b"a" * 16, b"web")
+SIBLING = Identity(b"b" * 16, b"web")
+
+
+class Waiting:
+    """A client that waits for a connection."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Future[UpstreamConnection | Reason] = asyncio.get_running_loop().create_future()
+
+    def connected(self, upstream: UpstreamConnection) -> None:
+        self.told.set_result(upstream)
+
+    def refused(self, reason: Reason) -> None:
+        self.told.set_result(reason)
+
+
+class Behind:
+    """What is at the successor's address: each connection is answered as the next of `answers` says."""
+
+    def __init__(self, *answers: bytes | None) -> None:
+        self.answers = list(answers)
+        self.came = 0
+        self.open = 0
+        self.asked = asyncio.Event()
+        self.left = asyncio.Event()
+        self.left.set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.came += 1
+        self.open += 1
+        self.left.clear()
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(FIRST)
+            self.asked.set()
+            standing = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if standing is not None:
+                question = read_question(head)
+                assert question is not None
+                identity = US if standing == b"us" else SIBLING
+                writer.write(standing if standing.startswith(b"HTTP") else identity.answer(question, standing))
+            await reader.read()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.open -= 1
+            if not self.open:
+                self.left.set()
+            writer.close()
+
+
+@asynccontextmanager
+async def route(successor: Behind, *, patient: bool = True) -> AsyncIterator[tuple[Handover, HandedOver]]:
+    """A route whose app is not there, and its successor. `patient`: at the end nothing is open, and nobody waits."""
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(successor.serve, "127.0.0.1", 0)
+    address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    config = Config(connect_timeout_s=0.3, connect_wait_s=0.2, successor_after_s=0.0)
+    handed, timers = HandedOver(lambda: 0), Timers(loop)
+    replica = Replica(US, lambda: Answer.READY, Trust(None, None), lambda trouble: None)
+    more: dict[str, Any] = {"ledger": Ledger(), "timers": timers, "observer": Noting(), "handed": handed}
+    the_route = Route(Address("127.0.0.1", 2), Address("127.0.0.1", 1), "http1", Successor(address))
+    context = context_for(loop, the_route, config, replica=replica, **more)
+    assert context.handover is not None
+    yield context.handover, handed
+    if patient:
+        await asyncio.gather(*context.handover._tasks._running)
+    await context.handover.close()
+    await context.dialler.close()
+    if patient:
+        async with asyncio.timeout(20):
+            await successor.left.wait()
+        assert not context.handover._searches
+        assert not context.handover.siblings._greetings
+        assert context.handover.siblings.pool.busy == 0
+        assert context.pool.waiting == 0
+    timers.close()
+    server.close()
+
+
+async def found(handover: Handover, **how: bool) -> UpstreamConnection | Reason:
+    waiting = Waiting()
+    handover.find(waiting, Why.DRAIN, asyncio.get_running_loop().time(), **({"whole": False, "fresh": False} | how))
+    async with asyncio.timeout(20):
+        return await waiting.told
+
+
+async def test_a_ready_sibling_is_found_and_used_again() -> None:
+    successor = Behind(b"ready")
+    async with route(successor) as (handover, handed):
+        for _ in range(3):
+            connection = await found(handover)
+            assert not isinstance(connection, Reason)
+            handover.siblings.put(connection)
+        assert successor.came == 1
+        fresh = await found(handover, fresh=True)
+        assert not isinstance(fresh, Reason)
+        fresh.transport.abort()
+        assert successor.came == 2
+        assert handed.counts == {(Why.DRAIN, Attempt.SENT): 4}
+
+
+@pytest.mark.parametrize(
+    ("standing", "outcome", "attempts"),
+    [
+        (b"gone", Attempt.NOT_READY, ATTEMPTS),
+        (b"us", Attempt.OURSELVES, OURSELVES),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Attempt.STRANGER, ATTEMPTS),
+        (b"HTTP/1.1 204 No Content\r\nX-Nonsense: 1\r\n\r\n", Attempt.STRANGER, ATTEMPTS),
+        (b"HTTP/1.1 204 " + b"x" * 10_000, Attempt.STRANGER, ATTEMPTS),
+        (None, Attempt.UNREACHABLE, ATTEMPTS),
+    ],
+)
+async def test_who_takes_nothing_is_asked_a_few_times_and_then_the_app_is(
+    standing: bytes | None, outcome: Attempt, attempts: int
+) -> None:
+    successor = Behind(standing)
+    async with route(successor) as (handover, handed):
+        assert await found(handover) is Reason.APP_UNAVAILABLE
+        assert handed.counts == {(Why.DRAIN, outcome): attempts}
+        assert successor.came == attempts
+
+
+async def test_a_sibling_that_serves_is_taken_if_no_ready_one_is_found() -> None:
+    successor = Behind(b"serving")
+    async with route(successor) as (handover, handed):
+        connection = await found(handover)
+        assert not isinstance(connection, Reason)
+        connection.transport.abort()
+        assert handed.counts == {(Why.DRAIN, Attempt.NOT_READY): 2, (Why.DRAIN, Attempt.SENT): 1}
+
+
+async def test_the_way_back_to_ourselves_is_gone_until_a_sibling_answers() -> None:
+    successor = Behind(*[b"us"] * (OURSELVES - 1), b"ready")
+    async with route(successor) as (handover, _):
+        connection = await found(handover)
+        assert not isinstance(connection, Reason)
+        connection.transport.abort()
+
+
+@pytest.mark.parametrize("turns", [0, 1, 3, 10, 30])
+@pytest.mark.parametrize("standing", [b"ready", b"us", None])
+async def test_a_client_that_leaves_in_the_middle_leaves_nothing_behind(standing: bytes | None, turns: int) -> None:
+    successor = Behind(standing)
+    async with route(successor) as (handover, _):
+        waiting = [Waiting() for _ in range(5)]
+        for each in waiting:
+            handover.find(each, Why.DRAIN, 0.0, whole=False, fresh=True)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        for each in waiting:
+            handover.forget(each)
+            if each.told.done() and not isinstance(each.told.result(), Reason):
+                each.told.result().transport.abort()  # type: ignore[union-attr]  # as the line above says
+
+
+async def test_the_end_of_the_process_ends_every_search() -> None:
+    successor = Behind(None)
+    async with route(successor, patient=False) as (handover, _):
+        for _ in range(100):
+            handover.find(Waiting(), Why.DRAIN, 0.0, whole=False, fresh=True)
+        async with asyncio.timeout(20):
+            await successor.asked.wait()
+    assert not handover._tasks._running
+
+
+async def test_asking_keeps_no_connection() -> None:
+    answers = [Answer.READY, Answer.OURSELVES, Answer.GONE, Answer.NOBODY]
+    successor = Behind(b"ready", b"us", b"gone", None)
+    async with route(successor) as (handover, _):
+        for answer in answers:
+            told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            handover.ask(told.set_result)
+            async with asyncio.timeout(20):
+                assert await told is answer
