@@ -37,11 +37,12 @@ _ODD_REQUEST = (
 _PLAIN_REQUEST = re.compile(
     rb"(" + TOKEN + rb") (/" + _TARGET + rb"*+) HTTP/1\.1\r\n(?:"
     rb"[Hh](?i:ost)(?(3)(?!)):[ \t]*+([A-Za-z0-9.\-]++(?::[0-9]++)?)\r\n"
-    rb"|[Cc](?i:ontent-length)(?(4)(?!)):[ \t]*+([0-9]{1,18})\r\n"
+    rb"|[Cc](?i:ontent-length)(?(4)(?!))(?(11)(?!)):[ \t]*+([0-9]{1,18})\r\n"
     rb"|[Cc](?i:onnection)(?(5)(?!)):([ \t]*+(?i:keep-alive|close)\r\n)"
     rb"|[Xx]-(?:(?i:forwarded-)(?:(?i:for)(?(6)(?!)):([ \t]*+[\x21-\x2b\x2d-\x7e][\t\x20-\x7e]*+)"
     rb"|(?i:proto)(?(7)(?!)):([\t\x20-\x7e]++)|(?i:host)(?(8)(?!)):([\t\x20-\x7e]++))|(?i:re(?:quest-id(?(9)(?!)):([\t\x20-\x7e]++)"
     rb"|al-ip(?(10)(?!)):([\t\x20-\x7e]++))))\r\n"
+    rb"|[Tt](?i:ransfer-encoding)(?(4)(?!))(?(11)(?!)):[ \t]*+((?i:chunked))\r\n"
     rb"|(?!" + _ODD_REQUEST + rb")" + TOKEN + rb":" + VALUE + rb"\r\n)*\r\n"
 )
 """A request as nearly all are: one pass checks it and finds the fields.
@@ -163,13 +164,16 @@ class RequestHead:
         if match is None or match[3] is None or match.end() > max_size:
             return cls._parse_general(data, max_size)
         head = cls()
-        head.method, head.target, head._host, length, connection, forwarded_for, proto, host, given_id, real_ip = (
-            match.groups()
-        )
+        (
+            head.method, head.target, head._host, length, connection,
+            forwarded_for, proto, host, given_id, real_ip, chunked,
+        ) = match.groups()  # fmt: skip
         head.end = match.end()
         head._data = data
         if length is not None:
             head.length = int(length)
+        elif chunked is not None:
+            head.chunked = True
         if connection is not None:
             start, stop = match.span(5)
             head._cuts = [(start - len(b"connection:"), stop)]

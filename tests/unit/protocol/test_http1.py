@@ -677,6 +677,9 @@ FIELD_EDITS = st.lists(
                 b"TE: trailers",
                 b"Tea: x",
                 b"Transfer-Encoding: chunked",
+                b"transfer-encoding:CHUNKED",
+                b"Transfer-Encoding: chunked ",
+                b"Transfer-Encoding: gzip, chunked",
             ),
             *(
                 b"Upgrade: websocket",
