@@ -39,7 +39,7 @@ from drainproxy.net.tasks import Tasks
 from drainproxy.net.timers import Timers
 from drainproxy.net.tls import Tls, Trust
 from drainproxy.observe.log import configure
-from drainproxy.observe.metrics import Meter
+from drainproxy.observe.meter import Meter
 from drainproxy.observe.observer import Tee, Unobserved
 from drainproxy.observe.otlp import SpanExporter
 from drainproxy.observe.traces import DrainTrace, Tracing

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from drainproxy.net.client import ClientConnection
     from drainproxy.net.health import Health
     from drainproxy.observe.log import Log
-    from drainproxy.observe.metrics import Meter
+    from drainproxy.observe.meter import Meter
     from drainproxy.observe.observer import DrainObserver
     from drainproxy.view import ProcessView, RouteAtWork
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from drainproxy.admin.server import AdminServer
     from drainproxy.net.tasks import Tasks
     from drainproxy.observe.log import Log
-    from drainproxy.observe.metrics import Meter
+    from drainproxy.observe.meter import Meter
     from drainproxy.process.children import Child, Children
     from drainproxy.process.handover import Inheritance
     from drainproxy.process.notify import ServiceManager

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from drainproxy.admin.control import Control, Upgrades
     from drainproxy.admin.guard import Guards
     from drainproxy.observe.documents import Process
-    from drainproxy.observe.metrics import Exposition, Meter
+    from drainproxy.observe.meter import Meter
+    from drainproxy.observe.metrics import Exposition
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

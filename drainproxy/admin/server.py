@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from drainproxy.admin.control import Control, Upgrades
     from drainproxy.observe.documents import Process
-    from drainproxy.observe.metrics import Meter
+    from drainproxy.observe.meter import Meter
 
 BACKLOG = 1024
 STOP_S = 1.0

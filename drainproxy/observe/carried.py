@@ -12,7 +12,7 @@ from drainproxy.observe.metrics import GROWING, Snapshot, grown
 
 if TYPE_CHECKING:
     from drainproxy.observe.documents import Process
-    from drainproxy.observe.metrics import Meter
+    from drainproxy.observe.meter import Meter
 
 Counts = dict[str, list[tuple[list[str], float]]]
 """By metric: label values, and the count. It can be written as JSON."""

@@ -1,4 +1,4 @@
-"""What is counted, and how does Prometheus read it? Plain integers while traffic flows; exposition when asked for.
+"""How does Prometheus read what was counted? See observe/meter.py for the counting.
 
 `METRICS` declares every metric once: name, type, labels, meaning, and where its values come from. The exposition and
 docs/metrics.md are made from it. Names and labels are API.
@@ -6,8 +6,7 @@ docs/metrics.md are made from it. Names and labels are API.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
@@ -31,8 +30,8 @@ from drainproxy.drain.announcement import RESULTS, Occasion
 from drainproxy.drain.handover import Attempt, Why
 from drainproxy.drain.ledger import BY, By, Kind
 from drainproxy.drain.phase import LATE, Outcome, Phase, State, Trigger
+from drainproxy.observe.meter import BUCKETS, METHODS, OTHER
 from drainproxy.observe.observer import Side
-from drainproxy.observe.traces import SpanCounts
 from drainproxy.protocol.reasons import Counted, Reason, labels
 from drainproxy.session.ports import UNREAD
 
@@ -41,78 +40,16 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric as Family
 
-    from drainproxy.drain.announcement import Told
-    from drainproxy.drain.ledger import Tally, Work
+    from drainproxy.drain.ledger import Tally
     from drainproxy.observe.documents import ConnectionCounts, Process
+    from drainproxy.observe.meter import Meter
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
-OTHER = "other"
-"""The label value for everything that is not in a closed set."""
 NO_ANSWER = "none"
 """`code` of a request that was not answered: the client left, or it was cut, before the response began."""
 RELAYED = "relayed"
 """`code` where answers are relayed unread: HTTP/2 streams and TCP connections, counted when they have ended."""
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Upper bounds, seconds."""
 SUM = "sum"
 """The sample of a histogram that is no bucket."""
-
-
-class Meter:
-    """Counts what the shell reports. See Observer; called for every request, so nothing here is more than a sum."""
-
-    def __init__(self) -> None:
-        self._other: defaultdict[int, int] = defaultdict(int)
-        self.codes = {method: defaultdict[int, int](int) for method in METHODS} | {OTHER: self._other}
-        self.durations = [0] * (len(BUCKETS) + 1)
-        self.duration_s = 0.0
-        self.connections: Counter[Side] = Counter()
-        self.received = 0
-        self.sent = 0
-        self.rejections: Counter[Reason] = Counter()
-        self.upstream_errors: Counter[Reason] = Counter()
-        self.retries = 0
-        self.drains: Counter[tuple[Trigger, Outcome]] = Counter()
-        self.drain_duration_s = 0.0
-        self.calls: Counter[tuple[Occasion, str]] = Counter()
-        self.spans = SpanCounts()
-        self.before: dict[str, dict[tuple[str, ...], float]] = {}
-        """What the generations before this process have counted: samples by metric. See observe.carried."""
-
-    def exchange(self, work: Work, status: int, duration_s: float, *, completed: bool) -> None:
-        self.codes.get(work.method, self._other)[status] += 1
-        self.durations[bisect_left(BUCKETS, duration_s)] += 1
-        self.duration_s += duration_s
-
-    def opened(self, side: Side) -> None:
-        self.connections[side] += 1
-
-    def transferred(self, received: int, sent: int) -> None:
-        self.received += received
-        self.sent += sent
-
-    def rejected(self, reason: Reason) -> None:
-        self.rejections[reason] += 1
-
-    def upstream_error(self, reason: Reason) -> None:
-        self.upstream_errors[reason] += 1
-
-    def retried(self) -> None:
-        self.retries += 1
-
-    def told(self, told: Told) -> None:
-        """Other discovery was told, or could not be."""
-        self.calls[told.occasion, told.result] += 1
-
-    def drain_finished(self, trigger: Trigger, outcome: Outcome, duration_s: float) -> None:
-        """A drain has ended."""
-        self.drains[trigger, outcome] += 1
-        self.drain_duration_s = duration_s
-
-    @property
-    def requests(self) -> int:
-        """Requests, answered or not."""
-        return sum(self.durations)
 
 
 @dataclass(frozen=True, slots=True)

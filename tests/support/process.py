@@ -12,7 +12,7 @@ from drainproxy.drain.phase import Phase
 from drainproxy.drain.turns import Turns
 from drainproxy.net.health import Health
 from drainproxy.observe.log import Log
-from drainproxy.observe.metrics import Meter
+from drainproxy.observe.meter import Meter
 from drainproxy.observe.observer import Unobserved
 from drainproxy.supervisor import Outside, Supervisor
 from drainproxy.view import ProcessView, RouteAtWork

@@ -29,7 +29,7 @@ from drainproxy.observe.log import (
     configure,
     termination_message,
 )
-from drainproxy.observe.metrics import Meter
+from drainproxy.observe.meter import Meter
 from drainproxy.observe.observer import Side, Tee
 from drainproxy.protocol.reasons import Reason
 from tests.support.control import ScriptedControl

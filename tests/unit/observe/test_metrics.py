@@ -17,7 +17,8 @@ from drainproxy.config.options import Config, flag_of, options
 from drainproxy.drain.ledger import Ended, Kind, Work
 from drainproxy.drain.phase import Trigger
 from drainproxy.observe.documents import ConnectionCounts
-from drainproxy.observe.metrics import METHODS, METRICS, OTHER, Exposition
+from drainproxy.observe.meter import METHODS, OTHER
+from drainproxy.observe.metrics import METRICS, Exposition
 from drainproxy.observe.observer import Side
 from drainproxy.protocol.reasons import Counted, Reason, labels
 from drainproxy.session.ports import UNREAD

@@ -12,7 +12,7 @@ from drainproxy.drain.ledger import Kind, Work
 from drainproxy.drain.phase import Phase, Trigger
 from drainproxy.observe.documents import status
 from drainproxy.observe.log import AccessLog
-from drainproxy.observe.metrics import Meter
+from drainproxy.observe.meter import Meter
 from drainproxy.observe.observer import Tee, Unobserved
 from drainproxy.observe.traces import DrainTrace, Span, Tracing
 from drainproxy.protocol.trace import read
