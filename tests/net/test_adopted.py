@@ -94,9 +94,9 @@ except BindError as error:
     ("what", "said"),
     [
         ("listening", "False a False\n"),
-        ("stream", "descriptor 3, which was passed in, is no listening stream socket: in the .socket unit, use "),
-        ("datagram", "descriptor 3, which was passed in, is no listening stream socket"),
-        ("file", "descriptor 3, which was passed in, is no socket"),
+        ("stream", "descriptor 3, which was passed in, is not a listening stream socket: in the .socket unit, use "),
+        ("datagram", "descriptor 3, which was passed in, is not a listening stream socket"),
+        ("file", "descriptor 3, which was passed in, is not a socket"),
     ],
 )
 def test_only_listening_sockets_are_taken_and_no_child_inherits_them(what: str, said: str, tmp_path: Path) -> None:
