@@ -77,6 +77,8 @@ All times count from the first trigger. None of them moves to a later moment dur
 | {deadline} | the deadline (grace-period - app-stop-time - {margin}, or `drain-timeout`): work in flight is cut, `forced` |
 | {grace} | `grace-period`: the kubelet kills all containers of the Pod |
 
+With a [successor](successor.md), the app may stop before the floor: new requests then go to other Pods of the workload.
+
 **The last call.** When nothing is in flight and traffic has stopped, every connection that was not asked to leave yet is
 asked now. An HTTP/2 client confirms it by answering a PING. Requests that it sent before are served first. drainproxy
 waits for the answer for one `quiet-period`, but never beyond the deadline.
