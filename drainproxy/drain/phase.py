@@ -8,7 +8,7 @@
 for their protocol:
 
 SERVING      no drain runs.
-PROPAGATING  the cluster is learning that this Pod ends. Everything is served; no connection is closed.
+PROPAGATING  the cluster is learning that this Pod ends. Everything is served; idle connections stay open.
 FINISHING    late requests are served and counted; connections are asked to leave; work in flight finishes.
 FORCING      the deadline has passed: work in flight is cut, in a way that clients notice. This takes only a moment.
 DRAINED      the app may be stopped. Requests that still arrive are served while the app runs.
