@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RATE = Metric("rate", "requests/s", "", 0)
 BUSY = Metric("busy", "core busy", "%", 0)
-CPU = Metric("cpu_us", "CPU a request", "µs", 1, ratio=True)
+CPU = Metric("cpu_us", "CPU per request", "µs", 1, ratio=True)
 PER_REQUEST = (CPU, Metric("user_us", "of it in user space", "µs"), RATE, BUSY)
 MIB = 1 << 20
 CONNECTS_PER_S = 2_000
@@ -43,7 +43,7 @@ def per_request(spent: Spent, requests: float) -> Figures:
     }
 
 
-# --- CPU a request, as fast as it goes ----------------------------------------------------------------------------
+# --- CPU per request, as fast as it goes ----------------------------------------------------------------------------
 
 
 def _wrk(stage: Stage, peer: Peer, *, tls: bool = False, close: bool = False) -> Figures:
@@ -150,7 +150,7 @@ def _step(stage: Stage, proxy: Running, upstream: str, connections: int, path: s
 
 
 def _curve(steps: dict[int, Figures]) -> Figures:
-    """Points `KEY@STEP`, and how far the CPU a request strays from the middle between 10 and 5 000."""
+    """Points `KEY@STEP`, and how far the CPU per request strays from the middle between 10 and 5 000."""
     inner = [figures["cpu_us"] for step, figures in steps.items() if 10 <= step <= 5_000]
     swing = 100 * (max(inner) - min(inner)) / (max(inner) + min(inner))
     points = {f"{key}@{step}": value for step, figures in steps.items() for key, value in figures.items()}
@@ -228,7 +228,7 @@ def start(stage: Stage, peer: Peer) -> Figures:
 
 
 BODY = (
-    Metric("cpu_us_mib", "CPU a MiB", "µs", 0, ratio=True),
+    Metric("cpu_us_mib", "CPU per MiB", "µs", 0, ratio=True),
     Metric("rate", "MiB/s", "", 0),
     BUSY,
     Metric("rss", "resident at most", "MiB", 0),

@@ -13,21 +13,22 @@ if TYPE_CHECKING:
 
 TOP = """# What drainproxy costs
 
-A sidecar runs next to every Pod, so its cost counts as often as there are Pods. These are figures of one run on one
-machine: compare the columns, not the numbers with those of another machine. `make bench` makes this page.
+Every Pod has its own sidecar, so the cost counts for each Pod. These are the figures of one run on one machine. Compare
+the columns with each other, but not with numbers from another machine. `make bench` writes this page.
 
 Each proxy is a reverse proxy with one worker in front of the same app, without an access log, with keep-alive
-connections to the app, forwarded headers, request ids and timeouts. It has one core for itself; the load and the app
-share another one. For each figure a new process is started and warmed up. The proxies take turns within each round, and
-the first turn goes round, too.
+connections to the app, forwarded headers, request ids and timeouts. It has its own core; the load and the app share
+another one. For each figure, a new process is started and warmed up. The proxies take turns within each round, and each
+round begins with a different proxy.
 
-- **CPU** is the user and system time of the proxy's own process, all threads, over the answers it gave. It says what a
-  sidecar takes away from the app next to it. Time the kernel spends on network interrupts counts for whoever runs then.
-- **x envoy**, **x haproxy**, **x nginx**: the first figure of the row over that peer's, round by round, so that what
-  disturbs a whole round cancels out. Less than 1 is better.
-- Figures are medians; least and most of all rounds stand in brackets.
-- *core busy* below 90 % means that the load or the app was the limit, and requests/s says nothing about the proxy.
-- nginx, HAProxy and Envoy keep their defaults for buffers. nginx hands HTTP/2 to the app as `grpc_pass`.
+- **CPU** is the user and system time of all threads of the proxy's process, divided by the number of its answers. It is
+  what a sidecar takes away from the app. Time that the kernel spends on network interrupts counts for the process that
+  runs at that moment.
+- **x envoy**, **x haproxy**, **x nginx**: the first figure of the row divided by that of the other proxy, round by
+  round, so that disturbances of a whole round cancel out. Less than 1 is better.
+- Figures are medians; the smallest and largest value of all rounds are in brackets.
+- *core busy* below 90 % means that the load or the app was the limit; then requests/s says nothing about the proxy.
+- nginx, HAProxy and Envoy use their default buffers. nginx passes HTTP/2 to the app with `grpc_pass`.
 """
 
 BEWARE = """

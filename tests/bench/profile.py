@@ -133,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
         _, said = watcher.communicate(timeout=60)
         if watcher.returncode:
             raise BenchError(f"the profiler failed: {said.decode().strip()[-300:]}")
-    cost = f"{given.work}: {spent.cpu_s / requests * 1e6:.1f} µs of CPU a request, profiler watching"
+    cost = f"{given.work}: {spent.cpu_s / requests * 1e6:.1f} µs of CPU per request, profiler watching"
     print(cost)
     if given.perf:
         report = ["perf", "report", "--stdio", "--no-children", "-g", "none", "--percent-limit", "0.5", "-i", str(file)]

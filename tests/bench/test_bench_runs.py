@@ -68,7 +68,7 @@ def test_a_short_run_measures_prints_and_stores(tmp_path: Path) -> None:
 
 
 def sampled(ours: list[float], theirs: list[float]) -> tuple[Measurement, Result]:
-    metric = Metric("cpu_us", "CPU a request", "µs", ratio=True)
+    metric = Metric("cpu_us", "CPU per request", "µs", ratio=True)
     goals = (Goal("cpu_us", 0.65, 0.5),)
     measurement = Measurement("small", "Small", "how", (metric,), lambda *_: {}, goals=goals)
     result = Result("small")
