@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from drainproxy import __version__
+from drainproxy.admin.control import Operations
 from drainproxy.admin.server import BACKLOG as ADMIN_BACKLOG
 from drainproxy.admin.server import AdminServer
 from drainproxy.announce.announcer import Announcer
@@ -29,6 +30,7 @@ from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.machine import DrainMachine
 from drainproxy.drain.turns import Turns
 from drainproxy.errors import BudgetError, ConfigError
+from drainproxy.holding import Holding
 from drainproxy.net.adopted import ADMIN, admin_of, adopt, names
 from drainproxy.net.health import HealthMonitor
 from drainproxy.net.listener import BACKLOG, Listener
@@ -47,7 +49,7 @@ from drainproxy.process.children import Children
 from drainproxy.process.handover import inherit
 from drainproxy.process.keeper import hold_for_keeper
 from drainproxy.process.memory import FreedMemory
-from drainproxy.process.notify import ServiceManager, without_manager
+from drainproxy.process.notify import ServiceManager
 from drainproxy.process.signals import listen
 from drainproxy.supervisor import Outside, Supervisor
 from drainproxy.upgrade import Generations, Service
@@ -61,8 +63,9 @@ if TYPE_CHECKING:
     from drainproxy.net.client import ClientConnection
     from drainproxy.net.siblings import Replica
     from drainproxy.observe.log import Log
-    from drainproxy.process.children import Child
+    from drainproxy.process.command import AppCommand
     from drainproxy.process.handover import Inheritance
+    from drainproxy.restart import Apps
 
 try:
     import uvloop as loops
@@ -79,7 +82,7 @@ ROUTE_FILES = 64
 """And for each route: nine for each listening socket (net/listener.ACCEPTS), and who comes in the turn of the limit."""
 
 
-def run(config: Config, warnings: list[str], command: Sequence[str] = (), *, reread: Callable[[], Config]) -> int:
+def run(config: Config, warnings: list[str], command: AppCommand | None = None, *, reread: Callable[[], Config]) -> int:
     """Serve until the process is told to end; with `command`, its process is the app, and our child.
 
     `reread` gives the configuration as it reads by the time of a SIGHUP.
@@ -107,7 +110,7 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What is started and stopped. `app`: its process, under `run`, once it has started."""
+    """What is started and stopped. `apps`: its processes, under `run`."""
 
     machine: DrainMachine
     routes: list[RouteAtWork]
@@ -119,11 +122,12 @@ class Parts:
     tasks: Tasks
     tls: Tls | None
     children: Children
-    app: list[Child]
+    apps: Apps | None
+    holding: Holding
     exporter: SpanExporter | None
 
 
-def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
+def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log, command: AppCommand | None) -> Parts:
     """Every object with its parts; nothing is bound, connected or started. Raises ConfigError."""
     tls = _tls(config)
     meter, ledger, timers, tasks = Meter(), Ledger(), Timers(loop), Tasks(loop)
@@ -136,7 +140,6 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
     if tracing is not None:
         observer = Tee(observer, tracing.ended)
     most_connections = _files_for_connections(config, log)
-    app: list[Child] = []
     handed = HandedOver(lambda: meter.requests)
     replica = _replica(config, machine, log)
 
@@ -157,27 +160,30 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log) -> Parts:
         listener = Listener(context, turns=turns, tasks=tasks, max_connections=most_connections, tls=certificate)
         return RouteAtWork(route, listener, context.pool, HealthMonitor(route, config))
 
-    def stop_app() -> None:  # one that is not our child is stopped by the kubelet
-        for child in () if machine.handed_over else app:
-            child.stop(config.app_stop_time_s)
-
     routes = [at_work(route) for route in config.routes]
     view = ProcessView(loop, config, machine, ledger, routes, handed)
     children = Children(loop)
     announcer = Announcer(config, tasks, children)
-    outside = Outside(stop_app, announcer.tell, Unobserved() if put is None else DrainTrace(put))
+    apps: Apps | None = None
+    if command is not None:
+        from drainproxy.restart import Apps  # noqa: PLC0415 - memory that only `run` needs
+
+        apps = Apps(loop, config, command, children=children, routes=routes, tasks=tasks, meter=meter, log=log)
+    holding = Holding(loop, config, routes, log)
+    drains = Unobserved() if put is None else DrainTrace(put)
+    outside = Outside(_left_to_others if apps is None else apps.stop, announcer.tell, drains, holding.release)
     supervisor = Supervisor(loop, view, routes, turns=turns, meter=meter, log=log, outside=outside)
     announcer.on_told = supervisor.told
     admin = AdminServer(view, supervisor, meter)
-    return Parts(machine, routes, view, meter, supervisor, admin, timers, tasks, tls, children, app, exporter)
+    return Parts(machine, routes, view, meter, supervisor, admin, timers, tasks, tls, children, apps, holding, exporter)
 
 
 async def _serve(
-    config: Config, log: Log, command: Sequence[str], reread: Callable[[], Config], passed: Passed
+    config: Config, log: Log, command: AppCommand | None, reread: Callable[[], Config], passed: Passed
 ) -> tuple[int, Generations]:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: log.failure(context))
-    parts = _built(loop, config, log)
+    parts = _built(loop, config, log, command)
     admin, supervisor, tasks, tls, children = parts.admin, parts.supervisor, parts.tasks, parts.tls, parts.children
     manager, memory = passed.manager, FreedMemory()
     generations = _generations(parts, log, passed)
@@ -193,7 +199,7 @@ async def _serve(
         stop.callback(supervisor.conclude)
         sockets = _listening(config, passed)
         stop.push_async_callback(_close_all, parts)
-        admin.prepare(sockets.admin, generations)
+        admin.prepare(sockets.admin, Operations(generations, parts.apps, parts.holding))
         if not generations.inherits:
             await _answer(parts, log)
             await _accept(parts, sockets, log)
@@ -201,15 +207,17 @@ async def _serve(
             children.listen()
             stop.callback(_kill_rest, children, generations)
         forward: Callable[[int], None] = partial(_ignored, log)
-        if command:
-            child = _start_app(parts, command, passed.inheritance)
-            forward = child.signal
-            stop.push_async_callback(_end_app, child, generations, config.app_stop_time_s)
+        if parts.apps is not None:
+            parts.apps.start(passed.inheritance.app, passed.inheritance.app_address)
+            forward = parts.apps.signal
+            stop.push_async_callback(_end_app, parts.apps, generations)
         for each in parts.routes:
             tasks.spawn(each.monitor.run(supervisor.saw), "health check")
         if tls is not None:
             tasks.spawn(tls.watch(partial(_certificate_read, log)), "watch the certificate")
-        listen(loop, _meanings(supervisor, generations, partial(_read_again, reread, log, tls, manager)), forward)
+        reload = partial(_read_again, reread, log, tls, manager)
+        on_hup = parts.apps.asked_to_restart if parts.apps and parts.apps.command.restart_on_hup else reload
+        listen(loop, _meanings(supervisor, generations, on_hup), forward)
         if generations.inherits:
             await _take_over(parts, sockets, generations, passed.adopted.taken, log)
         _tell_of_risks(log, config)
@@ -229,14 +237,14 @@ async def _serve(
 
 
 def _meanings(
-    supervisor: Supervisor, generations: Generations, reload: Callable[[], None]
+    supervisor: Supervisor, generations: Generations, on_hup: Callable[[], None]
 ) -> dict[int, Callable[[], None]]:
     """What each signal does."""
     here = {
         signal.SIGTERM: supervisor.terminate,
         signal.SIGINT: supervisor.interrupt,
         signal.SIGQUIT: supervisor.quit,
-        signal.SIGHUP: reload,
+        signal.SIGHUP: on_hup,
     }
     meanings: dict[int, Callable[[], None]] = {number: generations.also(number, do) for number, do in here.items()}
     return {**meanings, signal.SIGUSR2: generations.asked_to_upgrade}
@@ -245,9 +253,20 @@ def _meanings(
 def _generations(parts: Parts, log: Log, passed: Passed) -> Generations:
     service = Service(parts.view, parts.routes, parts.admin, parts.supervisor, parts.meter)
     tasks, children = parts.tasks, parts.children
-    return Generations(
-        passed.inheritance, passed.manager, service, tasks=tasks, children=children, log=log, app=parts.app
+    generations = Generations(
+        passed.inheritance, passed.manager, service, tasks=tasks, children=children, log=log, apps=parts.apps
     )
+    obstacle = partial(_obstacle, parts, generations)
+    if parts.apps is not None:
+        parts.apps.begin(parts.supervisor, parts.view, obstacle)
+    parts.holding.obstacle = obstacle
+    parts.view.hold = parts.holding.told
+    return generations
+
+
+def _obstacle(parts: Parts, generations: Generations) -> str | None:
+    """Why the app may not be restarted, and requests not be held now."""
+    return (parts.apps and parts.apps.busy) or generations.obstacle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,19 +314,13 @@ async def _accept(parts: Parts, sockets: Sockets, log: Log) -> None:
         log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
 
 
-def _start_app(parts: Parts, command: Sequence[str], inheritance: Inheritance) -> Child:
-    """Start the app, or take over the one that runs. Raises ChildError."""
-    children, supervisor = parts.children, parts.supervisor
-    inherited = inheritance.app
-    child = children.start(command, without_manager(os.environ)) if inherited is None else children.adopt(inherited)
-    parts.app.append(child)
-    child.exited.add_done_callback(lambda exited: supervisor.app_ended(exited.result()))
-    return child
+def _left_to_others() -> None:
+    """An app that is not our child is stopped by the kubelet."""
 
 
-async def _end_app(child: Child, generations: Generations, within_s: float) -> None:
+async def _end_app(apps: Apps, generations: Generations) -> None:
     if not generations.handed_over:  # else it goes on
-        await child.end(within_s)
+        await apps.end()
 
 
 def _kill_rest(children: Children, generations: Generations) -> None:

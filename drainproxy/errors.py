@@ -47,6 +47,14 @@ class UpgradeRefusedError(DrainproxyError):
     """An upgrade that was not begun: what stands against it."""
 
 
+class RestartError(DrainproxyError):
+    """A restart of the app that did not come about: what serves now, and why."""
+
+
+class RestartRefusedError(DrainproxyError):
+    """A restart, or a hold, that was not begun: what stands against it."""
+
+
 class AdminError(DrainproxyError):
     """The admin port of a running drainproxy did not give the answer that was asked for."""
 

@@ -41,6 +41,8 @@ class Outside:
     tell: Callable[[Occasion], None]
     """Other discovery is to be told."""
     drains: DrainObserver
+    release: Callable[[], object]
+    """Requests that are held by hand go on: a drain waits for them."""
 
 
 class Supervisor:
@@ -218,6 +220,7 @@ class Supervisor:
 
     def _enter(self, phase: Phase) -> None:
         if phase is Phase.PROPAGATING:
+            self._outside.release()
             self._view.told.pop(Occasion.DRAIN, None)
             if not self._machine.handed_over:  # the port is served as ever: others need not know
                 self._outside.tell(Occasion.DRAIN)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from drainproxy.process.children import Child, Children
     from drainproxy.process.handover import Inheritance
     from drainproxy.process.notify import ServiceManager
+    from drainproxy.restart import AppProcess, Apps
     from drainproxy.supervisor import Supervisor
     from drainproxy.view import ProcessView, RouteAtWork
 
@@ -83,7 +84,7 @@ class Generations:
         tasks: Tasks,
         children: Children,
         log: Log,
-        app: list[Child],
+        apps: Apps | None,
     ) -> None:
         self.stage = Stage.IN_SERVICE if inheritance.channel is None else Stage.TAKING_OVER
         self._inheritance = inheritance
@@ -96,7 +97,7 @@ class Generations:
         self._tasks = tasks
         self._children = children
         self._log = log
-        self._app = app
+        self._apps = apps
         self._next: Child | None = None
         self._channel: Channel | None = None
         self._keeper_pipe: tuple[int, int] | None = None
@@ -188,7 +189,13 @@ class Generations:
             return why
         if self._view.machine.schedule is not None:
             return "a drain runs"
-        return None
+        return None if self._apps is None else self._apps.busy
+
+    def obstacle(self) -> str | None:
+        """Why the app may not be restarted now."""
+        if self.stage is not Stage.IN_SERVICE:
+            return f"an upgrade runs: {self.stage.value}"
+        return "a drain runs" if self._view.machine.schedule is not None else None
 
     async def _hand_over(self, command: Sequence[str]) -> None:
         """Start the new generation and wait for it. Until it serves, nothing changes here."""
@@ -215,12 +222,14 @@ class Generations:
         listening = [(admin_of(self._view.config.admin), sock) for sock in self._admin.sockets]
         for name, at_work in self._named():
             listening += [(name, sock) for sock in at_work.listener.sockets]
+        app = self._app
         legacy = bequeath(
             listening,
             theirs,
             generation=self._inheritance.generation + 1,
             keeper=self._keeper(),
-            app=next((child.pid for child in self._app), None),
+            app=None if app is None else app.child.pid,
+            app_address="" if app is None else str(app.address),
         )
         environ = {name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"} | legacy.environ
         return self._children.start_generation(command, environ, legacy.passed)
@@ -234,7 +243,7 @@ class Generations:
 
         systemd needs none, but for an app: that is our child, and would be nobody's.
         """
-        if self._manager.listens and not self._app:
+        if self._manager.listens and self._app is None:
             return None
         if self._inheritance.keeper is not None:
             return self._inheritance.keeper
@@ -282,7 +291,7 @@ class Generations:
         if admin_of(self._view.config.admin) in serving:
             await self._admin.pass_on()
         self._announce(child.pid)
-        self._manager.hand_over_to(None if self._app else child.pid)
+        self._manager.hand_over_to(child.pid if self._app is None else None)
         self._counted = carried.counts(self._view, self._meter)
         channel.send(counts=self._counted)
         if terminated:
@@ -309,7 +318,7 @@ class Generations:
         self._log.error("the new generation has ended: this process serves again", exit_code=child.exited.result())
         await channel.close()
         self._announce(os.getpid())
-        self._manager.take_back(None if self._app else os.getpid())
+        self._manager.take_back(os.getpid() if self._app is None else None)
         for at_work in self._routes:
             await at_work.listener.take_back()
         await self._admin.answer()
@@ -352,16 +361,22 @@ class Generations:
             return code
         if self._keeper_pipe is None:
             return None
-        app = next(iter(self._app), None)
-        app_code = app.exited.result() if app is not None and app.exited.done() else None
+        app = self._app
+        app_code = app.child.exited.result() if app is not None and app.child.exited.done() else None
         return become_keeper(self._keeper_pipe[0], self._in_service(self._next.pid), app_code)
+
+    @property
+    def _app(self) -> AppProcess | None:
+        """The app's process under `run`."""
+        return None if self._apps is None else self._apps.current
 
     def _announce(self, pid: int) -> None:
         if self._inheritance.keeper is not None:
             announce(self._inheritance.keeper, self._in_service(pid))
 
     def _in_service(self, pid: int) -> InService:
-        return InService(pid, next((child.pid for child in self._app), 0))
+        app = self._app
+        return InService(pid, 0 if app is None else app.child.pid)
 
     def _enter(self, stage: Stage) -> None:
         assert stage in NEXT[self.stage], f"{self.stage} cannot be followed by {stage}"

@@ -13,7 +13,7 @@ from drainproxy.process.notify import Report
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from drainproxy.config.options import Config
     from drainproxy.config.values import Route
@@ -56,6 +56,8 @@ class ProcessView:
         self._finish: Finish | None = None
         self.generation = 1
         self.upgraded_at: float | None = None
+        self.children: Callable[[], list[dict[str, object]]] = list
+        self.hold: Callable[[], dict[str, object] | None] = _nothing_held
         self.told: dict[Occasion, Told] = {}
         self._loop = loop
         self._routes = routes
@@ -74,7 +76,7 @@ class ProcessView:
         return [
             UpstreamView(
                 listen=str(at_work.route.listen),
-                address=str(at_work.route.upstream),
+                address=str(at_work.monitor.address),
                 protocol=at_work.route.protocol,
                 reachable=at_work.monitor.health.reachable,
                 healthy=at_work.monitor.health.healthy,
@@ -130,3 +132,7 @@ class ProcessView:
             return None
         self.last_drain = drain_summary(self, finish)
         return self.last_drain
+
+
+def _nothing_held() -> None:
+    return None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from drainproxy.drain.machine import Finish
@@ -26,8 +25,7 @@ class Control(Protocol):
         """`/metrics` was read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Upgraded:
+class Upgraded(NamedTuple):
     """The process that is in service now."""
 
     pid: int
@@ -43,3 +41,39 @@ class Upgrades(Protocol):
         Returns once the new one serves; a caller that does not wait so long changes nothing. Raises
         UpgradeRefusedError if it is not begun, HandoverError if it has failed: then this process serves as before.
         """
+
+
+class Restarted(NamedTuple):
+    """The process of the app that serves now; `number`: of those so far."""
+
+    pid: int
+    number: int
+
+
+class Restarts(Protocol):
+    """Who can put another process in the place of the app."""
+
+    async def restart(self) -> Restarted:
+        """Start the app anew and switch to it. Returns once the new process serves and is there to stay.
+
+        Raises RestartRefusedError if it is not begun, RestartError if it has failed: the message says who serves.
+        """
+
+
+class Holds(Protocol):
+    """Who can keep requests waiting."""
+
+    def hold(self, for_s: float | None) -> dict[str, object]:
+        """Keep them waiting for so long from now on. Raises RestartRefusedError if that may not be now."""
+
+    def release(self) -> bool:
+        """Let them go on. False: none were held."""
+
+
+class Operations(NamedTuple):
+    """What an operator may do besides draining."""
+
+    upgrades: Upgrades
+    restarts: Restarts | None
+    """None: the app is no child of ours."""
+    holds: Holds

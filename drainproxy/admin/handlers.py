@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from drainproxy.admin.aiohttp_web import web
+from drainproxy.config.values import parse_duration
 from drainproxy.drain.phase import Outcome, Trigger
 from drainproxy.drain.readiness import readiness
-from drainproxy.errors import HandoverError, UpgradeRefusedError
+from drainproxy.errors import HandoverError, RestartError, RestartRefusedError, UpgradeRefusedError
 from drainproxy.observe.documents import drain_block, status
 from drainproxy.protocol.reasons import Reason
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from drainproxy.admin.access import Access
-    from drainproxy.admin.control import Control, Upgrades
+    from drainproxy.admin.control import Control, Operations
     from drainproxy.admin.guard import Guards
     from drainproxy.observe.documents import Process
     from drainproxy.observe.meter import Meter
@@ -34,7 +34,7 @@ PAGE_HEADERS = {
 }
 ANY_HOST = frozenset({"/livez", "/healthz", "/readyz", "/startupz", "/metrics"})
 """What probes and scrapers ask for under any name: nothing there is secret, and nothing changes."""
-ENDPOINTS = "/livez /readyz /startupz /status /metrics /drain /resume /upgrade /"
+ENDPOINTS = "/livez /readyz /startupz /status /metrics /drain /resume /upgrade /restart /hold /release /"
 UNAUTHORIZED = 401
 STATUS_OF = {Outcome.CLEAN: 200, Outcome.STILL_ARRIVING: 200, Outcome.FORCED: 504, Outcome.RESUMED: 409}
 
@@ -51,7 +51,7 @@ class Endpoints:
         access: Access,
         guards: Guards,
         assets: Mapping[str, tuple[bytes, str]],
-        upgrades: Upgrades,
+        operations: Operations,
     ) -> None:
         self._process = process
         self._control = control
@@ -60,7 +60,7 @@ class Endpoints:
         self._access = access
         self._guards = guards
         self._assets = assets
-        self._upgrades = upgrades
+        self._operations = operations
         drain, resume = self._allowed(self._drain), self._allowed(self._resume)
         self._routes: dict[str, dict[str, Handler]] = {
             "/livez": _reading(self._livez),
@@ -72,6 +72,9 @@ class Endpoints:
             "/drain": {"GET": drain, "POST": drain, "DELETE": resume},
             "/resume": {"POST": resume},
             "/upgrade": {"POST": self._allowed(self._upgrade)},
+            "/restart": {"POST": self._allowed(self._restart)},
+            "/hold": {"POST": self._allowed(self._hold), "DELETE": self._allowed(self._release)},
+            "/release": {"POST": self._allowed(self._release)},
         } | {path: _reading(self._asset) for path in assets}
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -153,12 +156,43 @@ class Endpoints:
             if not may_wait:
                 return _line(503, "too many wait already: ask /status")
             try:
-                upgraded = await self._upgrades.upgrade(program)
+                upgraded = await self._operations.upgrades.upgrade(program)
             except UpgradeRefusedError as refused:
                 return _line(409, str(refused))
             except HandoverError as failed:
                 return _line(500, str(failed))
-        return _document(200, asdict(upgraded))
+        return _document(200, upgraded._asdict())
+
+    async def _restart(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer when the new process of the app is there to stay, or will not be."""
+        restarts = self._operations.restarts
+        if restarts is None:
+            return _line(409, "the app is no child of drainproxy: only `run` can restart it")
+        with self._guards.wait(request) as may_wait:
+            if not may_wait:
+                return _line(503, "too many wait already: ask /status")
+            try:
+                restarted = await restarts.restart()
+            except RestartRefusedError as refused:
+                return _line(409, str(refused))
+            except RestartError as failed:
+                return _line(500, str(failed))
+        return _document(200, restarted._asdict())
+
+    async def _hold(self, request: web.BaseRequest) -> web.StreamResponse:
+        text = request.query.get("for")
+        try:
+            for_s = None if text is None else parse_duration(text)
+        except ValueError:
+            return _line(400, "for: a duration such as 500ms, 5s, 1m30s or a number of seconds")
+        try:
+            return _document(200, self._operations.holds.hold(for_s))
+        except RestartRefusedError as refused:
+            return _line(409, str(refused))
+
+    async def _release(self, _: web.BaseRequest) -> web.StreamResponse:
+        held = self._operations.holds.release()
+        return _line(200, "requests go on" if held else "nothing was held")
 
     async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
         document = status(self._process)

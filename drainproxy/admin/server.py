@@ -17,7 +17,7 @@ from drainproxy.observe.metrics import Exposition
 if TYPE_CHECKING:
     import socket
 
-    from drainproxy.admin.control import Control, Upgrades
+    from drainproxy.admin.control import Control, Operations
     from drainproxy.observe.documents import Process
     from drainproxy.observe.meter import Meter
 
@@ -46,7 +46,7 @@ class AdminServer:
         self.address = process.config.admin
         """Where it listens: as configured, with the port that the kernel chose for 0."""
 
-    def prepare(self, sockets: list[socket.socket], upgrades: Upgrades) -> None:
+    def prepare(self, sockets: list[socket.socket], operations: Operations) -> None:
         """Get ready to answer on these bound sockets. Raises ConfigError if the token cannot be read."""
         self.sockets = sockets
         self._access.load()
@@ -54,7 +54,7 @@ class AdminServer:
         assets = {path: ((folder / name).read_bytes(), kind) for path, (name, kind) in PAGE.items()}
         exposition = Exposition(self._process, self._meter)
         endpoints = Endpoints(
-            self._process, self._control, self._meter, exposition, self._access, self._guards, assets, upgrades
+            self._process, self._control, self._meter, exposition, self._access, self._guards, assets, operations
         )
         self.address = _bound(self.address, self.sockets[0])
         self._http = web.Server(

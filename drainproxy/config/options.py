@@ -299,6 +299,26 @@ class Config:
         group=TIMEOUTS,
         why="an app that starts or restarts may accept connections soon, and then no client sees an error",
     )
+    hold_limit_s: float = option(
+        DURATION,
+        "30s",
+        "longest time that a request waits while drainproxy holds requests (drainproxy hold, or restart)",
+        group=TIMEOUTS,
+        why="after that it gets 503 with Retry-After",
+    )
+    restart_timeout_s: float = option(
+        DURATION,
+        "60s",
+        "longest time until a new process of the app is healthy (run: drainproxy restart)",
+        group=TIMEOUTS,
+        why="until then the old process serves, if both can run at the same time; see docs/upgrade.md",
+    )
+    restart_trial_s: float = option(
+        DURATION,
+        "5s",
+        "how long the old process of the app is kept after the switch, in case the new one ends",
+        group=TIMEOUTS,
+    )
     upgrade_timeout_s: float = option(
         DURATION,
         "60s",

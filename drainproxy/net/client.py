@@ -238,6 +238,14 @@ class ClientConnection:
             self._route.dialler.want(self, fresh=fresh, validate=validate)
         return upstream
 
+    @property
+    def stays_with_the_app_before(self) -> bool:
+        """It has a connection to the process that the app was, and will not give it back by itself soon."""
+        upstream = cast("UpstreamConnection | None", self.pair.upstream)
+        if upstream is None or upstream.sibling or not self.pair.session.whole:
+            return False
+        return upstream.epoch != self._route.pool.epoch
+
     def connected(self, upstream: UpstreamConnection) -> None:
         upstream.lend(self.pair)
         self._elsewhere = upstream.sibling

@@ -53,6 +53,8 @@ class Dialler:
         self._tasks = Tasks(loop)
         self._dialling = 0
         self._holding = False
+        self._held_s: float | None = None
+        self._sweep: asyncio.TimerHandle | None = None
 
     def want(self, waiter: Waiter, *, fresh: bool, validate: bool, until: float | None = None) -> None:
         """Find a connection for this waiter, which is told when there is one, or that there will be none.
@@ -60,12 +62,50 @@ class Dialler:
         `fresh`: not one that was used before. `validate`: one that was used only if the app has not closed it.
         `until`: how long it is held while the app refuses connections; else as long as the options say.
         """
-        held_until = self._loop.time() + self._wait_s if until is None else until
+        held_until = (
+            self._loop.time() + (self._wait_s if self._held_s is None else self._held_s) if until is None else until
+        )
         self._pool.wait(waiter, Terms(held_until, fresh, validate))
+        if self._held_s is None:
+            self._dial_for_all()
+        elif self._sweep is None:
+            self._sweep_later()
+
+    def retarget(self, address: Address) -> None:
+        """The app is there from now on."""
+        self._address = address
+        self._resolver = Resolver(address)
+        self._pool.renew()
         self._dial_for_all()
 
+    def hold(self, most_s: float) -> None:
+        """Keep who wants a connection waiting until `release`, each for `most_s` seconds at most."""
+        self._held_s = most_s
+        self._pool.renew()
+
+    def release(self) -> None:
+        """Go on, with all who wait."""
+        self._held_s = None
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        self._dial_for_all()
+
+    @property
+    def held(self) -> int | None:
+        """How many wait for the end of a hold; None: there is none."""
+        return None if self._held_s is None else self._pool.waiting
+
+    def _sweep_later(self) -> None:
+        at = self._pool.next_overdue_at()
+        self._sweep = None if at is None else self._loop.call_at(at, self._sweep_now)
+
+    def _sweep_now(self) -> None:
+        self._refuse_overdue(Reason.CONNECT_REFUSED)
+        self._sweep_later()
+
     def _dial_for_all(self) -> None:
-        while not self._holding and self._dialling < min(self._pool.waiting, MAX_DIALS):
+        while self._held_s is None and not self._holding and self._dialling < min(self._pool.waiting, MAX_DIALS):
             self._dialling += 1
             self._tasks.spawn(self._dial(), f"dial {self._address}")
 
@@ -98,10 +138,10 @@ class Dialler:
         return None
 
     async def _connect(self, attempt: asyncio.Timeout) -> None:
-        address, pool = self._address, self._pool
+        address, pool, epoch = self._address, self._pool, self._pool.epoch
 
         def connection() -> asyncio.BaseProtocol:
-            return cast("asyncio.BaseProtocol", UpstreamConnection(pool, attempt))
+            return cast("asyncio.BaseProtocol", UpstreamConnection(pool, attempt, epoch))
 
         if address.path:
             await self._loop.create_unix_connection(connection, address.path)
@@ -126,7 +166,7 @@ class Dialler:
         """The app starts or restarts: hold what waits, and look again and again until it is there."""
         refused: Reason | None = reason
         try:
-            while refused in GONE and self._pool.waiting:
+            while refused in GONE and self._pool.waiting and self._held_s is None:
                 self._refuse_overdue(refused)
                 await asyncio.sleep(RETRY_S)
                 if self._pool.waiting:
@@ -142,4 +182,6 @@ class Dialler:
 
     async def close(self) -> None:
         """Give up what is under way."""
+        if self._sweep is not None:
+            self._sweep.cancel()
         await self._tasks.close()

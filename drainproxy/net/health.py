@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from drainproxy.config.options import Config
-    from drainproxy.config.values import Route
+    from drainproxy.config.values import Address, Route
 
 FAST_S = 0.1
 """Between two looks until the app has answered."""
@@ -40,8 +40,8 @@ class HealthMonitor:
     """Looks at one upstream. `hurry` makes it look at once and often from then on."""
 
     def __init__(self, route: Route, config: Config) -> None:
-        address = route.upstream
-        self._address = address
+        self.address = address = route.upstream
+        """Where it looks."""
         self._resolver = Resolver(address)
         self._path = config.ready_path if route.protocol in ("auto", "http1") else None  # it is asked in HTTP/1
         self._config = config
@@ -49,6 +49,13 @@ class HealthMonitor:
         self._failures = 0
         self._pace_s = min(FAST_S, config.ready_interval_s)
         self.health = Health(reachable=False, healthy=False, reason=f"no answer from {address} yet")
+
+    def retarget(self, address: Address) -> None:
+        """The app is there from now on, and was found well: look on."""
+        self.address = address
+        self._resolver = Resolver(address)
+        self._failures = 0
+        self._wake.set()
 
     def hurry(self) -> None:
         """Look now, and every WATCH_S from now on."""
@@ -86,31 +93,31 @@ class HealthMonitor:
         except TimeoutError:
             # A full accept queue drops what comes: the app is busy. Only one that refuses is gone.
             still_there = writer is not None or self.health.reachable
-            return Health(still_there, healthy=False, reason=f"{self._address} did not answer in time")
+            return Health(still_there, healthy=False, reason=f"{self.address} did not answer in time")
         except OSError as error:
             # Only who refuses is gone. A name that does not resolve, or a route that is away, is no word of the app's.
             refused = isinstance(error, ConnectionRefusedError | FileNotFoundError)
             still_there = writer is not None or (self.health.reachable and not refused)
-            return Health(still_there, healthy=False, reason=f"{self._address}: {error.strerror or error}")
+            return Health(still_there, healthy=False, reason=f"{self.address}: {error.strerror or error}")
         except Exception as error:
-            context = {"message": f"looking at {self._address} failed", "exception": error}
+            context = {"message": f"looking at {self.address} failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
-            return Health(self.health.reachable, healthy=False, reason=f"{self._address}: {error}")
+            return Health(self.health.reachable, healthy=False, reason=f"{self.address}: {error}")
         finally:
             if writer is not None:
                 writer.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._address.path:
-            return await asyncio.open_unix_connection(self._address.path)
+        if self.address.path:
+            return await asyncio.open_unix_connection(self.address.path)
         hosts = await self._resolver.hosts()
         for host in hosts[:-1]:
             with suppress(OSError):
-                return await asyncio.open_connection(host, self._address.port)
-        return await asyncio.open_connection(hosts[-1], self._address.port)
+                return await asyncio.open_connection(host, self.address.port)
+        return await asyncio.open_connection(hosts[-1], self.address.port)
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> Health:
-        request = f"GET {path} HTTP/1.1\r\nHost: {self._address}\r\nUser-Agent: drainproxy\r\nConnection: close\r\n\r\n"
+        request = f"GET {path} HTTP/1.1\r\nHost: {self.address}\r\nUser-Agent: drainproxy\r\nConnection: close\r\n\r\n"
         writer.write(request.encode())
         data = b""
         try:

@@ -123,6 +123,28 @@ class Listener:
         assert self._context.handover is not None, "asked where there is a successor"
         self._context.handover.ask(tell)
 
+    def retarget(self, address: Address) -> None:
+        """The app is at another address from now on: what is new goes there."""
+        self._context.dialler.retarget(address)
+
+    def hold(self, most_s: float) -> None:
+        """Keep requests waiting, each for `most_s` seconds at most. What is under way goes on."""
+        self._context.dialler.hold(most_s)
+
+    def release(self) -> None:
+        """Let those who wait go to the app."""
+        if self.held is not None:
+            self._context.dialler.release()
+
+    @property
+    def held(self) -> int | None:
+        """Requests that are kept waiting; None while nothing is held."""
+        return self._context.dialler.held
+
+    def staying(self) -> list[ClientConnection]:
+        """Long conversations with the process that the app was: to be asked to go."""
+        return [each for each in self.connections if each.stays_with_the_app_before]
+
     def enter(self, phase: Phase) -> None:
         """Tell every session. FORCING: everything open is cut when this returns."""
         self.phase = phase

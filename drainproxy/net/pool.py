@@ -57,6 +57,12 @@ class ConnectionPool:
         self._idle: list[UpstreamConnection] = []
         self._waiters: dict[Waiter, Terms] = {}
         self._open = 0
+        self.epoch = 0
+        """Which process the app is: the number of those that it was before. Connections know theirs."""
+        self.leaving = 0
+        """Open connections to those before."""
+        self.on_left: Callable[[], None] = _nothing
+        """Called when the last of them has ended."""
         self.shut = False
         """Nothing is kept: no exchange is to come."""
 
@@ -108,6 +114,10 @@ class ConnectionPool:
     def opened(self, connection: UpstreamConnection) -> None:
         """A connection was made. It is handed over before anything is read from it, for the app may speak first."""
         self.joined(connection)
+        if connection.epoch != self.epoch:  # it was dialled before the change
+            self.leaving += 1
+            connection.transport.close()
+            return
         for waiter in self._waiters:
             del self._waiters[waiter]
             waiter.connected(connection)
@@ -127,7 +137,7 @@ class ConnectionPool:
         """An exchange is over. The connection waits for the next, but never longer than the app may keep it."""
         if connection.transport.is_closing():
             return
-        if self.shut:
+        if self.shut or connection.epoch != self.epoch:
             connection.transport.close()
             return
         if self._waiters and self._lend_again(connection):
@@ -168,6 +178,22 @@ class ConnectionPool:
         self._timers.forget(connection)
         if not connection.lent and connection in self._idle:
             self._idle.remove(connection)
+        if connection.epoch != self.epoch:
+            self.leaving -= 1
+            if not self.leaving:
+                self.on_left()
+
+    def renew(self) -> None:
+        """The app is, or will be, another process: what is lent serves its exchange and no other, what is idle ends."""
+        self.epoch += 1
+        self.leaving = self._open
+        for connection in self._idle:
+            connection.transport.close()
+        self._idle.clear()
+
+    def next_overdue_at(self) -> float | None:
+        """When the first waiter has waited as long as it may; None: nobody waits."""
+        return min([terms.until for terms in self._waiters.values()], default=None)
 
     def keep(self, *, keep: bool) -> None:
         """Whether connections wait for a next exchange. If not, those that wait are closed."""
@@ -182,3 +208,7 @@ class ConnectionPool:
         for connection in self._idle:
             connection.transport.abort()
         self._idle.clear()
+
+
+def _nothing() -> None:
+    pass

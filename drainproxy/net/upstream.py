@@ -46,14 +46,15 @@ class UpstreamConnection:
     """
 
     __slots__ = (
-        "_attempt", "_closing", "_ended", "_keeper", "_pair", "_said_all", "bucket", "full", "gate", "idle_since",
-        "reused", "transport",
+        "_attempt", "_closing", "_ended", "_keeper", "_pair", "_said_all", "bucket", "epoch", "full", "gate",
+        "idle_since", "reused", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
     gate: ReadGate
 
-    def __init__(self, keeper: Keeper, attempt: asyncio.Timeout) -> None:
+    def __init__(self, keeper: Keeper, attempt: asyncio.Timeout, epoch: int = 0) -> None:
+        self.epoch = epoch
         self.reused = False
         self.full = False
         self.idle_since = 0.0

@@ -16,7 +16,7 @@ from drainproxy.drain.ledger import Ended, Kind, Tally
 from drainproxy.drain.phase import Outcome, Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from drainproxy.config.options import Config
     from drainproxy.drain.announcement import Told
@@ -71,6 +71,10 @@ class Process(Protocol):
     """1, and one more with each upgrade."""
     upgraded_at: float | None
     """Unix time at which this process took over from another, None if it did not."""
+    children: Callable[[], list[dict[str, object]]]
+    """The processes of the app under `run`."""
+    hold: Callable[[], dict[str, object] | None]
+    """Requests that are held by hand: how many, and for how long still."""
     told: dict[Occasion, Told]
     """What became of the last call to other discovery, for each occasion."""
 
@@ -175,6 +179,11 @@ def status(process: Process) -> dict[str, object]:
         "told": {occasion.value: _told(told) for occasion, told in process.told.items()},
         "config": effective(process.config),
     }
+    children, hold = process.children(), process.hold()
+    if children:
+        document["children"] = children
+    if hold is not None:
+        document["hold"] = hold
     if len(upstreams) > 1:
         document["routes"] = [_route(view) for view in upstreams]
     return document

@@ -40,6 +40,7 @@ class Meter:
         self.drain_duration_s = 0.0
         self.calls: Counter[tuple[Occasion, str]] = Counter()
         self.spans = SpanCounts()
+        self.restarts: Counter[str] = Counter()
         self.before: dict[str, dict[tuple[str, ...], float]] = {}
         """What the generations before this process have counted: samples by metric. See observe.carried."""
 
@@ -67,6 +68,10 @@ class Meter:
     def told(self, told: Told) -> None:
         """Other discovery was told, or could not be."""
         self.calls[told.occasion, told.result] += 1
+
+    def restarted(self, outcome: str) -> None:
+        """The app was restarted, or was not."""
+        self.restarts[outcome] += 1
 
     def drain_finished(self, trigger: Trigger, outcome: Outcome, duration_s: float) -> None:
         """A drain has ended."""

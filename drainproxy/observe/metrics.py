@@ -48,6 +48,7 @@ NO_ANSWER = "none"
 """`code` of a request that was not answered: the client left, or it was cut, before the response began."""
 RELAYED = "relayed"
 """`code` where answers are relayed unread: HTTP/2 streams and TCP connections, counted when they have ended."""
+RESTARTS = ("done", "failed")
 SUM = "sum"
 """The sample of a histogram that is no bucket."""
 
@@ -320,6 +321,13 @@ METRICS = (
         "Calls to other service discovery (--on-ready, --on-drain, --on-resume); all attempts of a call count as one.",
         {"hook": _values(*(occasion.value for occasion in Occasion)), "result": _values(*RESULTS)},
         _calls,
+    ),
+    Metric(
+        "drainproxy_restarts_total",
+        "counter",
+        "Restarts of the app under run that were begun. failed: the new process did not stay, or was not healthy.",
+        {"outcome": _values(*RESTARTS)},
+        lambda now: (((outcome,), float(now.meter.restarts[outcome])) for outcome in RESTARTS),
     ),
     Metric(
         "drainproxy_spans_total",

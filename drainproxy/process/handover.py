@@ -1,8 +1,8 @@
 """How do two generations of drainproxy speak to each other? One pair of connected sockets, a JSON object a line.
 
 The new generation starts with the listening sockets, as systemd would pass them, and with its end of the pair; HANDOVER
-in its environment says `VERSION:DESCRIPTOR:GENERATION:APP` (APP: the number of the app's process under `run`, else 0).
-Then:
+in its environment says `VERSION:DESCRIPTOR:GENERATION:APP:ADDRESS` (APP: the number of the app's process under `run`,
+else 0; ADDRESS: where it listens). Then:
 
     new: {"ready": true}        it listens, its app is well, and it could accept clients
     old: {"go": true}           it may: from here on the old one will step back
@@ -23,8 +23,7 @@ import json
 import os
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drainproxy.errors import HandoverError
 
@@ -83,17 +82,18 @@ class Channel:
             await self._writer.wait_closed()
 
 
-@dataclass(frozen=True, slots=True)
-class Inheritance:
+class Inheritance(NamedTuple):
     """What a generation gets from the one before it, besides the listening sockets.
 
-    `keeper`: the descriptor of the keeper's pipe, None if there is no keeper. `app`: the number of the app's process.
+    `keeper`: the descriptor of the keeper's pipe, None if there is no keeper. `app`: the number of the app's process,
+    which listens on `app_address`.
     """
 
     generation: int
     channel: Channel | None = None
     keeper: int | None = None
     app: int | None = None
+    app_address: str = ""
 
 
 def inherit(environ: MutableMapping[str, str], pid: int) -> Inheritance:
@@ -104,7 +104,7 @@ def inherit(environ: MutableMapping[str, str], pid: int) -> Inheritance:
     told, keeper = environ.pop(HANDOVER, ""), environ.pop(KEEPER, "")
     if not told:
         return Inheritance(1)
-    version, *fields = told.split(":")
+    version, *fields = told.split(":", 4)
     if version != str(VERSION):
         raise HandoverError(
             f"the running drainproxy hands over in version {version}, this one knows {VERSION}: "
@@ -116,11 +116,10 @@ def inherit(environ: MutableMapping[str, str], pid: int) -> Inheritance:
     if keeper:
         os.set_inheritable(int(keeper), False)
     channel = Channel(socket.socket(fileno=descriptor))
-    return Inheritance(generation, channel, int(keeper) if keeper else None, app or None)
+    return Inheritance(generation, channel, int(keeper) if keeper else None, app or None, "".join(fields[3:]))
 
 
-@dataclass(frozen=True, slots=True)
-class Legacy:
+class Legacy(NamedTuple):
     """What the next generation is started with. `passed`: the numbers that our descriptors have there."""
 
     passed: dict[int, int]
@@ -134,13 +133,14 @@ def bequeath(
     generation: int,
     keeper: int | None,
     app: int | None,
+    app_address: str,
 ) -> Legacy:
     """The listening sockets by name, the channel, and the keeper's pipe if there is one."""
     at = FIRST + len(sockets)
     environ = {
         "LISTEN_FDS": str(len(sockets)),
         "LISTEN_FDNAMES": ":".join(name for name, _ in sockets),
-        HANDOVER: f"{VERSION}:{at}:{generation}:{app or 0}",
+        HANDOVER: f"{VERSION}:{at}:{generation}:{app or 0}:{app_address}",
     }
     passed = {FIRST + place: sock.fileno() for place, (_, sock) in enumerate(sockets)} | {at: channel.fileno()}
     if keeper is not None:

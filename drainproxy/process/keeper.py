@@ -15,8 +15,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from drainproxy.process.descendants import kill_all
 from drainproxy.process.signals import HANDLED
@@ -27,8 +26,7 @@ APP_ENDED = 120
 """The exit code of a generation that ends because its app has, which an earlier one has started: it knows no other."""
 
 
-@dataclass(frozen=True, slots=True)
-class InService:
+class InService(NamedTuple):
     """Numbers of processes. `app`: 0 if it is no child of ours."""
 
     generation: int
@@ -64,8 +62,8 @@ def keep(pipe: int, now: InService, app_code: int | None) -> int:
     watched = now.generation
     while True:
         ended = _reap()
-        now = _last_announced(pipe) or now
-        app_code = ended.get(now.app, app_code)
+        before, now = now, _last_announced(pipe) or now
+        app_code = ended.get(now.app, app_code if now.app == before.app else None)
         while watched in ended:
             if watched == now.generation:
                 kill_all(_reap)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from drainproxy.config.options import Config
-from drainproxy.config.values import Route, parse_address
+from drainproxy.config.values import Address, Route, parse_address
 from drainproxy.drain.ledger import Ended, Kind, Ledger, Work
 from drainproxy.drain.machine import DrainMachine
 from drainproxy.drain.phase import Phase
@@ -117,8 +117,9 @@ class ScriptedPool:
 class ScriptedMonitor:
     """See HealthMonitor."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: Address) -> None:
         self.health = GONE
+        self.address = address
         self.pace = "usual"
 
     def hurry(self) -> None:
@@ -134,7 +135,7 @@ class ScriptedRoute:
     def __init__(self, clock: Clock, ledger: Ledger, route: Route) -> None:
         self.listener = ScriptedListener(clock, ledger, route)
         self.pool = ScriptedPool()
-        self.monitor = ScriptedMonitor()
+        self.monitor = ScriptedMonitor(route.upstream)
         self.at_work = RouteAtWork(route, cast("Any", self.listener), cast("Any", self.pool), cast("Any", self.monitor))
 
     def connect(self, name: str, *, idle: bool = True, answers: bool = False) -> ScriptedConnection:
@@ -180,7 +181,7 @@ class ScriptedProcess:
             turns=self.turns,
             meter=self.meter,
             log=Log(self.config),
-            outside=Outside(self._stop_app, self.occasions.append, Unobserved()),
+            outside=Outside(self._stop_app, self.occasions.append, Unobserved(), _nothing),
         )
 
     def _stop_app(self) -> None:
@@ -213,3 +214,7 @@ class ScriptedProcess:
     def exited(self) -> int | None:
         """The exit code, once the process is to end."""
         return self.supervisor.exit_code.result() if self.supervisor.exit_code.done() else None
+
+
+def _nothing() -> None:
+    pass

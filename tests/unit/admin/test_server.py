@@ -10,7 +10,7 @@ import socket
 import struct
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import pytest
@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from drainproxy.admin import guard
 from drainproxy.admin.access import Access
-from drainproxy.admin.control import Upgraded
+from drainproxy.admin.control import Operations, Upgraded
 from drainproxy.admin.server import BACKLOG, AdminServer
 from drainproxy.config.options import Config
 from drainproxy.config.values import Address
@@ -89,9 +89,9 @@ async def serving(
     config: Config | None = None, *, ready: bool = True, upgrades: ScriptedUpgrades | None = None, **options: Any
 ) -> AsyncIterator[Port]:
     control = ScriptedControl(config or Config(admin=ANYWHERE, **options), ready=ready)
-    server = AdminServer(control, control, control.meter)
+    server, unused = AdminServer(control, control, control.meter), cast("Any", None)
     try:
-        server.prepare(bind(control.config.admin, BACKLOG), upgrades or ScriptedUpgrades())
+        server.prepare(bind(control.config.admin, BACKLOG), Operations(upgrades or ScriptedUpgrades(), unused, unused))
         await server.answer()
         yield Port(control, server)
     finally:

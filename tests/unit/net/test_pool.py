@@ -177,3 +177,33 @@ def test_at_the_end_idle_connections_are_dropped() -> None:
     rig.pool.close()
     assert connection.transport.end == "aborted"
     assert rig.pool.idle == 0
+
+
+def test_connections_to_the_app_before_finish_their_exchange_and_have_no_other() -> None:
+    rig, left = Rig(), list[str]()
+    rig.pool.on_left = lambda: left.append("all")
+    lent, idle = rig.idle(), rig.idle()
+    assert rig.pool.take(validate=False) is idle.upstream
+    rig.pool.put(idle.upstream)
+    lent_one = rig.pool.take(validate=False)
+    assert lent_one is idle.upstream
+    rig.pool.renew()
+    assert lent.transport.end == "closed"
+    assert rig.pool.leaving == 2
+    rig.pool.put(idle.upstream)
+    assert idle.transport.end == "closed"
+    assert rig.pool.take(validate=False) is None
+    for each in (lent, idle):
+        each.upstream.connection_lost(None)
+    assert (rig.pool.leaving, left) == (0, ["all"])
+
+
+def test_a_connection_that_was_dialled_before_the_app_changed_goes_to_nobody() -> None:
+    rig = Rig()
+    waiter, late = rig.waiter(), Connection(UpstreamConnection(rig.pool, attempt()), ScriptedTransport(None))
+    rig.pool.renew()
+    late.upstream.connection_made(late.transport)
+    assert (late.transport.end, waiter.got, rig.pool.leaving) == ("closed", None, 1)
+    made = Connection(UpstreamConnection(rig.pool, attempt(), rig.pool.epoch), ScriptedTransport(None))
+    made.upstream.connection_made(made.transport)
+    assert waiter.got is made.upstream

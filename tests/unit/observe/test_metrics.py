@@ -81,7 +81,8 @@ def test_every_metric_of_the_contract_is_there_from_the_start() -> None:
         build_info state requests_total request_duration_seconds in_flight connections connections_total bytes_total
         upstream_errors_total upstream_retries_total handed_over_total handed_over_duration_seconds
         upstream_up rejected_total drains_total
-        drain_duration_seconds drain_deadline_seconds config_seconds hooks_total spans_total drain_arrivals_total
+        drain_duration_seconds drain_deadline_seconds config_seconds hooks_total restarts_total spans_total
+        drain_arrivals_total
         drain_completed_total drain_late_total drain_aborted_total drain_last_arrival_seconds
     """
     assert [metric.name.removeprefix("drainproxy_") for metric in METRICS] == names.split()
