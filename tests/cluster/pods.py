@@ -27,8 +27,6 @@ class Pod:
     facts: dict[str, Any] = field(default_factory=dict)
     deleted_at: float | None = None
     gone_at: float | None = None
-    app_ended_at: float | None = None
-    """When its container `app` ended first."""
 
     @property
     def app(self) -> str:
@@ -143,8 +141,6 @@ class Pods:
         pod.facts = facts
         if "deletionTimestamp" in metadata and pod.deleted_at is None:
             pod.deleted_at = time.monotonic()
-        if "terminated" in pod.container("app").get("state", {}) and pod.app_ended_at is None:
-            pod.app_ended_at = time.monotonic()
         if kind == "DELETED":
             pod.gone_at = time.monotonic()
             pod.deleted_at = pod.deleted_at or pod.gone_at

@@ -30,18 +30,18 @@ WARM = 40
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Apps that were told to stop: how long each had had no request, and how long after its Pod's deletion that was."""
+    """Apps that were told to stop: how long each had had no request, and how long after the trigger that was."""
 
     idle_s: list[float]
     after_s: list[float]
     in_hand: int
 
     def __str__(self) -> str:
-        if not self.idle_s:
+        if not self.idle_s or not self.after_s:
             return "no app was told to stop"
         return (
-            f"apps told to stop {median(self.after_s):.1f} s after the deletion (longest {max(self.after_s):.1f} s), "
-            f"idle for {median(self.idle_s):.1f} s (longest {max(self.idle_s):.1f} s)"
+            f"apps told to stop {median(self.after_s):.1f} s after the trigger (longest {max(self.after_s):.1f} s), "
+            f"{median(self.idle_s):.2f} s after their last request (longest {max(self.idle_s):.2f} s)"
         )
 
 
@@ -103,10 +103,11 @@ class Stage:
         return found
 
     def stopped(self, app: str = "web") -> Stopped:
-        """When the apps of Pods that were deleted were told to stop."""
-        ended = [pod for pod in self.pods.of(app) if pod.deleted_at is not None and pod.last_words("app")]
-        words = [json.loads(pod.last_words("app")) for pod in ended]
-        after_s = [pod.app_ended_at - pod.deleted_at for pod in ended if pod.app_ended_at and pod.deleted_at]
+        """When the apps of Pods that are gone were told to stop. The kubelet tells nothing of a container before."""
+        gone = [pod for pod in self.pods.of(app) if pod.deleted_at is not None]
+        words = [json.loads(said) for pod in gone if (said := pod.last_words("app"))]
+        drains = [json.loads(said.splitlines()[-1]) for pod in gone if (said := pod.last_words("drainproxy"))]
+        after_s = [each["elapsed_s"] if each["let_go_s"] is None else each["let_go_s"] for each in drains]
         return Stopped([float(each["idle_s"]) for each in words], after_s, sum(int(each["in_hand"]) for each in words))
 
     async def check_live(self) -> list[dict[str, Any]]:

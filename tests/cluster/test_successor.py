@@ -34,6 +34,8 @@ PINNED_S = 60.0
 """So long after a Pod's end began its address is still used: as behind a load balancer that learns late."""
 IDLE_S = 1.0
 """An app is told to stop at the latest so long after its last request: a second in which it is asked again included."""
+SOON_S = 10.0
+"""And not later than this after its drain's trigger, however long clients go on."""
 PROXY_PORT = 9080
 PINNED = Kind("HTTP/1 to the Pod's address, kept and new connections", "http", rate=20, connections=3, fresh=0.5)
 PINNED_GRPC = Kind("gRPC to the Pod's address, each call on a new channel", "grpc", rate=10, connections=0, fresh=1)
@@ -66,10 +68,12 @@ async def test_who_learns_late_loses_nothing_and_holds_no_app(stage: Stage) -> N
         await stage.roll_out("web")
         await stage.pods.until(lambda: all(pod.deleted_at for pod in old))
         await asyncio.sleep(PINNED_S - (time.monotonic() - max(pod.deleted_at or 0.0 for pod in old)))
+    await stage.pods.settled()
     for flow in flows:
         stage.row("0 lost; the app is not held", flow, note=str(stage.stopped()), case=f"{stage.case}, each")
     assert not lost(flows)
     assert max(stage.stopped().idle_s) < IDLE_S
+    assert max(stage.stopped().after_s) < SOON_S
 
 
 @pytest.mark.skipif(not KUBE_PROXY, reason="DRAINPROXY_CLUSTER_KUBE_PROXY_PID names no kube-proxy: NOT played")
