@@ -172,7 +172,7 @@ class Apps:
         failure = await asyncio.shield(self._decided)
         if failure is not None:
             raise RestartError(failure)
-        assert self.current is not None, "somebody serves"
+        assert self.current is not None, "a restart that did not fail has a process"
         return Restarted(self.current.child.pid, self.current.number)
 
     def asked_to_restart(self) -> None:
@@ -182,7 +182,7 @@ class Apps:
 
     def begin_restart(self) -> None:
         """Begin one. Raises RestartRefusedError."""
-        assert self.current is not None, "the app starts before anybody can ask"
+        assert self.current is not None, "the app starts before the admin port answers"
         refusal = self._obstacle()
         if refusal is not None:
             self._log.error("restart refused", reason=refusal)

@@ -15,16 +15,18 @@ OK = 200
 
 @click.command(
     "hold",
-    help="""Keep new requests waiting during a maintenance of what is behind the app.
+    help="""Keep new requests waiting during maintenance, such as that of the app's database.
 
-    What is under way goes on. New requests wait until drainproxy release, or until the time is over, each for
-    --hold-limit of serve at most: then it gets 503 with Retry-After. A drain lets them go on. Open WebSockets,
-    HTTP/2 and TCP connections stay as they are.
+    Requests in progress continue. New requests wait until `drainproxy release`, or until the time is over. A request
+    that has waited for --hold-limit of serve gets 503 with Retry-After. A drain ends the waiting. Open WebSockets,
+    HTTP/2 and TCP connections are not affected.
 
     Exit code: 0 when requests wait; 1 when they do not; 2 when an option cannot be used.
     """,
 )
-@click.option("--for", "duration", metavar="DURATION", help="how long  [the --hold-limit of serve]")
+@click.option(
+    "--for", "duration", metavar="DURATION", help="How long to hold requests. [default: --hold-limit of serve]"
+)
 @admin_options(timeout="5s")
 def command(*, duration: str | None, **flags: Any) -> None:
     target = "/hold" + (f"?for={quote(duration)}" if duration else "")

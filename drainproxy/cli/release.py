@@ -14,7 +14,7 @@ OK = 200
 
 @click.command(
     "release",
-    help="""Let the requests go on that drainproxy hold keeps waiting.
+    help="""Let the requests continue that `drainproxy hold` keeps waiting.
 
     Exit code: 0, also when nothing was held; 1 when there was no answer; 2 when an option cannot be used.
     """,

@@ -16,12 +16,13 @@ OK = 200
     "restart",
     help="""Replace the app's process with a new one (only under run).
 
-    If CMD can be told where to listen ({port}, {socket}, --port-env), the new process starts beside the old one and
-    gets the new requests once it is healthy. The old one is stopped when it has finished. If the new one is not healthy
-    within --restart-timeout, or ends within --restart-trial, the old one serves. Otherwise requests wait while the
-    old process finishes and the new one starts, each for --hold-limit at most.
+    If CMD takes its port or path from drainproxy ({port}, {socket}, --port-env), both processes run side by side: the
+    new one gets the new requests when it is healthy, and the old one is stopped when it has finished its work. If the
+    new one is not healthy within --restart-timeout, or ends within --restart-trial, the old one keeps serving.
 
-    Exit code: 0 when the new process serves; 1 when the restart was refused or has failed; 2 when an option cannot be
+    Otherwise requests wait while the old process finishes and the new one starts, each for at most --hold-limit.
+
+    Exit code: 0 when the new process serves; 1 when the restart was refused or failed; 2 when an option cannot be
     used.
     """,
 )

@@ -57,9 +57,9 @@ command = ServeCommand(
     Processes that the app leaves behind are killed. The options and signals are those of serve; signals that serve
     ignores are passed on to the app.
 
-    `drainproxy restart` puts a new process of the app in the place of the running one. If CMD can be told where to
-    listen, both run side by side, and no request waits: {port} or {socket} in CMD stands for the port or the path of
-    --upstream, and for a free one in each process after the first; --port-env names a variable for the port.
+    `drainproxy restart` replaces the app's process with a new one. If CMD takes its port from drainproxy, both run side
+    by side, and no request waits: {port} or {socket} in CMD is replaced by the port or path of --upstream, and by a
+    free one for each later process. --port-env names a variable for the port.
 
     \b
         drainproxy run --upstream 127.0.0.1:8080 -- gunicorn -b 127.0.0.1:{port} app:app
