@@ -19,7 +19,7 @@ DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server red
 	iproute2 nftables conntrack procps chromium prometheus
 
 .DEFAULT_GOAL := help
-.PHONY: help setup debian test quick compiled lint types contracts demo search oncall page-pictures cluster bench profile docs site wheels release clean
+.PHONY: help setup debian test quick compiled lint types contracts demo search soak upgrades oncall page-pictures cluster bench profile docs site wheels release clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' Makefile | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ fuzz: $(STAMP) ## invalid bytes from both ends for half an hour; ARGS="--minutes
 
 soak: $(STAMP) ## steady load of all protocols for half an hour; ARGS="--minutes 5"
 	$(BIN)/python -m tests.search.soak $(ARGS)
+
+upgrades: $(STAMP) ## 20 upgrades and 20 restarts in a row under load: who loses what; ARGS="--rounds 5 hold"
+	$(BIN)/python -m tests.upgrade.steady $(ARGS)
 
 oncall: $(STAMP)-oncall debian ## rollouts with a real Prometheus: which alert fires when; ARGS="--pictures docs"
 	$(BIN)/python -m tests.oncall $(ARGS)

@@ -39,7 +39,8 @@ function parse(text) {
 }
 
 function story(status, open) {
-  const { state, phase, drain, upstream } = status;
+  const { state, phase, drain, upstream, hold } = status;
+  if (hold) return `New requests wait for a maintenance: ${hold.waiting} now. This ends in ${seconds(hold.ends_in_s)} at the latest.`;
   if (state === "starting") return `The app has not answered yet: ${upstream.reason}.`;
   if (state === "unready") return `This Pod should get no traffic: ${upstream.reason}.`;
   if (state === "ready") return "Traffic flows to the app. No drain is running.";
@@ -107,11 +108,16 @@ function pairs(list, entries) {
 
 function showRoutes(status) {
   const routes = status.routes || [{ listen: status.config.listen, upstream: status.upstream.address, ...status.upstream }];
+  const processes = (status.children || []).map((child) => {
+    const item = element("li", `Process ${child.number} of the app `, child.state === "serving" ? "well" : "ill");
+    item.append(element("span", `${child.state}, pid ${child.pid}, on ${child.address}`));
+    return item;
+  });
   $("routes").replaceChildren(...routes.map((route) => {
     const item = element("li", `${route.listen} → ${route.upstream} `, route.healthy ? "well" : "ill");
     item.append(element("span", route.reason));
     return item;
-  }));
+  }), ...processes);
 }
 
 function row(work) {
@@ -168,7 +174,7 @@ function show(status, at) {
   document.body.dataset.alarm = status.phase === "forcing" || outcome === "forced" ? "yes" : "no";
   document.body.dataset.warning = outcome === "still-arriving" ? "yes" : "no";
   document.title = `${status.state} · drainproxy`;
-  say("version", status.version);
+  say("version", status.generation > 1 ? `${status.version}, generation ${status.generation}` : status.version);
   say("state", status.state === "draining" ? `draining: ${status.phase}` : status.state);
   say("story", story(status, open));
   showBudget(status);

@@ -133,10 +133,16 @@ def _lines(look: Look, last: Look | None, rows: int) -> Iterator[str]:
     document = look.document
     state, connections = document["state"], document["connections"]
     phase = f", {document['phase']}" if state == "draining" else ""
-    yield f"{state} for {brief(max(0.0, look.wall - document['since']))}{phase}   drainproxy {document['version']}"
+    since = brief(max(0.0, look.wall - document["since"]))
+    yield f"{state} for {since}{phase}   drainproxy {document['version']}{_generation(document)}"
     yield ""
     for listen, upstream, health, reason in _apps(document):
         yield f"app          {listen} -> {upstream}   {health}: {reason}"
+    for child in document.get("children", []):
+        yield f"process      {child['number']} of the app, pid {child['pid']}, on {child['address']}: {child['state']}"
+    if "hold" in document:
+        hold = document["hold"]
+        yield f"hold         {hold['waiting']} requests wait; it ends in {brief(hold['ends_in_s'])} at the latest"
     flying = {kind: count for kind, count in document["in_flight"].items() if count}
     kinds = ", ".join(f"{count} {kind}" for kind, count in flying.items())
     yield f"in flight    {sum(flying.values())}" + (f"   {kinds}" if kinds else "")
@@ -147,6 +153,11 @@ def _lines(look: Look, last: Look | None, rows: int) -> Iterator[str]:
     if document["drain"] is not None:
         yield from _drain(document["drain"], document["state"])
     yield from _oldest(document["oldest"], rows)
+
+
+def _generation(document: dict[str, Any]) -> str:
+    number = document.get("generation", 1)
+    return f", generation {number}" if number > 1 else ""
 
 
 def _apps(document: dict[str, Any]) -> Iterator[tuple[str, str, str, str]]:

@@ -62,6 +62,17 @@ def unready() -> dict[str, Any]:
     return status(control)
 
 
+def held() -> dict[str, Any]:
+    control = busy()
+    control.generation = 3
+    control.hold = lambda: {"waiting": 4, "ends_in_s": 12.0}
+    control.children = lambda: [
+        {"pid": 7, "number": 1, "state": "leaving", "address": "127.0.0.1:8080"},
+        {"pid": 8, "number": 2, "state": "serving", "address": "127.0.0.1:41234"},
+    ]
+    return status(control)
+
+
 def ready() -> dict[str, Any]:
     return status(busy())
 
@@ -118,7 +129,7 @@ def resumed() -> dict[str, Any]:
 
 STATES: dict[str, Callable[[], dict[str, Any]]] = {
     each.__name__.replace("_", "-"): each
-    for each in (starting, unready, ready, propagating, finishing, clean, still_arriving, forced, resumed)
+    for each in (starting, unready, ready, propagating, finishing, clean, still_arriving, forced, resumed, held)
 }
 
 
@@ -214,6 +225,15 @@ def test_what_was_cut_is_listed_and_how_many_more(page: Browser, stand: Stand) -
     assert "set grace-period to" in page.run(WORDS)
     show(page, stand, "clean")
     assert page.run("document.getElementById('cut-section').hidden") is True
+
+
+def test_a_hold_the_processes_of_the_app_and_the_generation_are_shown(page: Browser, stand: Stand) -> None:
+    show(page, stand, "held")
+    words = page.run(WORDS)
+    assert "New requests wait for a maintenance: 4 now." in words
+    assert "generation 3" in words
+    assert "leaving, pid 7, on 127.0.0.1:8080" in words
+    assert "serving, pid 8, on 127.0.0.1:41234" in words
 
 
 def test_a_drain_that_is_over_is_called_the_last_one(page: Browser, stand: Stand) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from tests.support.apps import accepts, free_port, http_server, need
-from tests.support.proxy import QUICK, Proxy, serve, wait_for
+from tests.support.apps import HERE, accepts, free_port, http_server, need
+from tests.support.generations import AS_HEIR, upgrade
+from tests.support.proxy import QUICK, Proxy, run_around, serve, wait_for
 from tests.support.wire import Wire
 
 if TYPE_CHECKING:
@@ -124,3 +126,45 @@ def test_a_socket_without_an_option_ends_the_start_with_what_to_do() -> None:
         process.wait()
     assert process.returncode == 1
     assert f"on 127.0.0.1:{port}, which was passed in, belongs to no option: add --route" in said
+
+
+def test_after_an_upgrade_the_service_manager_is_told_of_the_new_process_and_the_old_one_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http_server() as app, service_manager(tmp_path, monkeypatch) as heard, serve(app) as proxy:
+        proxy.await_ready().signal(signal.SIGUSR2)
+        new = int(heard.await_line("MAINPID=").partition("=")[2])
+        assert proxy.logged("listening")
+        assert (proxy.status()["pid"], proxy.status()["generation"]) == (new, 2)
+        assert proxy.wait() == 0, "no keeper is needed"
+        assert httpx.get(proxy.url).status_code == 200
+        os.kill(new, signal.SIGTERM)
+        heard.await_line("STOPPING=1")
+        wait_for(lambda: not accepts(proxy.address[1]), "the end of the new process")
+
+
+def test_an_upgrade_that_fails_tells_the_service_manager_of_no_other_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dies = AS_HEIR.format(does="""os.write(channel, b'{"ready": true}\\n'); os.read(channel, 100); os._exit(0)""")
+    with http_server() as app, service_manager(tmp_path, monkeypatch) as heard, serve(app, program=dies) as proxy:
+        proxy.await_ready().signal(signal.SIGUSR2)
+        proxy.await_log("upgrade failed: this process stays in service")
+        assert httpx.get(proxy.url).status_code == 200
+        proxy.signal(signal.SIGTERM)
+        assert proxy.wait() == 0
+        assert not [line for line in heard.lines if line.startswith("MAINPID=")]
+
+
+def test_under_run_the_main_process_stays_for_the_app_is_its_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    with service_manager(tmp_path, monkeypatch) as heard:
+        with run_around([sys.executable, str(HERE / "plain_app.py"), str(port)], port) as proxy:
+            upgrade(proxy.await_ready(), 2)
+            assert proxy.alive
+            proxy.signal(signal.SIGTERM)
+            heard.await_line("STOPPING=1")
+            assert proxy.wait() == 0
+        assert not [line for line in heard.lines if line.startswith("MAINPID=")]

@@ -239,6 +239,18 @@ def document(control: ScriptedControl) -> dict[str, object]:
     return status(control) | {"totals": {"requests": 1, "bytes_in": 2, "bytes_out": 3}}
 
 
+def test_status_shows_the_processes_of_the_app_the_generation_and_a_hold() -> None:
+    control = ScriptedControl()
+    control.generation = 3
+    control.children = lambda: [{"pid": 7, "number": 2, "state": "serving", "address": "127.0.0.1:8080"}]
+    control.hold = lambda: {"waiting": 4, "ends_in_s": 12.0}
+    with admin(200, document(control)) as script:
+        lines = run(script, "status").output.splitlines()
+    assert lines[0].endswith(", generation 3")
+    assert "process      2 of the app, pid 7, on 127.0.0.1:8080: serving" in lines
+    assert "hold         4 requests wait; it ends in 12.0s at the latest" in lines
+
+
 def test_status_is_one_screen_for_people() -> None:
     control = ScriptedControl()
     control.open("/report\x1b[2J\r\nfake: line", client="192.0.2.7")
