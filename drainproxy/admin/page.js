@@ -93,6 +93,8 @@ function showFacts(status) {
     ["clients that left", drain.departed ? String(drain.departed) : null],
     ["broken off by the app", drain.broken ? String(drain.broken) : null],
     ["lost after the end", drain.lost ? String(drain.lost) : null],
+    ["handed over", drain.handed_over ? String(drain.handed_over) : null],
+    ["app may stop since", drain.let_go_s === null ? null : `${seconds(drain.let_go_s)} after the trigger`],
     ["outcome", drain.outcome],
   ];
   pairs($("facts"), facts.filter(([, value]) => value !== null));
@@ -123,6 +125,7 @@ function showRoutes(status) {
 function row(work) {
   const tr = element("tr");
   const what = element("td", work.method ? `${work.method} ${work.target}` : "connection", "what");
+  if (work.handed_over) what.append(" ", element("span", "handed over", "left"));
   if (work.client_left) what.append(" ", element("span", "client left", "left"));
   tr.append(element("td", seconds(work.age_s), "age"), element("td", KINDS[work.kind] || work.kind, "kind"), what, element("td", work.client, "client"));
   return tr;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import socket
 import ssl
@@ -392,3 +393,46 @@ def test_a_certificate_that_is_not_the_siblings_is_no_proof_and_the_log_says_why
         assert len(told) == 1, "once"
         assert trouble in told[0]
         proxy.signal(signal.SIGKILL)
+
+
+def test_a_request_that_a_sibling_may_have_done_is_sent_to_nobody_else(app: str) -> None:
+    with http_server() as theirs, replicas(app, theirs) as (proxy, sibling), ThreadPoolExecutor(1) as one:
+        proxy.await_ready()
+        with hook(proxy) as answered:
+            assert answered.result().status == 200
+        answer = one.submit(httpx.post, f"{proxy.url}/sleep/3?key=pay", timeout=20)
+        asked = itertools.count()  # to ask counts, too
+        wait_for(lambda: int(httpx.get(f"http://{theirs}/count?key=pay").text) - next(asked) == 1, "the payment there")
+        sibling.signal(signal.SIGKILL)
+        assert answer.result().status_code == 502
+        assert httpx.get(f"http://{app}/count?key=pay").text == "0"
+        assert int(httpx.get(f"http://{theirs}/count?key=pay").text) - next(asked) == 1
+
+
+def test_a_sibling_that_is_killed_in_the_middle_of_its_answer_is_noticed_by_the_client(app: str) -> None:
+    with replicas(app) as (proxy, sibling):
+        proxy.await_ready()
+        assert proxy.ask("/drain").status == 200
+        with httpx.stream("GET", f"{proxy.url}/bytes/{1 << 30}", timeout=20) as answer:
+            body = answer.iter_raw()
+            next(body)
+            sibling.signal(signal.SIGKILL)
+            with pytest.raises(httpx.RemoteProtocolError):
+                for _ in body:
+                    pass
+
+
+def test_a_client_that_reads_slowly_gets_a_siblings_whole_answer_after_the_app_has_stopped(app: str) -> None:
+    port, size = free_port(), 8 << 20
+    with replicas(f"127.0.0.1:{port}", app, propagation_delay="500ms") as (proxy, _):
+        with http_server(port):
+            proxy.await_ready()
+            assert proxy.ask("/drain").status == 200
+        with httpx.stream("GET", f"{proxy.url}/bytes/{size}", timeout=20) as answer:
+            body = answer.iter_raw(1 << 16)
+            got = len(next(body))
+            proxy.signal(signal.SIGTERM)
+            wait_for(lambda: proxy.status()["phase"] == "finishing", "the floor")
+            got += sum(len(part) for part in body)
+        assert got == size
+        assert proxy.wait() == 0
