@@ -121,11 +121,12 @@ class Forwarding:
     """Where traces are followed: the traceparent to send for those that came, None to leave it as it is."""
     hops: bool = False
     hopped: bool = False
-    plain: bool = field(init=False)
-    """Nothing of a usual head is edited, only added to."""
+    fields: bytes = field(init=False)
+    """What every request gets that says nothing of its client itself."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "plain", self.trusted and self.trace is None)
+        fields = b"X-Forwarded-For: %s\r\nX-Forwarded-Proto: %s\r\n" % (self.address, self.proto)
+        object.__setattr__(self, "fields", fields)
 
 
 class RequestHead:
@@ -153,6 +154,7 @@ class RequestHead:
     _proto_lines: Sequence[Cut] = ()
     _host_lines: Sequence[Cut] = ()
     _client_lines: Sequence[Cut] = ()  # what else says who the client is: X-Real-IP, Forwarded
+    _says_client: bool = False  # any of these four
     _has_host: bool = True
     _has_id: bool = False
     _takes_trailers: bool = False
@@ -182,16 +184,20 @@ class RequestHead:
             head._has_id = True
         if forwarded_for is not None:
             start, stop = match.span(6)
+            head._says_client = True
             head._for_end = start + len(forwarded_for.rstrip())
             head._for_lines = ((start - len(b"x-forwarded-for:"), stop + 2),)
         if proto is not None:
             start, stop = match.span(7)
+            head._says_client = True
             head._proto_lines = ((start - len(b"x-forwarded-proto:"), stop + 2),)
         if host is not None:
             start, stop = match.span(8)
+            head._says_client = True
             head._host_lines = ((start - len(b"x-forwarded-host:"), stop + 2),)
         if real_ip is not None:
             start, stop = match.span(10)
+            head._says_client = True
             head._client_lines = ((start - len(b"x-real-ip:"), stop + 2),)
         return head
 
@@ -277,6 +283,7 @@ class RequestHead:
         self._client_lines = list(map(_line, client_lines))
         self._proto_lines = list(map(_line, lines.get(b"x-forwarded-proto", ())))
         self._host_lines = list(map(_line, lines.get(b"x-forwarded-host", ())))
+        self._says_client = bool(self._for_lines or self._client_lines or self._proto_lines or self._host_lines)
         self._has_id = b"x-request-id" in lines
         hop = lines.get(b"x-drainproxy-hop", ())
         if hop:
@@ -297,7 +304,33 @@ class RequestHead:
 
         The head becomes HTTP/1.1, loses its hop-by-hop fields and gets the forwarding fields.
         """
-        data, end = self._data, self.end
+        data, end, cuts = self._data, self.end, self._cuts
+        if self._says_client:
+            added = self._added(to)
+        else:
+            added = [to.fields, b"X-Forwarded-Host: ", self._host, b"\r\n"] if self._host else [to.fields]
+        if not self._has_id:
+            added += (b"X-Request-Id: ", to.new_id(), b"\r\n")
+        if self.upgrade:
+            added.append(b"Connection: Upgrade\r\n")
+        elif self._takes_trailers:
+            added.append(b"Connection: TE\r\nTE: trailers\r\n")
+        if not self._says_client and len(cuts) <= 1 and self.minor and to.trace is None:
+            # Nothing to edit but a Connection line, as browsers send it.
+            cut_from, cut_to = cuts[0] if cuts else (0, 0)
+            return b"".join((data[:cut_from], data[cut_to : end - 2], *added, b"\r\n", data[end:stop]))
+        if to.trace is not None:
+            added += self._traced(to.trace)
+        edits = self._edits(to)
+        parts: list[bytes] = []
+        at = 0
+        for cut_from, cut_to, instead in sorted(set(edits)) if len(edits) > 1 else edits:
+            parts += (data[at:cut_from], instead)
+            at = cut_to
+        return b"".join((*parts, data[at : end - 2], *added, b"\r\n", data[end:stop]))
+
+    def _added(self, to: Forwarding) -> list[bytes]:
+        """What is said of the client beside what the peer says, as far as that is believed."""
         added = []
         if not self._for_end:
             added = [b"X-Forwarded-For: ", to.address, b"\r\n"]
@@ -307,24 +340,7 @@ class RequestHead:
             added += (b"X-Forwarded-Proto: ", to.proto, b"\r\n")
         if self._host and (not self._host_lines or not to.trusted):
             added += (b"X-Forwarded-Host: ", self._host, b"\r\n")
-        if not self._has_id:
-            added += (b"X-Request-Id: ", to.new_id(), b"\r\n")
-        if self.upgrade:
-            added.append(b"Connection: Upgrade\r\n")
-        elif self._takes_trailers:
-            added.append(b"Connection: TE\r\nTE: trailers\r\n")
-        if len(self._cuts) <= 1 and not self._for_end and self.minor and to.plain:
-            # Nothing to edit but a Connection line, as browsers send it.
-            cut_from, cut_to = self._cuts[0] if self._cuts else (0, 0)
-            return b"".join((data[:cut_from], data[cut_to : end - 2], *added, b"\r\n", data[end:stop]))
-        if to.trace is not None:
-            added += self._traced(to.trace)
-        parts: list[bytes] = []
-        at = 0
-        for cut_from, cut_to, instead in sorted(set(self._edits(to))):
-            parts += (data[at:cut_from], instead)
-            at = cut_to
-        return b"".join((*parts, data[at : end - 2], *added, b"\r\n", data[end:stop]))
+        return added
 
     def _traced(self, trace: Callable[[list[bytes]], bytes | None]) -> tuple[bytes, ...]:
         """The traceparent to add; what came before is cut then."""
@@ -344,7 +360,7 @@ class RequestHead:
 
     def _edits(self, to: Forwarding) -> list[tuple[int, int, bytes]]:
         edits = [(start, stop, b"") for start, stop in self._cuts]
-        if not to.trusted:
+        if self._says_client and not to.trusted:
             said = (self._for_lines, self._proto_lines, self._host_lines, self._client_lines)
             edits += [(*line, b"") for lines in said for line in lines]
         elif self._for_end and not (self.hop and to.hops):  # the sibling has added the client: it is no hop of its own
