@@ -21,7 +21,7 @@ from tests.bench.install import NEEDED, install_missing, still_missing
 from tests.bench.measurement import Measurement, Result
 from tests.bench.measures import MEASUREMENTS
 from tests.bench.page import page
-from tests.bench.peers import DIRECT, DRAINPROXY, PEERS, Peer, available, custom, revision, version_of
+from tests.bench.peers import DIRECT, DRAINPROXY, PEERS, Peer, available, compiled, custom, revision, version_of
 from tests.bench.plots import draw
 from tests.bench.report import show
 from tests.bench.stage import FULL, SHORT, Pace, Stage, set_up, within
@@ -52,6 +52,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--revision", action="append", default=[], metavar="REV", help="drainproxy as of a commit as one more proxy"
     )
+    parser.add_argument("--compiled", action="store_true", help="drainproxy, compiled, as one more proxy")
     parser.add_argument("--no-install", action="store_true", help="install nothing; leave out what is missing")
     parser.add_argument(
         "--docs", type=Path, default=Path("docs"), metavar="DIR", help="where a full run writes its page"
@@ -135,6 +136,8 @@ def run(given: argparse.Namespace, argv: Sequence[str]) -> tuple[list[Result], d
     with set_up(cores, pace(given)) as stage:
         more = [custom(name, command) for name, _, command in (each.partition("=") for each in given.also)]
         more += [revision(name, stage.directory / f"revision-{at}") for at, name in enumerate(given.revision)]
+        if given.compiled:
+            more.append(compiled(stage.directory / "compiled"))
         peers = select_peers(given) + more
         for measurement in chosen(given):
             here = [peer for peer in peers if takes_part(given, measurement, peer, more)]

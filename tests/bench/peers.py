@@ -6,6 +6,7 @@ The job: one worker, no access log, keep-alive upstream pools, forwarded headers
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from zipfile import ZipFile
 
 from tests.bench.host import BenchError, Process, wait_until
 from tests.bench.wire import answers, serves_http2, status_of
@@ -101,13 +103,34 @@ def revision(name: str, directory: Path) -> Peer:
         raise BenchError(f"git has no {name}: {packed.stderr.decode().strip()}")
     directory.mkdir()
     subprocess.run(["tar", "-x", "-C", str(directory)], input=packed.stdout, check=True)
+    return _unpacked(f"drainproxy@{name}", directory, f"commit {version_of('git', 'rev-parse', '--short', name)}")
+
+
+def compiled(directory: Path) -> Peer:
+    """drainproxy as the working tree has it, compiled (docs/compiled.md). `directory`: a place for its files."""
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    environ = {**os.environ, "DRAINPROXY_COMPILE": "1"}
+    for left in Path("build").glob("lib.*"):
+        shutil.rmtree(left)  # setuptools would pack what stands there from before, too
+    done = subprocess.run(
+        [*pip, "--wheel-dir", str(directory), "."], env=environ, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise BenchError(f"it cannot be compiled here: {done.stderr[-2000:]}")
+    (wheel,) = directory.glob("*.whl")
+    with ZipFile(wheel) as packed:
+        packed.extractall(directory)
+    return _unpacked("compiled", directory, f"{drainproxy_version()}, compiled")
+
+
+def _unpacked(name: str, directory: Path, version: str) -> Peer:
+    """The drainproxy whose package stands in this directory."""
     python = ["env", f"PYTHONPATH={directory}", sys.executable, "-P"]  # -P: not the package in the working directory
 
     def command(wiring: Wiring) -> list[str]:
         return [*python, "-m", "drainproxy", "serve", *drainproxy_flags(wiring)]
 
-    commit = version_of("git", "rev-parse", "--short", name)
-    return Peer(f"drainproxy@{name}", command, lambda: f"commit {commit}", lambda: "", "/readyz")
+    return Peer(name, command, lambda: version, lambda: "", "/readyz")
 
 
 # --- nginx --------------------------------------------------------------------------------------------------------
