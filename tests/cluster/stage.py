@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from tests.cluster.table import Row
-from tests.cluster.traffic import traffic
+from tests.cluster.traffic import reachable, traffic
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,7 +85,9 @@ class Stage:
     @asynccontextmanager
     async def traffic(self, kind: Kind, service: str) -> AsyncIterator[Flow]:
         """Steady traffic inside the block, warm when it begins."""
-        async with traffic(self.place, kind, await self.address(service)) as flow:
+        address = await self.address(service)
+        await reachable(self.place, address)
+        async with traffic(self.place, kind, address) as flow:
             await flow.more(WARM if kind.rate >= WARM / 2 else 5)
             yield flow
 

@@ -92,6 +92,31 @@ STREAMS = Kind("gRPC, streams of 3 s both ways", "grpc-streams", rate=5, connect
 WEBSOCKET = Kind("WebSocket, kept and new connections", "websocket", rate=30, connections=12, fresh=0.2)
 
 
+REACH = """
+import socket, sys, time
+host, _, port = sys.argv[1].rpartition(":")
+while True:
+    try:
+        socket.create_connection((host, int(port)), 1).close()
+        break
+    except OSError:
+        time.sleep(0.1)
+"""
+"""Ends when the address can be connected to."""
+
+
+async def reachable(place: Place, address: str) -> None:
+    """Wait until clients get through to an address that is new. Raises TimeoutError."""
+    process = await asyncio.create_subprocess_exec(*place.python("-c", REACH, address))
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
 @dataclass
 class Flow:
     """Traffic of one kind: all that is over so far. Times of samples count from `started_at`, of `time.monotonic`."""
