@@ -191,8 +191,10 @@ class Supervisor:
                 self._carry_out(directive)
             if isinstance(directives[-1], Exit):
                 return
+        before_floor = self._machine.phase is Phase.PROPAGATING
         for connection in self._turns.due(self._loop.time()):
-            connection.wind_down()
+            if connection.bound or not before_floor:  # else the app can do without: its client may be about to ask
+                connection.wind_down()
         if self._machine.app_may_stop:
             self._outside.stop_app()
         self._note_state()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from drainproxy.config.options import Config
-from drainproxy.config.values import parse_hook
+from drainproxy.config.values import parse_hook, parse_successor
 from drainproxy.drain.announcement import Occasion, Told
 from drainproxy.drain.ledger import Ended
 from drainproxy.drain.phase import Outcome, Phase, State, Trigger
+from drainproxy.drain.release import Answer
 from drainproxy.drain.turns import ASK_AGAIN_S
 from tests.support.process import GONE, ILL, WELL, ScriptedConnection, ScriptedProcess
 
@@ -133,6 +134,59 @@ def test_after_the_last_call_the_loop_reads_once_what_waits_in_the_sockets() -> 
     one.end(crossing)
     one.clock.advance(1)
     assert one.machine.drained_at == DRAINED + 1
+
+
+# Siblings answer what comes.
+
+
+def test_who_has_the_app_to_itself_takes_turns_as_soon_as_siblings_have_answered() -> None:
+    one = process(successor=parse_successor("web:80"), close_spread_s=4.0)
+    held = one.begin()
+    bound = [one.routes[0].connect(f"bound {n}", idle=False) for n in range(4)]
+    idle = one.routes[0].connect("idle")
+    one.supervisor.drain(Trigger.HTTP)
+    for _ in range(3):
+        one.routes[0].listener.asked.pop()(Answer.READY)
+    assert one.routes[0].listener.diverting
+    one.clock.advance(2.5)
+    assert [len(each.asked) for each in bound].count(1) == 3
+    last = next(each for each in bound if not each.asked)
+    last.idle = True
+    one.clock.advance(2.4)
+    assert not last.asked, "it has answered meanwhile, and its client may be about to ask again"
+    assert not idle.asked
+    one.clock.advance(1)
+    assert last.asked
+    assert idle.asked, "after the floor, as ever"
+    one.end(held)
+
+
+def test_a_proof_that_fails_gives_the_app_its_requests_back() -> None:
+    one = process(successor=parse_successor("web:80"))
+    held = one.begin()
+    one.supervisor.drain(Trigger.HTTP)
+    for _ in range(3):
+        one.routes[0].listener.asked.pop()(Answer.READY)
+    one.clock.advance(1)
+    one.routes[0].listener.asked.pop()(Answer.NOBODY)
+    assert not one.routes[0].listener.diverting
+    one.end(held)
+    assert one.machine.let_go_at is None
+
+
+def test_who_waits_is_answered_when_the_app_may_stop_and_the_summary_follows_at_the_end() -> None:
+    one = process(successor=parse_successor("web:80"))
+    one.supervisor.drain(Trigger.HTTP)
+    for _ in range(3):
+        one.routes[0].listener.asked.pop()(Answer.READY)
+    one.clock.run()
+    summary = one.view.last_drain
+    assert summary is not None
+    assert (summary["outcome"], summary["let_go_s"], summary["released"]) == ("clean", 0.0, True)
+    assert one.machine.phase is Phase.PROPAGATING
+    assert one.meter.drains.total() == 0
+    one.clock.advance(6)
+    assert one.meter.drains.total() == 1
 
 
 # Phases, and the end of a drain.
