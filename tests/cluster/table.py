@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 TOP = """# On a real cluster
 
-Every case is played on a Kubernetes cluster while clients send requests, and each request is counted. `make cluster`
-plays them on the cluster of your kubeconfig and writes this page; `tests/cluster/README.md` says how. The apps in the
-Pods handle no signal and die at once on SIGTERM.
+Every case runs on a Kubernetes cluster while clients send requests, and each request is counted. `make cluster` runs
+them on the cluster of your kubeconfig and writes this page; `tests/cluster/README.md` says how. The apps in the Pods do
+not handle SIGTERM and end at once.
 
-- **lost**: requests that were not answered in full: refused, reset, cut, a 5xx, a gRPC error, a WebSocket
-  that ended without a reason. Nothing is sent a second time, but for what grpcio does by itself.
+- **lost**: requests that were not answered in full: refused, reset, cut, a 5xx, a gRPC error, or a WebSocket that ended
+  without a reason. The clients repeat no request, except for the automatic retries of grpcio.
 - **Pod**: seconds from a Pod's deletion until it was gone: the median of the case, and the longest.
-- **promise**: what the case must show; a row that broke it says so, and the run fails.
+- **promise**: what the case must show. If a row does not keep it, the row says so, and the run fails.
 """
 
 GROUPS = (
