@@ -195,6 +195,19 @@ def test_when_the_sibling_goes_before_the_app_may_stop_the_app_is_asked_again(ap
             proxy.signal(signal.SIGKILL)
 
 
+def test_as_a_classic_sidecar_sigterm_comes_first_and_the_app_may_stop_as_early(app: str) -> None:
+    port = free_port()
+    with replicas(f"127.0.0.1:{port}", app, propagation_delay="2s") as (proxy, _):
+        with http_server(port):
+            proxy.await_ready()
+            proxy.signal(signal.SIGTERM)
+            assert proxy.ask("/drain").json["elapsed_s"] < 1
+        assert get(proxy).status_code == 200
+        assert proxy.wait() == 0
+        (line,) = [line for line in proxy.log if line["msg"] == "drain finished"]
+        assert (line["trigger"], line["outcome"], line["handed_over"]) == ("sigterm", "clean", 1)
+
+
 def test_late_is_as_ever(app: str) -> None:
     with replicas(app, release="late", propagation_delay="1s") as (proxy, _):
         assert proxy.await_ready().ask("/drain").json["elapsed_s"] > 1
