@@ -258,7 +258,7 @@ def _generations(parts: Parts, log: Log, passed: Passed) -> Generations:
     )
     obstacle = partial(_obstacle, parts, generations)
     if parts.apps is not None:
-        parts.apps.begin(parts.supervisor, parts.view, obstacle)
+        parts.apps.begin(parts.supervisor, parts.view, lambda: parts.holding.why or obstacle())
     parts.holding.obstacle = obstacle
     parts.view.hold = parts.holding.told
     return generations

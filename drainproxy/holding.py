@@ -64,6 +64,11 @@ class Holding:
         left_s = max(0.0, self._end.when() - self._loop.time())
         return {"waiting": self._waiting(), "ends_in_s": round(left_s, 3)}
 
+    @property
+    def why(self) -> str | None:
+        """Why nothing else may keep requests waiting; None: it may."""
+        return None if self._end is None else "requests are held: release them first"
+
     def _waiting(self) -> int:
         return sum(at_work.listener.held or 0 for at_work in self._routes)
 

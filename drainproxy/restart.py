@@ -116,6 +116,8 @@ class Apps:
         self._log = log
         self._all: list[AppProcess] = []
         self._number = 0
+        self._ending = False
+        """The app is stopped, and drainproxy ends."""
         self._left = asyncio.Event()
         self._decided: asyncio.Future[str | None] = loop.create_future()
         for at_work in routes:
@@ -150,11 +152,15 @@ class Apps:
 
     def stop(self) -> None:
         """Nothing is in flight any more: SIGTERM, and SIGKILL after the app's time. After a handover it goes on."""
-        for app in () if self._view.machine.handed_over else list(self._all):
+        if self._view.machine.handed_over:
+            return
+        self._ending = True
+        for app in list(self._all):
             self._stop(app)
 
     async def end(self) -> None:
-        """Stop what still runs, and wait for its end."""
+        """Stop what still runs, and wait for its end. Nothing is started any more."""
+        self._ending = True
         for app in list(self._all):
             self._stop(app)
             await app.child.end(self._config.app_stop_time_s)
@@ -199,7 +205,7 @@ class Apps:
         """Carry it out, and say how it ended to all who wait."""
         try:
             await restart
-        except (RestartError, ChildError) as failure:
+        except (RestartError, ChildError, OSError) as failure:
             self._enter(Step.NONE)
             self._meter.restarted("failed")
             self._log.error("restart failed", reason=str(failure))
@@ -223,7 +229,7 @@ class Apps:
         self._switch(old, new)
         self._enter(Step.TRIAL)
         if await self._ends_within(new, self._config.restart_trial_s):
-            if not old.child.exited.done():
+            if not self._ending and not old.child.exited.done():
                 self._switch(new, old)
             raise RestartError(f"the new process ended {self._code(new)} after the switch; the old one serves again")
         self._enter(Step.DRAINING)
@@ -328,6 +334,8 @@ class Apps:
             self._left.set()
 
     def _spawn(self, address: Address) -> AppProcess:
+        if self._ending:
+            raise RestartError("drainproxy ends")
         words, environ = self.command.at(address)
         return self._watch(self._children.start(words, environ), address)
 

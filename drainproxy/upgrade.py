@@ -189,6 +189,8 @@ class Generations:
             return why
         if self._view.machine.schedule is not None:
             return "a drain runs"
+        if self._view.hold() is not None:
+            return "requests are held: release them first"
         return None if self._apps is None else self._apps.busy
 
     def obstacle(self) -> str | None:

@@ -82,6 +82,8 @@ class Dialler:
         """Keep who wants a connection waiting until `release`, each for `most_s` seconds at most."""
         self._held_s = most_s
         self._pool.renew()
+        if self._sweep is None:
+            self._sweep_later()
 
     def release(self) -> None:
         """Go on, with all who wait."""

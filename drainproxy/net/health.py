@@ -69,7 +69,9 @@ class HealthMonitor:
     async def run(self, tell: Callable[[Health], None]) -> None:
         """Look until cancelled; `tell` what each look saw."""
         while True:
-            seen = await self._look()
+            address, seen = self.address, await self._look()
+            if address is not self.address:
+                continue  # it is the other process that counts now
             self._failures = 0 if seen.healthy else self._failures + 1
             patient = self.health.healthy and seen.reachable and self._failures < self._config.ready_failures
             self.health = Health(seen.reachable, healthy=True, reason=seen.reason) if patient else seen

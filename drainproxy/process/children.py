@@ -130,6 +130,7 @@ class Children:
         def ended() -> None:
             self._loop.remove_reader(descriptor)
             child.ended(APP_ENDED)
+            os.close(descriptor)
 
         self._loop.add_reader(descriptor, ended)
         return child

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,9 +214,47 @@ def test_a_restart_is_refused_during_a_drain_another_restart_or_an_upgrade(tmp_p
         assert "a restart of the app runs" in proxy.ask("/hold", "POST").body
         caller.join()
         wait_for(lambda: alone(proxy), "the end of the old process")
+        proxy.ask("/hold", "POST")
+        for path in ("/restart", "/upgrade"):
+            assert proxy.ask(path, "POST").body == "requests are held: release them first\n"
+        proxy.ask("/release", "POST")
         proxy.ask("/drain?wait=0", "POST")
         answer = restart(proxy)
         assert (answer.status, answer.body) == (409, "a drain runs\n")
+
+
+@pytest.mark.parametrize("step", ["the new process starts", "the trial", "requests wait"])
+def test_sigterm_during_a_restart_ends_all_processes(tmp_path: Path, step: str) -> None:
+    port, slow = free_port(), "first or time.sleep(2)" if step == "the new process starts" else "first"
+    command = second_does(tmp_path, slow)
+    if step == "requests wait":
+        command[-1] = str(port)
+    with run_around(command, port, restart_trial="30s") as proxy, ExitStack() as stack:
+        old = app_of(proxy.await_ready())
+        if step == "requests wait":
+            wire = stack.enter_context(Wire(proxy.address))
+            wire.get("/sleep/2")
+            wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the request")
+        caller = threading.Thread(target=lambda: suppressed(proxy))
+        caller.start()
+        if step == "the trial":
+            wait_for(lambda: app_of(proxy) != old, "the switch")
+        else:
+            wait_for(lambda: any("restart begins" in line for line in proxy.text), "the restart")
+        processes = [old, *(int(child["pid"]) for child in proxy.status()["children"])]
+        proxy.signal(signal.SIGTERM)
+        if step == "requests wait":
+            assert wire.response()[0] == 200
+        assert proxy.wait() == 0
+        caller.join()
+        assert all(ended(pid) for pid in processes)
+        assert not any("Traceback" in line or "cannot be followed" in line for line in proxy.text)
+
+
+def suppressed(proxy: Proxy) -> None:
+    """A restart that gets no answer any more."""
+    with suppress(OSError, HTTPException):
+        restart(proxy)
 
 
 def test_restarts_and_upgrades_take_turns() -> None:
