@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.drain.phase import LATE, Phase
 
@@ -50,7 +50,7 @@ class Ended(Enum):
     __hash__ = object.__hash__  # members are their own equals; see observe.observer.Side
 
 
-BY = {
+BY: Final = {
     Ended.CUT: By.US,
     Ended.TIMED_OUT: By.US,
     Ended.DEPARTED: By.CLIENT,
@@ -60,7 +60,7 @@ BY = {
 }
 """Who did it, for every end that is not well."""
 
-MOST_NAMED = 5
+MOST_NAMED: Final = 5
 """Pieces of lost work that are remembered by name."""
 
 

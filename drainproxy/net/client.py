@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, ParamSpec, Protocol, cast
+from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, cast
 
 from drainproxy.drain.handover import Why
 from drainproxy.drain.ledger import Ended, Kind, Work
@@ -31,11 +31,14 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-_IDLE, _STREAM, _SERVING, _WELL = Wait.IDLE, Wait.STREAM, Phase.SERVING, Ended.WELL  # as globals: see net/pair.py
+_IDLE: Final = Wait.IDLE  # as globals: see net/pair.py
+_STREAM: Final = Wait.STREAM
+_SERVING: Final = Phase.SERVING
+_WELL: Final = Ended.WELL
 
-TLS_BUFFER = 64 * 1024
+TLS_BUFFER: Final = 64 * 1024
 """Bytes that wait for a TLS client before the app is not read any more. The loop's own limit is eight times this."""
-LINGER_S = 2.0
+LINGER_S: Final = 2.0
 """How long a connection that we end is still read from, so that our last bytes are not lost to a reset."""
 
 

@@ -7,7 +7,7 @@ peer that reads slowly, but reads, gets everything.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.net.flow import Taken, all_taken, reset, taken
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from drainproxy.net.timers import Timers
 
-STALL_S = 5.0
+STALL_S: Final = 5.0
 """A peer that takes nothing for this long while its connection closes is not waited for: no byte, no TLS goodbye."""
 
 

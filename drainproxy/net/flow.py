@@ -9,7 +9,7 @@ import struct
 from enum import Enum
 from fcntl import ioctl
 from termios import TIOCOUTQ
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -131,9 +131,9 @@ def all_taken(transport: asyncio.Transport) -> Taken:
         return Taken.NOT_YET if unacknowledged else Taken.ALL
 
 
-_BYTES_ACKED = struct.Struct("120xQ")
+_BYTES_ACKED: Final = struct.Struct("120xQ")
 """tcpi_bytes_acked in struct tcp_info (linux/tcp.h)."""
-_LINGER_NOT = struct.pack("ii", 1, 0)
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
 
 
 def readable(transport: asyncio.Transport) -> bool:

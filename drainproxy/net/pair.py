@@ -6,7 +6,7 @@ its own socket, and never touches the other one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.session.ports import Hold
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from drainproxy.net.splice import Splice, Splices
     from drainproxy.session.ports import Passed, Session
 
-_PEER_FULL = Hold.PEER_FULL  # as a global: looking a member up through its class costs on each request
+_PEER_FULL: Final = Hold.PEER_FULL  # as a global: looking a member up through its class costs on each request
 
 
 class Pair:

@@ -7,12 +7,12 @@ when a bucket is due is each asked what its deadline is by now. The hot path sto
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import asyncio
 
-RESOLUTION_S = 0.1
+RESOLUTION_S: Final = 0.1
 
 
 class Timed(Protocol):

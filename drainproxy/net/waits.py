@@ -6,16 +6,19 @@ While it waits for the rest of a head, the ledger knows of that: the app must no
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from drainproxy.session.ports import Wait
 
 if TYPE_CHECKING:
     from drainproxy.net.route import RouteContext
 
-_IDLE, _HEADER, _STREAM, _LEFT = Wait.IDLE, Wait.HEADER, Wait.STREAM, Wait.LEFT  # as globals: see net/pair.py
+_IDLE: Final = Wait.IDLE  # as globals: see net/pair.py
+_HEADER: Final = Wait.HEADER
+_STREAM: Final = Wait.STREAM
+_LEFT: Final = Wait.LEFT
 
-LOOKS = 4
+LOOKS: Final = 4
 """Bytes of a body set no timer. The connection is looked at so many times in a limit, to see whether any have moved."""
 
 

@@ -7,12 +7,13 @@ obs-fold, no bare CR or LF, no NUL or other control, no white space before the c
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from drainproxy.protocol.reasons import BadMessage, Reason
 
-TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
-SECTION = rb"(?:" + TOKEN + rb":" + VALUE + rb"\r\n)*"
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
+SECTION: Final = rb"(?:" + TOKEN + rb":" + VALUE + rb"\r\n)*"
 """Any number of field lines.
 
 Only single characters are repeated possessively, never groups: before CPython 3.11.5 (Debian 12 has 3.11.2) a
@@ -20,8 +21,8 @@ possessive group that matches its last repetition in part leaves the position be
 field line cut by a CRLF would pass. Each line matches in one way, so matching is linear all the same.
 """
 
-_LINE = re.compile(TOKEN + rb":" + VALUE)
-_DIGITS = re.compile(rb"[0-9]{1,18}")
+_LINE: Final = re.compile(TOKEN + rb":" + VALUE)
+_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 
 
 def explain(head: bytes) -> Reason:

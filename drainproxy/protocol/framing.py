@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from drainproxy.protocol.fields import TOKEN, VALUE
 from drainproxy.protocol.reasons import BadMessage, Reason
 
-MAX_LINE = 1024
+MAX_LINE: Final = 1024
 """Bytes a chunk-size line may have: sixteen digits and some extensions."""
-MAX_EXTENSIONS = 16 * 1024
+MAX_EXTENSIONS: Final = 16 * 1024
 """Bytes all chunk extensions of one body may have: they carry nothing, and cost as much as data."""
 
-_QUOTED = rb"\"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*\""
-_EXTENSIONS = rb"(?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?)*"
-_SIZE_LINE = re.compile(rb"([0-7]?[0-9a-fA-F]{1,15})(" + _EXTENSIONS + rb")\r\n")
+_QUOTED: Final = rb"\"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*\""
+_EXTENSIONS: Final = rb"(?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?)*"
+_SIZE_LINE: Final = re.compile(rb"([0-7]?[0-9a-fA-F]{1,15})(" + _EXTENSIONS + rb")\r\n")
 """Without the white space that RFC 9112 §7.1.1 tolerates, and below 2^63: neighbours count with a sign."""
-_SIZE_LINE_START = re.compile(rb"[0-9a-fA-F]{0,16}(?:;[\t\x20-\x7e\x80-\xff]*+)?\r?")
-_TRAILER = re.compile(
+_SIZE_LINE_START: Final = re.compile(rb"[0-9a-fA-F]{0,16}(?:;[\t\x20-\x7e\x80-\xff]*+)?\r?")
+_TRAILER: Final = re.compile(
     rb"(?!(?:content-length|transfer-encoding|host|connection|trailer|upgrade):)" + TOKEN + rb":" + VALUE + rb"\r\n",
     re.I,
 )

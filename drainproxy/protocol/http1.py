@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.protocol.fields import SECTION, TOKEN, VALUE, content_length, explain, is_chunked
 from drainproxy.protocol.framing import Chunked, Framing, Length, UntilClose
@@ -24,11 +24,11 @@ Cut = tuple[int, int]
 LinesByName = dict[bytes, "list[re.Match[bytes]]"]
 """Fields by name, each with its lines: group 2 is the value."""
 
-_TARGET = rb"[\x21\x22\x24-\x7e\x80-\xff]"
+_TARGET: Final = rb"[\x21\x22\x24-\x7e\x80-\xff]"
 """A byte of a request's target. No `#`: a fragment is never sent, and parsers differ on where it ends the path."""
-_REQUEST = re.compile(rb"(" + TOKEN + rb") (" + _TARGET + rb"++) HTTP/1\.([01])\r\n" + SECTION + rb"\r\n")
-_RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n" + SECTION + rb"\r\n")
-_ODD_REQUEST = (
+_REQUEST: Final = re.compile(rb"(" + TOKEN + rb") (" + _TARGET + rb"++) HTTP/1\.([01])\r\n" + SECTION + rb"\r\n")
+_RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*+)?\r\n" + SECTION + rb"\r\n")
+_ODD_REQUEST: Final = (
     rb"(?:[Cc](?i:onnection|ontent-length)|[Tt](?i:ransfer-encoding|e)|[Uu](?i:pgrade)"
     rb"|[Kk](?i:eep-alive)|[Pp](?i:roxy-connection)|[Ff](?i:orwarded:)|[Hh](?i:ost)"
     rb"|[Xx](?:-(?i:forwarded(?:_|-(?:for|host|proto))|re(?:quest[-_]id|al[-_]ip)|drainproxy-hop)|_(?i:forwarded|request|real))"
@@ -57,53 +57,55 @@ _PLAIN_RESPONSE = re.compile(
     rb"|[Pp](?i:roxy-connection))[ \t]*+:)" + TOKEN + rb":" + VALUE + rb"\r\n)*\r\n"
 )
 """A response as nearly all are."""
-_VERSION = re.compile(rb" HTTP/([0-9]+)\.([0-9]+)$")
-_METHOD_START = re.compile(TOKEN + rb"(?: |$)")
-_VALUE = rb"):[ \t]*+([^\r]*+)\r"
-_REQUEST_FIELDS = re.compile(
+_VERSION: Final = re.compile(rb" HTTP/([0-9]+)\.([0-9]+)$")
+_METHOD_START: Final = re.compile(TOKEN + rb"(?: |$)")
+_VALUE: Final = rb"):[ \t]*+([^\r]*+)\r"
+_REQUEST_FIELDS: Final = re.compile(
     rb"\n(host|user-agent|content-length|transfer-encoding|connection|te|upgrade|keep-alive"
     rb"|proxy-connection|x-forwarded-(?:for|host|proto)|x-request-id|x-real-ip|x-drainproxy-hop|forwarded" + _VALUE
 )
-_RESPONSE_FIELDS = re.compile(
+_RESPONSE_FIELDS: Final = re.compile(
     rb"\n(content-length|transfer-encoding|connection|te|upgrade|keep-alive|proxy-connection" + _VALUE
 )
-_ANY_FIELD = re.compile(rb"\n([^:\r\n]++):[^\r]*+\r")
-_SHADOW = re.compile(rb"\n(?=[a-z-]*+_)(?:x[-_]forwarded[-_][a-z_-]++|x[-_]real[-_]ip|x[-_]request[-_]id):[^\r]*+\r")
+_ANY_FIELD: Final = re.compile(rb"\n([^:\r\n]++):[^\r]*+\r")
+_SHADOW: Final = re.compile(
+    rb"\n(?=[a-z-]*+_)(?:x[-_]forwarded[-_][a-z_-]++|x[-_]real[-_]ip|x[-_]request[-_]id):[^\r]*+\r"
+)
 """A field that some apps take for another: CGI and its heirs write X-Forwarded-For and X_Forwarded_For in one way."""
-_FORWARDED_FOR = re.compile(
+_FORWARDED_FOR: Final = re.compile(
     rb"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[[0-9a-f:.]{2,45}\])(?::[0-9]{1,5})?|[0-9a-f]{0,4}(?::[0-9a-f.]{0,15}){2,8}"
     rb"|unknown|_[0-9a-z._-]+",
     re.I,
 )
 """An element of X-Forwarded-For: an address, with its port or without, or one of RFC 7239's names for none (§6)."""
-_HOST = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%\x80-\xff]*|\[[0-9a-f:.v%]+\])(?::[0-9]*)?")
-_ABSOLUTE = re.compile(rb"https?://([^/?#@]+)(?:[/?#]|$)")
+_HOST: Final = re.compile(rb"(?:[a-z0-9\-._~!$&'()*+,;=%\x80-\xff]*|\[[0-9a-f:.v%]+\])(?::[0-9]*)?")
+_ABSOLUTE: Final = re.compile(rb"https?://([^/?#@]+)(?:[/?#]|$)")
 
-_TO_HTTP = re.compile(rb"(?:^|[, \t])(?:h2|http/)")
+_TO_HTTP: Final = re.compile(rb"(?:^|[, \t])(?:h2|http/)")
 """An Upgrade (in lower case) to HTTP itself. It is not relayed: requests would pass that nobody reads and counts."""
 
-_NOT_BY_NAME = frozenset(
+_NOT_BY_NAME: Final = frozenset(
     b"host content-length transfer-encoding content-type authorization cookie x-request-id x-forwarded-for "
     b"x-forwarded-host x-forwarded-proto x-real-ip forwarded close keep-alive upgrade te".split()
 ) | {b""}
 """What naming it in Connection does not remove: fields meant for every recipient, options, and what is cut anyway."""
 
-_HOP_BY_HOP = frozenset((b"connection", b"te", b"keep-alive", b"proxy-connection"))
-_PROBES = (b"kube-probe/", b"googlehc/", b"elb-healthchecker/", b"envoy/hc")
+_HOP_BY_HOP: Final = frozenset((b"connection", b"te", b"keep-alive", b"proxy-connection"))
+_PROBES: Final = (b"kube-probe/", b"googlehc/", b"elb-healthchecker/", b"envoy/hc")
 """User-Agents (lower case) of health checks: they are answered, but are no work and no sign of late traffic."""
 
-IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 """Methods that may be repeated (RFC 9110 §9.2.2)."""
 
-SWITCHING_PROTOCOLS = 101
-FINAL = 200
-NO_CONTENT = 204
-NOT_MODIFIED = 304
-REQUEST_TIMEOUT = 408
-SERVICE_UNAVAILABLE = 503
-UPGRADE_REQUIRED = 426
+SWITCHING_PROTOCOLS: Final = 101
+FINAL: Final = 200
+NO_CONTENT: Final = 204
+NOT_MODIFIED: Final = 304
+REQUEST_TIMEOUT: Final = 408
+SERVICE_UNAVAILABLE: Final = 503
+UPGRADE_REQUIRED: Final = 426
 
-_ONE = ord("1")
+_ONE: Final = ord("1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,46 +7,47 @@ frames break the protocol so that they must not be let through. HPACK is never r
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 from drainproxy.protocol.reasons import BadFrame, ErrorCode, Reason
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEADER_SIZE = 9
-MAX_STREAM_ID = (1 << 31) - 1
-DEFAULT_FRAME_SIZE = 16 * 1024
-MAX_FRAME_SIZE = (1 << 24) - 1
-MAX_CONTINUATIONS = 64
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+HEADER_SIZE: Final = 9
+MAX_STREAM_ID: Final = (1 << 31) - 1
+DEFAULT_FRAME_SIZE: Final = 16 * 1024
+MAX_FRAME_SIZE: Final = (1 << 24) - 1
+MAX_CONTINUATIONS: Final = 64
 """CONTINUATION frames of one header block (CVE-2024-27316: a block that never ends)."""
-EMPTY_FRAMES = (10_000, 1_000.0)
+EMPTY_FRAMES: Final = (10_000, 1_000.0)
 """Frames of one end that carry nothing: at once, and a second (CVE-2019-9512, -9515, -9518)."""
-WINDOW_UPDATES = (50_000, 20_000.0)
+WINDOW_UPDATES: Final = (50_000, 20_000.0)
 """As EMPTY_FRAMES. Some receivers send two for each small frame that they read, so there are more of them."""
 
 unpack_header = struct.Struct(">IBi").unpack_from
 """(length << 8 | type, flags, stream) of the frame header at an offset. A negative stream: the reserved bit is set."""
 
-DATA = 0
-HEADERS = 1
-PRIORITY = 2
-RST_STREAM = 3
-SETTINGS = 4
-PUSH_PROMISE = 5
-PING = 6
-GOAWAY = 7
-WINDOW_UPDATE = 8
-CONTINUATION = 9
+DATA: Final = 0
+HEADERS: Final = 1
+PRIORITY: Final = 2
+RST_STREAM: Final = 3
+SETTINGS: Final = 4
+PUSH_PROMISE: Final = 5
+PING: Final = 6
+GOAWAY: Final = 7
+WINDOW_UPDATE: Final = 8
+CONTINUATION: Final = 9
 
-END_STREAM = 0x1
-ACK = 0x1
-END_HEADERS = 0x4
+END_STREAM: Final = 0x1
+ACK: Final = 0x1
+END_HEADERS: Final = 0x4
 
-SETTINGS_MAX_FRAME_SIZE = 5
+SETTINGS_MAX_FRAME_SIZE: Final = 5
 
-_OF_A_STREAM = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION})
-_OF_THE_CONNECTION = frozenset({SETTINGS, PING, GOAWAY})
-_EXACT_SIZE = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
-_SETTING = struct.Struct(">HI")
-_GOAWAY = struct.Struct(">II")
+_OF_A_STREAM: Final = frozenset({DATA, HEADERS, PRIORITY, RST_STREAM, PUSH_PROMISE, CONTINUATION})
+_OF_THE_CONNECTION: Final = frozenset({SETTINGS, PING, GOAWAY})
+_EXACT_SIZE: Final = {RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
+_SETTING: Final = struct.Struct(">HI")
+_GOAWAY: Final = struct.Struct(">II")
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -70,7 +71,7 @@ def ping(opaque: bytes) -> bytes:
     return frame(PING, 0, 0, opaque)
 
 
-EMPTY_SETTINGS = frame(SETTINGS, 0, 0, b"")
+EMPTY_SETTINGS: Final = frame(SETTINGS, 0, 0, b"")
 """What a server must have sent before anything else."""
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.protocol.reasons import Counted
 
 if TYPE_CHECKING:
     from drainproxy.protocol.reasons import Reason
 
-RETRY_AFTER_S = 1
+RETRY_AFTER_S: Final = 1
 """Sent with every 503: another replica, or this one in a moment, will answer."""
 
 

@@ -6,15 +6,16 @@ RFC 6455 §5.2. Payloads stay as they are: compressed, fragmented, masked or not
 from __future__ import annotations
 
 import struct
+from typing import Final
 
-CLOSE_OPCODE = 0x8
-GOING_AWAY = 1001
-_FIN = 0x80
-_MASKED = 0x80
-_MASK_SIZE = 4
-_LENGTH_16 = 126
-_LENGTH_64 = 127
-MAX_HEADER_SIZE = 14
+CLOSE_OPCODE: Final = 0x8
+GOING_AWAY: Final = 1001
+_FIN: Final = 0x80
+_MASKED: Final = 0x80
+_MASK_SIZE: Final = 4
+_LENGTH_16: Final = 126
+_LENGTH_64: Final = 127
+MAX_HEADER_SIZE: Final = 14
 
 
 def close_frame(code: int, why: str) -> bytes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Phase
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from drainproxy.protocol.http1 import Forwarding, RequestHead, ResponseHead
     from drainproxy.session.ports import Client, Session, Upstream
 
-MAX_PENDING = 64 * 1024
+MAX_PENDING: Final = 64 * 1024
 """Bytes of further requests that are kept while one is being answered; then reading is held."""
 
-WORTH_PASSING_UP = 512 * 1024
-WORTH_PASSING_DOWN = 2 * 1024 * 1024
+WORTH_PASSING_UP: Final = 512 * 1024
+WORTH_PASSING_DOWN: Final = 2 * 1024 * 1024
 """Bytes of a body still to come from which on it is worth while that they pass unread: measured; fewer are read."""
 
 
@@ -86,19 +86,28 @@ NEXT_RESPONSE_STATES: dict[ResponseState, frozenset[ResponseState]] = {
 """Which state may follow which. The tests of every session watch each step (tests/support/transitions.py)."""
 
 # Members as globals: CPython 3.11 looks one up through its class in Python code, some twenty times a request.
-_IDLE, _HEAD, _BODY, _SENT, _CLOSED = RequestState
-_NONE, _DIALLING, _WAITING, _ANSWERING = ResponseState
-_SERVING, _FORCING, _RESPONSE = Phase.SERVING, Phase.FORCING, Wait.RESPONSE
+_IDLE: Final = RequestState.IDLE
+_HEAD: Final = RequestState.HEAD
+_BODY: Final = RequestState.BODY
+_SENT: Final = RequestState.SENT
+_CLOSED: Final = RequestState.CLOSED
+_NONE: Final = ResponseState.NONE
+_DIALLING: Final = ResponseState.DIALLING
+_WAITING: Final = ResponseState.WAITING
+_ANSWERING: Final = ResponseState.ANSWERING
+_SERVING: Final = Phase.SERVING
+_FORCING: Final = Phase.FORCING
+_RESPONSE: Final = Wait.RESPONSE
 
-_CLOSE = b"Connection: close\r\n"
-_KEEP_ALIVE = b"Connection: keep-alive\r\n"
-_UPGRADE = b"Connection: Upgrade\r\n"
-_NO_APP = reply(Reason.APP_UNAVAILABLE, head_only=True)
+_CLOSE: Final = b"Connection: close\r\n"
+_KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
+_UPGRADE: Final = b"Connection: Upgrade\r\n"
+_NO_APP: Final = reply(Reason.APP_UNAVAILABLE, head_only=True)
 """What a sibling says that has no app either. To the byte: an app may relay the like, which says nothing of itself."""
-_NOT_FOR_THE_CLIENT = frozenset((REQUEST_TIMEOUT, SERVICE_UNAVAILABLE))
+_NOT_FOR_THE_CLIENT: Final = frozenset((REQUEST_TIMEOUT, SERVICE_UNAVAILABLE))
 """Statuses that may be said of the connection, or of the sibling, and not of the request."""
-_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
-_WORTH_PARSING = re.compile(rb"\r\n\r\n|(?<!\r)\n|\0|\A\r\n")
+_EMPTY_LINES: Final = re.compile(rb"\A(?:\r\n)+")
+_WORTH_PARSING: Final = re.compile(rb"\r\n\r\n|(?<!\r)\n|\0|\A\r\n")
 """In what came of a head: its end, or a fault. Without either, more of it is awaited, at no cost."""
 
 

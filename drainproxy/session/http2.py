@@ -12,7 +12,7 @@ When the PING's answer is here, so is every stream that the client opened before
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.drain.ledger import Ended
 from drainproxy.drain.phase import LATE, Phase
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from drainproxy.protocol.http1 import Forwarding
     from drainproxy.session.ports import Client, Upstream
 
-MAX_STREAMS = 10_000
+MAX_STREAMS: Final = 10_000
 """Open streams of a connection. The app's own limit (100 or so) comes first, if the app has one."""
-RESETS = (1_000, 200.0)
+RESETS: Final = (1_000, 200.0)
 """Streams that a client may reset unfinished: at once, and a second (CVE-2023-44487)."""
 
 
@@ -76,9 +76,15 @@ class FrameAction(Enum):
     DROP = "not relayed"
 
 
-_RELAY, _WAIT, _DROP = FrameAction
-_STAYING, _DUE, _ASKED, _TOLD, _GONE = Departure
-_WELL = Ended.WELL
+_RELAY: Final = FrameAction.RELAY
+_WAIT: Final = FrameAction.WAIT
+_DROP: Final = FrameAction.DROP
+_STAYING: Final = Departure.STAYING
+_DUE: Final = Departure.DUE
+_ASKED: Final = Departure.ASKED
+_TOLD: Final = Departure.TOLD
+_GONE: Final = Departure.GONE
+_WELL: Final = Ended.WELL
 
 _STREAMS_END: dict[Reason, Ended] = {
     Reason.DRAIN_DEADLINE: Ended.CUT,

@@ -5,7 +5,7 @@ What follows an upgrade, and every connection of a `tcp` route. The app may spea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.drain.ledger import Ended, Kind
 from drainproxy.drain.phase import Phase
@@ -15,7 +15,7 @@ from drainproxy.session.ports import UNREAD, Hold, Wait
 if TYPE_CHECKING:
     from drainproxy.session.ports import Client, Upstream
 
-SWITCHED = 101
+SWITCHED: Final = 101
 
 
 class TunnelSession:

@@ -12,7 +12,7 @@ spoken, the connection is no work, and does not hold a drain.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.protocol.http2 import PREFACE
 from drainproxy.protocol.reasons import Reason
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from drainproxy.protocol.http1 import Forwarding
     from drainproxy.session.ports import Client, Session, Upstream
 
-_METHODS = b"""
+_METHODS: Final = b"""
     GET HEAD POST PUT DELETE CONNECT OPTIONS TRACE PATCH QUERY PURGE ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT
     COPY LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE ORDERPATCH PROPFIND
     PROPPATCH REBIND REPORT SEARCH UNBIND UNCHECKOUT UNLINK UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL
 """.split()
 """IANA's registry of HTTP methods (RFC 9110 §16.1), and PURGE of the caches."""
 
-_STARTS = (*[method + b" " for method in _METHODS], PREFACE)
-_HTTP1 = re.compile(rb"(?:%s) " % b"|".join(_METHODS))
-_EMPTY_LINES = b"\r\n"
+_STARTS: Final = (*[method + b" " for method in _METHODS], PREFACE)
+_HTTP1: Final = re.compile(rb"(?:%s) " % b"|".join(_METHODS))
+_EMPTY_LINES: Final = b"\r\n"
 
 
 class UndecidedSession:

@@ -11,7 +11,7 @@ sees a client that says Close 1001, answers it and closes; what the client sent 
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.drain.ledger import Ended
 from drainproxy.drain.phase import Phase
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from drainproxy.protocol.reasons import Reason
     from drainproxy.session.ports import Client, Upstream, Wait
 
-CLOSE = close_frame(GOING_AWAY, "restarting, connect again")
-CUT = close_frame(GOING_AWAY, "out of time, connect again")
+CLOSE: Final = close_frame(GOING_AWAY, "restarting, connect again")
+CUT: Final = close_frame(GOING_AWAY, "out of time, connect again")
 
 
 class Farewell(Enum):
