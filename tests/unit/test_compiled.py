@@ -23,6 +23,8 @@ COMPILED = tomllib.loads(PROJECT.read_text())["tool"]["drainproxy"]["compiled"]
 BASES = {"Enum", "IntEnum", "Protocol", "NamedTuple", "DrainproxyError"}
 EAGER = {"any", "all", "sum"}
 """What stops a generator early, or takes it as it comes, in compiled code, too."""
+REPLACED = {"_PLAIN_REQUEST", "_PLAIN_RESPONSE"}
+"""Constants that tests replace: heads are read without them, too."""
 DYNAMIC = {"setattr", "delattr", "globals", "locals", "vars", "super"}
 
 
@@ -39,6 +41,8 @@ def faults(source: str) -> set[str]:
         match node:
             case ast.ClassDef():
                 found |= set(_of_class(node))
+            case ast.Module(body):
+                found |= {fault for each in body for fault in _of_constant(each)}
             case ast.GeneratorExp() if node not in taken:
                 found.add("a generator expression becomes a list")
             case ast.Constant("__weakref__" | "__dict__") | ast.Attribute(attr="__dict__" | "__class__"):
@@ -48,6 +52,19 @@ def faults(source: str) -> set[str]:
             case ast.Name(name) if name in DYNAMIC:
                 found.add(f"{name}() does not see compiled names")
     return found
+
+
+def _of_constant(node: ast.stmt) -> list[str]:
+    """Compiled, what is Final is known where it is used; anything else is looked up in the module, each time."""
+    match node:
+        case ast.Assign([ast.Name(name)], value) if name.isupper() and name not in REPLACED:
+            kind = value.func if isinstance(value, ast.Call) else value
+            return (
+                [] if isinstance(kind, ast.Name) and kind.id in ("TypeVar", "ParamSpec") else [f"{name} is not Final"]
+            )
+        case ast.Assign([ast.Tuple()]):
+            return ["what is unpacked in a module cannot be Final"]
+    return []
 
 
 def _of_class(node: ast.ClassDef) -> list[str]:
@@ -86,6 +103,8 @@ def test_either_all_of_them_are_compiled_or_none(name: str) -> None:
         ("class A:\n    __slots__ = ('__weakref__',)", "instances have neither __dict__ nor weak references"),
         ("import weakref", "instances have neither __dict__ nor weak references"),
         ("setattr(a, 'b', 1)", "setattr() does not see compiled names"),
+        ("_SIZE = 1", "_SIZE is not Final"),
+        ("_A, _B = Wait", "what is unpacked in a module cannot be Final"),
     ],
 )
 def test_each_fault_is_seen(source: str, fault: str) -> None:
@@ -98,6 +117,8 @@ def test_each_fault_is_seen(source: str, fault: str) -> None:
         "class A(Protocol): pass",
         "class A(Enum):\n    X = 1\n    Y = 2",
         "x = any(each for each in y)",
+        "_SIZE: Final = 1",
+        "P = ParamSpec('P')",
         "x = [each for each in y]",
     ],
 )
