@@ -30,6 +30,10 @@ BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 """Upper bounds of how long what was handed over took, seconds."""
 
 
+OUTAGE_S = 1.0
+"""When the siblings that were asked had no app, nobody is asked for so long."""
+
+
 class Why(Enum):
     """Why a request is handed over. Label values: API."""
 
@@ -55,7 +59,7 @@ class Attempt(Enum):
     STRANGER = "stranger"
     """Somebody else answered: not a drainproxy, or that of another workload, or without a certificate that we trust."""
     OVER_BUDGET = "over-budget"
-    """It was not made: the budget was spent."""
+    """It was not made: the budget was spent, or no sibling had an app a moment ago."""
 
 
 class Budget:
@@ -84,13 +88,22 @@ class Budget:
 class HandedOver:
     """What a process has handed over. One budget for all its routes: the siblings are the same."""
 
-    __slots__ = ("budget", "counts", "duration_s", "durations")
+    __slots__ = ("_outage_until", "budget", "counts", "duration_s", "durations")
 
     def __init__(self, requests: Callable[[], int]) -> None:
         self.budget = Budget(requests)
         self.counts: Counter[tuple[Why, Attempt]] = Counter()
+        self._outage_until: float | None = None
         self.durations = [0] * (len(BUCKETS) + 1)
         self.duration_s = 0.0
+
+    def no_app_anywhere(self, now: float) -> None:
+        """No sibling that was asked for one request has an app."""
+        self._outage_until = now + OUTAGE_S
+
+    def is_outage(self, now: float) -> bool:
+        """So it was a moment ago: nobody is kept waiting for its end."""
+        return self._outage_until is not None and now < self._outage_until
 
     def took(self, duration_s: float) -> None:
         """Something that a sibling got has ended, this long after it came."""
@@ -98,8 +111,8 @@ class HandedOver:
         self.duration_s += duration_s
 
     def may(self, why: Why, now: float) -> bool:
-        """Spend one attempt of the budget; count if there is none."""
-        allowed = self.budget.take(now)
+        """Spend one attempt of the budget; count if there is none, or if it would be in vain."""
+        allowed = not self.is_outage(now) and self.budget.take(now)
         if not allowed:
             self.counts[why, Attempt.OVER_BUDGET] += 1
         return allowed

@@ -117,7 +117,7 @@ class Handover:
             self.handed.counts[search.why, _FAILED[answer]] += 1
             gone += answer is Answer.GONE
         if gone == ATTEMPTS:
-            search.held_until = self._loop.time()  # an outage: nobody is kept waiting for its end
+            self.handed.no_app_anywhere(self._loop.time())
         self._to_app(search)
 
     def _may_ask(self, search: Search) -> bool:
@@ -128,7 +128,9 @@ class Handover:
 
     def _to_app(self, search: Search) -> None:
         if self._is_wanted(search):
-            self._dialler.want(search, fresh=False, validate=True, until=search.held_until)
+            now = self._loop.time()
+            held_until = now if self.handed.is_outage(now) else search.held_until
+            self._dialler.want(search, fresh=False, validate=True, until=held_until)
 
     def turned_down(self, why: Why, attempt: int) -> bool:
         """The sibling that got a request has no app either. False: so it was with all; this is an outage."""

@@ -151,6 +151,16 @@ async def test_who_takes_nothing_is_asked_a_few_times_and_then_the_app_is(
         assert successor.came == attempts
 
 
+async def test_in_an_outage_of_all_one_request_a_second_asks_and_the_others_are_told_at_once() -> None:
+    successor = Behind(b"gone")
+    async with route(successor) as (handover, handed):
+        assert await found(handover) is Reason.APP_UNAVAILABLE
+        for _ in range(10):
+            assert await found(handover) is Reason.APP_UNAVAILABLE
+        assert successor.came == ATTEMPTS
+        assert handed.counts == {(Why.DRAIN, Attempt.NOT_READY): ATTEMPTS, (Why.DRAIN, Attempt.OVER_BUDGET): 10}
+
+
 async def test_a_sibling_that_serves_is_taken_if_no_ready_one_is_found() -> None:
     successor = Behind(b"serving")
     async with route(successor) as (handover, handed):

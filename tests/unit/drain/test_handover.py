@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drainproxy.drain.handover import MOST, PER_S, SHARE, Attempt, Budget, HandedOver, Why
+from drainproxy.drain.handover import MOST, OUTAGE_S, PER_S, SHARE, Attempt, Budget, HandedOver, Why
 
 
 class Traffic:
@@ -72,3 +72,12 @@ def test_what_was_not_made_is_counted_as_such() -> None:
     assert handed.counts == {(Why.DRAIN, Attempt.OVER_BUDGET): 1}
     assert handed.may(Why.APP_GONE, 1.0)
     assert handed.counts == {(Why.DRAIN, Attempt.OVER_BUDGET): 1}
+
+
+def test_after_an_outage_nobody_is_asked_for_a_second_and_then_again() -> None:
+    handed = HandedOver(lambda: 0)
+    assert handed.may(Why.APP_GONE, 0.0)
+    handed.no_app_anywhere(0.0)
+    assert not handed.may(Why.APP_GONE, OUTAGE_S - 0.001)
+    assert handed.may(Why.APP_GONE, OUTAGE_S)
+    assert handed.counts == {(Why.APP_GONE, Attempt.OVER_BUDGET): 1}
