@@ -69,10 +69,11 @@ compiled: $(STAMP) debian ## compile, and run the tests of the sidecar and a min
 	cd build/compiled && PYTHONPATH="$$PWD" ../../$(BIN)/pytest -p no:cacheprovider $(PARALLEL) $(COMPILED_TESTS) $(ARGS)
 	cd build/compiled && PYTHONPATH="$$PWD" ../../$(BIN)/python -m tests.search.fuzz --minutes 1
 
-lint: $(STAMP) ## ruff: errors and format; codespell
+lint: $(STAMP) ## ruff: errors and format; codespell, and the house style of all that people read
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/pytest -q -p no:cacheprovider tests/unit/test_words.py
 
 types: $(STAMP) ## mypy --strict
 	$(BIN)/mypy
