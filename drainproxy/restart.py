@@ -132,9 +132,10 @@ class Apps:
 
     def start(self, inherited: int | None, at: str) -> AppProcess:
         """The first process, or the one that another generation has started. Raises ChildError."""
-        address = parse_address(at) if at else self._config.routes[0].upstream
+        configured = self._config.routes[0].upstream
+        address = parse_address(at) if at and self.command.movable else configured
         app = self._spawn(address) if inherited is None else self._watch(self._children.adopt(inherited), address)
-        if address != self._config.routes[0].upstream:
+        if address != configured:
             self._send_to(app)
         self.current = app
         app.enter(Life.SERVING)
