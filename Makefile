@@ -14,9 +14,10 @@ ARGS ?=
 COMPILED_TESTS ?= tests/unit/drain tests/unit/net tests/unit/protocol tests/unit/session tests/unit/test_compiled.py \
 	tests/net tests/e2e tests/rollout tests/upgrade tests/process tests/conformance
 
-# Programs the tests and benchmarks use as peers. Without one, its tests are skipped and say so; CI must have them all.
+# Programs the tests and benchmarks use as peers, and what `make compiled` compiles with. Without one, its tests are
+# skipped and say so; CI must have them all.
 DEBIAN := nginx-light haproxy wrk nghttp2-client nghttp2-server redis-server redis-tools nodejs curl openssl \
-	iproute2 nftables conntrack procps chromium prometheus
+	iproute2 nftables conntrack procps chromium prometheus gcc python3-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup debian test quick compiled lint types contracts demo search soak upgrades oncall page-pictures cluster bench profile docs site wheels release clean
