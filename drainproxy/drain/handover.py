@@ -30,6 +30,8 @@ BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 """Upper bounds of how long what was handed over took, seconds."""
 
 
+AGAIN_S = 1.0
+"""While a request is held for the app, siblings are asked again this often."""
 OUTAGE_S = 1.0
 """When the siblings that were asked had no app, nobody is asked for so long."""
 

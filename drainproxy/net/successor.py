@@ -1,7 +1,7 @@
 """Who answers a request or a connection that our app does not get? A sibling, through the Service of this workload.
 
-A search asks up to ATTEMPTS siblings, each on a connection of its own. If none can take it, the app gets it after all,
-as without a successor. See docs/successor.md.
+A search asks up to ATTEMPTS siblings, each on a connection of its own. If none can take it, it waits for the app, as it
+would without a successor, and siblings are asked again meanwhile. See docs/successor.md.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from drainproxy.drain.handover import ATTEMPTS, OURSELVES, Attempt, Why
+from drainproxy.drain.handover import AGAIN_S, ATTEMPTS, OURSELVES, Attempt, Why
 from drainproxy.drain.release import Answer
 from drainproxy.net.tasks import Tasks
 from drainproxy.protocol.hello import Purpose
@@ -72,10 +72,10 @@ class Handover:
         `waiter` is told in a later turn of the loop, as by the app's dialler; APP_UNAVAILABLE: nobody can take it.
         """
         purpose = Purpose.CONNECTION if whole else Purpose.REQUESTS
-        search = self._searches[waiter] = Search(self, waiter, why, arrived_at + self._wait_s)
+        search = self._searches[waiter] = Search(self, waiter, why, purpose, arrived_at + self._wait_s)
         idle = None if whole or fresh else self.siblings.pool.take(validate=True)
         if idle is None:
-            self._tasks.spawn(self._search(search, purpose), "look for a sibling")
+            self._tasks.spawn(self._search(search), "look for a sibling")
         elif self.handed.may(why, self._loop.time()):
             self._loop.call_soon(self._lend, search, idle)
         else:
@@ -94,16 +94,16 @@ class Handover:
         if not self._is_wanted(search):
             self.siblings.put(idle)
         elif idle.transport.is_closing():
-            self._tasks.spawn(self._search(search, Purpose.REQUESTS), "look for a sibling")
+            self._tasks.spawn(self._search(search), "look for a sibling")
         else:
             search.found(idle, b"")
 
-    async def _search(self, search: Search, purpose: Purpose) -> None:
-        if purpose is Purpose.CONNECTION and self._pause_s:
+    async def _search(self, search: Search) -> None:
+        if search.purpose is Purpose.CONNECTION and self._pause_s:
             await asyncio.sleep(self._pause_s)
         left, ourselves, gone = ATTEMPTS, 0, 0
         while left and ourselves < OURSELVES and self._may_ask(search):
-            answer, connection = await self.siblings.reach(purpose)
+            answer, connection = await self.siblings.reach(search.purpose)
             if answer is Answer.OURSELVES:
                 ourselves += 1
             else:
@@ -129,8 +129,16 @@ class Handover:
     def _to_app(self, search: Search) -> None:
         if self._is_wanted(search):
             now = self._loop.time()
-            held_until = now if self.handed.is_outage(now) else search.held_until
+            held_until = now if self.handed.is_outage(now) else min(search.held_until, now + AGAIN_S)
             self._dialler.want(search, fresh=False, validate=True, until=held_until)
+
+    def refused(self, search: Search) -> bool:
+        """The app still refuses, and siblings are asked once more. False: nobody is waited for any longer."""
+        now = self._loop.time()
+        if now >= search.held_until or not self._dialler.expected or self.handed.is_outage(now):
+            return False
+        self._tasks.spawn(self._search(search), "look for a sibling again")
+        return True
 
     def turned_down(self, why: Why, attempt: int) -> bool:
         """The sibling that got a request has no app either. False: so it was with all; this is an outage."""
@@ -156,11 +164,12 @@ class Handover:
 class Search:
     """One search, and the waiter of its connection to the app if no sibling was found."""
 
-    __slots__ = ("_handover", "held_until", "waiter", "why")
+    __slots__ = ("_handover", "held_until", "purpose", "waiter", "why")
 
-    def __init__(self, handover: Handover, waiter: Waiter, why: Why, held_until: float) -> None:
+    def __init__(self, handover: Handover, waiter: Waiter, why: Why, purpose: Purpose, held_until: float) -> None:
         self.waiter = waiter
         self.why = why
+        self.purpose = purpose
         self.held_until = held_until
         self._handover = handover
 
@@ -176,8 +185,9 @@ class Search:
         self.waiter.connected(upstream)
 
     def refused(self, _: Reason) -> None:
-        self._handover.settled(self)
-        self.waiter.refused(Reason.APP_UNAVAILABLE)
+        if not self._handover.refused(self):
+            self._handover.settled(self)
+            self.waiter.refused(Reason.APP_UNAVAILABLE)
 
 
 _FAILED = {

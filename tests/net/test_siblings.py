@@ -10,7 +10,7 @@ import pytest
 
 from drainproxy.config.options import Config
 from drainproxy.config.values import Address, Route, Successor
-from drainproxy.drain.handover import ATTEMPTS, OURSELVES, Attempt, HandedOver, Why
+from drainproxy.drain.handover import AGAIN_S, ATTEMPTS, OURSELVES, Attempt, HandedOver, Why
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.release import Answer
 from drainproxy.net.route import context_for
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 US = Identity(b"a" * 16, b"web")
 SIBLING = Identity(b"b" * 16, b"web")
+NO_DRAINPROXY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
 class Waiting:
@@ -80,12 +81,14 @@ class Behind:
 
 
 @asynccontextmanager
-async def route(successor: Behind, *, patient: bool = True) -> AsyncIterator[tuple[Handover, HandedOver]]:
+async def route(
+    successor: Behind, *, patient: bool = True, wait_s: float = 0.2
+) -> AsyncIterator[tuple[Handover, HandedOver]]:
     """A route whose app is not there, and its successor. `patient`: at the end nothing is open, and nobody waits."""
     loop = asyncio.get_running_loop()
     server = await asyncio.start_server(successor.serve, "127.0.0.1", 0)
     address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
-    config = Config(connect_timeout_s=0.3, connect_wait_s=0.2, successor_after_s=0.0)
+    config = Config(connect_timeout_s=0.3, connect_wait_s=wait_s, successor_after_s=0.0)
     handed, timers = HandedOver(lambda: 0), Timers(loop)
     replica = Replica(US, lambda: Answer.READY, Trust(None, None), lambda trouble: None)
     more: dict[str, Any] = {"ledger": Ledger(), "timers": timers, "observer": Noting(), "handed": handed}
@@ -135,7 +138,7 @@ async def test_a_ready_sibling_is_found_and_used_again() -> None:
     [
         (b"gone", Attempt.NOT_READY, ATTEMPTS),
         (b"us", Attempt.OURSELVES, OURSELVES),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Attempt.STRANGER, ATTEMPTS),
+        (NO_DRAINPROXY, Attempt.STRANGER, ATTEMPTS),
         (b"HTTP/1.1 204 No Content\r\nX-Nonsense: 1\r\n\r\n", Attempt.STRANGER, ATTEMPTS),
         (b"HTTP/1.1 204 " + b"x" * 10_000, Attempt.STRANGER, ATTEMPTS),
         (None, Attempt.UNREACHABLE, ATTEMPTS),
@@ -149,6 +152,17 @@ async def test_who_takes_nothing_is_asked_a_few_times_and_then_the_app_is(
         assert await found(handover) is Reason.APP_UNAVAILABLE
         assert handed.counts == {(Why.DRAIN, outcome): attempts}
         assert successor.came == attempts
+
+
+async def test_while_a_request_is_held_siblings_are_asked_again() -> None:
+    successor = Behind(*[NO_DRAINPROXY] * ATTEMPTS, b"ready")
+    async with route(successor, wait_s=10) as (handover, handed):
+        began = asyncio.get_running_loop().time()
+        connection = await found(handover)
+        assert not isinstance(connection, Reason)
+        assert AGAIN_S <= asyncio.get_running_loop().time() - began < 10
+        connection.transport.abort()
+        assert handed.counts == {(Why.DRAIN, Attempt.STRANGER): ATTEMPTS, (Why.DRAIN, Attempt.SENT): 1}
 
 
 async def test_in_an_outage_of_all_one_request_a_second_asks_and_the_others_are_told_at_once() -> None:
