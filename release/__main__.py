@@ -36,7 +36,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("version")
 def prepare(version: str) -> None:
-    """Write VERSION in all places that name the current version, and date the changelog's unreleased section."""
+    """Write VERSION in all places that name the current one, and into the headings of what is not released yet."""
     if not re.fullmatch(r"\d+\.\d+\.\d+", version):
         raise click.UsageError(f"{version} is not a version such as 0.2.0")
     now = current_version()
@@ -47,6 +47,9 @@ def prepare(version: str) -> None:
         place.write_text(re.sub(stands, rf"\g<1>{version}", place.read_text(), flags=re.MULTILINE))
     log = ROOT / "CHANGELOG.md"
     log.write_text(changelog.released(log.read_text(), version, datetime.now(UTC).date().isoformat()))
+    notes = ROOT / "docs/upgrade-notes.md"
+    heading = re.compile(r"^## To \S+ \(not released yet\)$", re.MULTILINE)
+    notes.write_text(heading.sub(f"## To {version}", notes.read_text()))
     click.echo(f"{now} -> {version} in {len(places)} files, and the changelog. Look at `git diff`, test, commit, tag.")
 
 

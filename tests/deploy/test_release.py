@@ -117,6 +117,7 @@ def test_a_release_is_refused_then_prepared_then_built_twice_the_same(checkout: 
     images = {name for name in ("", "-webhook", "-peers") if files_with(checkout, f"drainproxy{name}:9.8.7")}
     assert images == {"", "-webhook", "-peers"}
     assert not files_with(checkout, f"drainproxy(-[a-z]+)?:{re.escape(__version__)}")
+    assert "not released yet" not in (checkout / "docs/upgrade-notes.md").read_text()
     assert "rev: v9.8.7" in (checkout / "docs/ci.md").read_text()
     assert "OWNER/drainproxy@v9.8.7" in (checkout / "docs/ci.md").read_text()
     assert "drainproxy 9.8.7 (compiled)" in (checkout / "docs/compiled.md").read_text()
