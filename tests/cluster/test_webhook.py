@@ -123,7 +123,7 @@ def _shown(took_s: list[float]) -> str:
     return f"p50 {cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms"
 
 
-@pytest.mark.case(WEBHOOK, "`--tls-dir`: somebody else's certificate, and the next one", wiring=FILES)
+@pytest.mark.case(WEBHOOK, "`--tls-dir`: a certificate from outside, and its renewal", wiring=FILES)
 async def test_a_certificate_of_somebody_else_is_served_and_renewed(
     stage: Stage, namespaces: Namespaces, images: Images
 ) -> None:
