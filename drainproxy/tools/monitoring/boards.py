@@ -388,6 +388,13 @@ PODS = Board(
                     ),
                 ),
                 Panel(
+                    "Restarts of the app",
+                    "Under run: new processes of the app that were started to take over, by outcome.",
+                    Look.BARS,
+                    "short",
+                    ((_grew("restarts_total", POD, "outcome", over="$__rate_interval"), "{{outcome}}"),),
+                ),
+                Panel(
                     "Spans",
                     "Spans for the collector of traces. dropped: it did not accept them.",
                     Look.LINES,
