@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from drainproxy.config.loading import load
+from drainproxy.config.values import parse_address
 from drainproxy.net.health import Health, HealthMonitor
 from drainproxy.net.resolve import Resolver
 
@@ -89,5 +90,35 @@ async def test_a_look_that_fails_in_an_unknown_way_is_reported_and_followed_by_t
             while not (await seen.get()).healthy:
                 pass
         assert [type(failure) for failure in failures] == [LookupError] * 2
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
+async def test_a_look_at_the_process_before_says_nothing_of_the_one_that_took_over() -> None:
+    looked, changed = asyncio.Event(), asyncio.Event()
+    seen: asyncio.Queue[Health] = asyncio.Queue()
+
+    async def fails(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        looked.set()
+        await changed.wait()
+        writer.close()
+
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    before, after = await asyncio.start_server(fails, "127.0.0.1"), await asyncio.start_server(answers, "127.0.0.1")
+    async with before, after, asyncio.timeout(5):
+        here, there = (f"127.0.0.1:{app.sockets[0].getsockname()[1]}" for app in (before, after))
+        config = load({"upstream": here, "ready-path": "/", "ready-interval": "10ms"}, {}, {})
+        monitor = HealthMonitor(config.routes[0], config)
+        looking = asyncio.create_task(monitor.run(seen.put_nowait))
+        await looked.wait()
+        monitor.retarget(parse_address(there))
+        changed.set()
+        assert (await seen.get()).healthy
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)

@@ -222,6 +222,6 @@ def test_work_of_another_process_of_the_service_is_waited_for_and_its_end_is_tol
     ledger.on_idle = lambda: told.append("idle")
     ledger.also_elsewhere(there=True)
     ledger.begin()
-    assert (ledger.idle, told) == (False, [])
+    assert (ledger.idle, ledger.idle_here, told) == (False, False, [])
     ledger.also_elsewhere(there=False)
-    assert (ledger.idle, told) == (True, ["idle"])
+    assert (ledger.idle, ledger.idle_here, told) == (True, True, ["idle"])
