@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+BY_HAND = "\n## Compiled against pure\n"
+"""What stands on the page from here on is kept when it is written anew."""
+
+
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description="What drainproxy costs, next to its peers."
@@ -205,8 +209,10 @@ def write_page(docs: Path, results: list[Result], facts: dict[str, str]) -> None
     except ImportError:
         print("no pictures: matplotlib is missing (pip install matplotlib)")
         plots = []
-    (docs / "benchmarks.md").write_text(with_contents(page(MEASUREMENTS, by_name, facts, plots)))
-    print(f"written: {docs / 'benchmarks.md'}")
+    file = docs / "benchmarks.md"
+    _, begin, by_hand = file.read_text().partition(BY_HAND) if file.exists() else ("", "", "")
+    file.write_text(with_contents(page(MEASUREMENTS, by_name, facts, plots) + begin + by_hand))
+    print(f"written: {file}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.bench.__main__ import BY_HAND, write_page
 from tests.bench.host import pick_cores, raise_file_limit
 from tests.bench.measurement import Goal, Measurement, Metric, Result
 from tests.bench.page import page
@@ -105,3 +106,11 @@ def test_a_profile_counts_a_recursive_function_once_in_its_total() -> None:
     text = tables("run (a.py:1);walk (a.py:5);walk (a.py:6) 3\nrun (a.py:2) 1", lines=False)
     assert "  75.0 %    75.0 %  walk (a.py)" in text
     assert "  25.0 %   100.0 %  run (a.py)" in text
+
+
+def test_what_was_written_by_hand_stays_on_the_page(tmp_path: Path) -> None:
+    file = tmp_path / "benchmarks.md"
+    file.write_text(f"# Before\n{BY_HAND}\nMine.\n")
+    write_page(tmp_path, [], {"command": "x"})
+    assert "# Before" not in file.read_text()
+    assert file.read_text().endswith(f"{BY_HAND}\nMine.\n")
