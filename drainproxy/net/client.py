@@ -121,7 +121,7 @@ class ClientConnection:
         """A client that may be a sibling."""
 
         def conversation(hop: bool) -> Session:
-            return self._route.session_for(self, replace(added, hopped=hop), self._owner.phase)
+            return self._route.session_for(self, replace(added, hopped=True) if hop else added, self._owner.phase)
 
         return self._handover.hello(self, conversation)
 
