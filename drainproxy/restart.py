@@ -228,6 +228,7 @@ class Apps:
             self._stop(new)
             raise RestartError(f"{failure}; the old process serves")
         self._switch(old, new)
+        self._log.info("new requests go to the new process", pid=new.child.pid)
         self._enter(Step.TRIAL)
         if await self._ends_within(new, self._config.restart_trial_s):
             if not self._ending and not old.child.exited.done():

@@ -325,7 +325,7 @@ class Supervisor:
             expected = not machine.answered_once or machine.app_was_let_go
             write = self._log.info if health.healthy or expected else self._log.warning
             state = "healthy" if health.healthy else "not healthy" if health.reachable else "not reachable"
-            write(f"app is {state}", upstream=str(at_work.route.upstream), reason=health.reason)
+            write(f"app is {state}", upstream=str(at_work.monitor.address), reason=health.reason)
         self._noted = [_what_is_told(at_work.monitor.health) for at_work in self._routes]
 
     def _note_state(self) -> None:

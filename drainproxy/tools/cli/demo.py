@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,11 +21,15 @@ from drainproxy.tools.cli._kinds import Rate
 from drainproxy.tools.cli._packages import missing
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
     from typing import TextIO
 
     from rich.console import Console
 
-    from drainproxy.tools.cluster.demo import Run, Scene
+    from drainproxy.tools.cluster.demo import Run, Scene, Stage, Told
+
+    Perform = Callable[[Stage, Callable[[], None]], Awaitable[Run]]
+    """One run, watched."""
 
 _INTERRUPTED = 130
 NAMES = {"bare": "bare", "sleep": "preStop: sleep", "drainproxy": "drainproxy"}
@@ -32,7 +37,7 @@ NAMES = {"bare": "bare", "sleep": "preStop: sleep", "drainproxy": "drainproxy"}
 
 @click.command(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit code: 0 bare lost requests and drainproxy did not; 1 otherwise; 2 bad usage.",
+    epilog="Exit code: 0 requests were lost without drainproxy and none with it; 1 otherwise; 2 bad usage.",
 )
 @click.option(
     "--app", metavar="CMD", help="Your app instead of the built-in one. It must listen on $PORT (or $(PORT))."
@@ -43,6 +48,11 @@ NAMES = {"bare": "bare", "sleep": "preStop: sleep", "drainproxy": "drainproxy"}
 @click.option("--rate", type=Rate(), default=40.0, show_default=True, help="Requests per second.")
 @click.option("--replicas", default=3, show_default=True, type=click.IntRange(1, 20), help="Number of Pods.")
 @click.option("--only", multiple=True, type=click.Choice(list(NAMES)), help="Run only this rollout. Repeatable.")
+@click.option(
+    "--upgrade",
+    is_flag=True,
+    help="On one host instead: stop and start an app, restart it with drainproxy, upgrade drainproxy. About 40 s.",
+)
 @click.option("--html", metavar="FILE", help="Write the table and the picture as one HTML file.")
 @click.option("--svg", metavar="FILE", help="Write the picture as an SVG file.")
 @output_option()
@@ -54,6 +64,10 @@ def command(**options: Any) -> None:
     a TCP balancer that learns of changes late, and a kubelet and a Deployment controller follow Kubernetes' rules. It
     needs no root and no containers, and uses only loopback.
     """
+    if options["upgrade"] and options["only"]:
+        raise ConfigError(
+            "--only", " ".join(options["only"]), "nothing: it chooses rolling updates, and --upgrade shows none"
+        )
     try:
         with opened({"--html": options["html"], "--svg": options["svg"]}) as reports:
             good = asyncio.run(_demo(options, reports))
@@ -86,7 +100,8 @@ def _scene(options: dict[str, Any]) -> Scene:
 async def _demo(options: dict[str, Any], reports: dict[str, TextIO]) -> bool:
     from rich.console import Console  # noqa: PLC0415 - only the commands that need rich load it
 
-    from drainproxy.tools.cluster.demo import conclusion  # noqa: PLC0415 - same
+    from drainproxy.tools.cluster import replaced  # noqa: PLC0415 - same
+    from drainproxy.tools.cluster.demo import conclusion, told  # noqa: PLC0415 - same
 
     me = asyncio.current_task()
     assert me is not None, "a coroutine runs in a task"
@@ -96,27 +111,44 @@ async def _demo(options: dict[str, Any], reports: dict[str, TextIO]) -> bool:
     scene = _scene(options)
     out = Console(highlight=False)
     progress = Console(stderr=True, highlight=False) if options["output"] == "json" else out
-    runs = await _perform_all(scene, [NAMES[name] for name in options["only"] or NAMES], progress)
-    good, sentence = conclusion(runs)
-    _publish(out, (runs, good, sentence, scene), options["output"], reports)
-    return good
+    if options["upgrade"]:
+        runs = await _perform_all(progress, replaced.WAYS, partial(_replacement, scene))
+        result = (runs, *replaced.conclusion(runs), replaced.told(scene))
+    else:
+        names = [NAMES[name] for name in options["only"] or NAMES]
+        runs = await _perform_all(progress, names, partial(_rollout, scene))
+        result = (runs, *conclusion(runs), told(scene))
+    _publish(out, result, options["output"], reports)
+    return result[1]
 
 
-async def _perform_all(scene: Scene, names: list[str], console: Console) -> list[Run]:
-    from drainproxy.tools.cluster.demo import Stage, perform, variants  # noqa: PLC0415 - needs aiohttp
+async def _perform_all(console: Console, names: Sequence[str], perform: Perform) -> list[Run]:
+    from drainproxy.tools.cluster.demo import Stage  # noqa: PLC0415 - needs aiohttp
     from drainproxy.tools.cluster.demo_view import DemoView  # noqa: PLC0415 - needs rich
 
-    specs, runs = variants(scene), []
+    runs = []
     with DemoView(console) as view:
         for name in names:
             stage = Stage(name)
             view.stages.append(stage)
             view.changed()
-            runs.append(await perform(name, specs[name], scene, stage, view.changed))
+            runs.append(await perform(stage, view.changed))
     return runs
 
 
-def _publish(out: Console, result: tuple[list[Run], bool, str, Scene], output: str, reports: dict[str, TextIO]) -> None:
+def _rollout(scene: Scene, stage: Stage, changed: Callable[[], None]) -> Awaitable[Run]:
+    from drainproxy.tools.cluster.demo import perform, variants  # noqa: PLC0415 - needs aiohttp
+
+    return perform(stage.name, variants(scene)[stage.name], scene, stage, changed)
+
+
+def _replacement(scene: Scene, stage: Stage, changed: Callable[[], None]) -> Awaitable[Run]:
+    from drainproxy.tools.cluster.replaced import perform  # noqa: PLC0415 - needs aiohttp
+
+    return perform(stage.name, scene, stage, changed)
+
+
+def _publish(out: Console, result: tuple[list[Run], bool, str, Told], output: str, reports: dict[str, TextIO]) -> None:
     from drainproxy.tools.cluster import demo_view  # noqa: PLC0415 - needs rich
 
     if output == "json":

@@ -79,6 +79,20 @@ def settings(scene: Scene) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What stands around a result: what a row is, how it was measured, and what of it is real."""
+
+    row: str
+    settings: dict[str, str]
+    note: str
+
+
+def told(scene: Scene) -> Told:
+    """Around the rolling updates."""
+    return Told("rollout", settings(scene), SIMULATED)
+
+
 OWN_PATHS = ("/",) * 3 + ("/slow",) + ("/",) * 4 + ("/drip",) + ("/",) * 4
 """Of thirteen requests one is slow to begin and one slow to end, on kept and on fresh connections in turn."""
 
@@ -99,7 +113,7 @@ class Stage:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.step = "starting Pods"
+        self.step = "starting"
         self.began = time.monotonic()
         self.cluster: Cluster | None = None
         self.load: Load | None = None

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from drainproxy.tools.cluster.cluster import describe
-from drainproxy.tools.cluster.demo import SIMULATED, settings
 from drainproxy.tools.probe import html
 from drainproxy.tools.probe.live import Drawing
 from drainproxy.tools.probe.plot import Panel, draw
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from drainproxy.tools.cluster.demo import Run, Scene, Stage
+    from drainproxy.tools.cluster.demo import Run, Stage, Told
 
 _COLUMNS = 40
 _POD_STYLE = {"ready": "green", "starting": "dim", "terminating": "yellow"}
@@ -94,12 +93,12 @@ def _pods(stage: Stage) -> Text:
     return line
 
 
-def print_result(console: Console, runs: Sequence[Run], good: bool, sentence: str, scene: Scene) -> None:
+def print_result(console: Console, runs: Sequence[Run], good: bool, sentence: str, told: Told) -> None:
     """Verdict first, then the table, then a timeline for each run, then what was set and what is simulated."""
     console.print()
     console.print(Text(f"{'✓' if good else '✗'} {sentence}", "bold green" if good else "bold red"))
     console.print()
-    console.print(result_table(runs))
+    console.print(result_table(runs, told.row))
     longest = max(sample.due_s for run in runs for sample in run.samples)
     for run in runs:
         due = max(sample.due_s for sample in run.samples)
@@ -109,9 +108,9 @@ def print_result(console: Console, runs: Sequence[Run], good: bool, sentence: st
         for row in picture(timeline(run.samples, due, columns), run.verdict.spans):
             console.print(row)
     console.print()
-    for name, value in settings(scene).items():
+    for name, value in told.settings.items():
         console.print(Text.assemble((f"{name:>15}  ", "dim"), value), soft_wrap=True)
-    console.print(Text(SIMULATED, "dim"))
+    console.print(Text(told.note, "dim"))
 
 
 def fault_names(runs: Sequence[Run]) -> list[str]:
@@ -123,10 +122,10 @@ def fault_names(runs: Sequence[Run]) -> list[str]:
     return [name for name, _ in counts.most_common()]
 
 
-def rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+def rows(runs: Sequence[Run], what: str) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the demo's table, as text."""
     faults = fault_names(runs)
-    head = ["rollout", "requests", "failed", *faults, "took", "longest served"]
+    head = [what, "requests", "failed", *faults, "took", "longest served"]
     body = []
     for run in runs:
         counts = {each.name: each.count for each in run.verdict.failures}
@@ -143,13 +142,13 @@ def rows(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     return head, body
 
 
-def result_table(runs: Sequence[Run]) -> Table:
+def result_table(runs: Sequence[Run], what: str) -> Table:
     """Failed requests by class, how long the rollout took, the longest request that was served."""
-    head, body = rows(runs)
+    head, body = rows(runs, what)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(head[0], style="bold", no_wrap=True)
     for name in head[1:]:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
     for cells in body:
         style = FAILED if cells[2] != "0" else "bold green"
         table.add_row(cells[0], cells[1], Text(cells[2], style), *cells[3:])
@@ -167,26 +166,26 @@ def _panel(run: Run) -> Panel:
     return Panel(run.name, f"{lost}, {show_seconds(run.rollout_s)}", run.verdict.ok, run.samples, during, run.pods)
 
 
-def page(runs: Sequence[Run], good: bool, sentence: str, scene: Scene) -> str:
+def page(runs: Sequence[Run], good: bool, sentence: str, told: Told) -> str:
     """The whole demo as one HTML file."""
-    head, body = rows(runs)
+    head, body = rows(runs, told.row)
     parts = [html.headline(sentence, good), html.table(head, body), svg(runs)]
     for run in runs:
         if run.verdict.failures:
             parts += [f"<h2>{escape(run.name)}</h2>", html.failure_table(run.verdict)]
-    parts += ["<h2>Settings</h2>", html.table(("what", "value"), list(settings(scene).items()))]
-    parts.append(f"<p>{escape(SIMULATED)}</p>")
+    parts += ["<h2>Settings</h2>", html.table(("what", "value"), list(told.settings.items()))]
+    parts.append(f"<p>{escape(told.note)}</p>")
     when = time.strftime("%Y-%m-%d %H:%M")
     parts.append(f'<p class="soft">Made by <code>drainproxy demo</code> on {when}: measured in this run.</p>')
     return html.page("drainproxy demo", parts)
 
 
-def as_json(runs: Sequence[Run], good: bool, sentence: str, scene: Scene) -> dict[str, object]:
+def as_json(runs: Sequence[Run], good: bool, sentence: str, told: Told) -> dict[str, object]:
     """The demo's result for scripts. Seconds."""
     return {
         "ok": good,
         "verdict": sentence,
-        "settings": settings(scene),
+        "settings": told.settings,
         "runs": [
             {
                 "name": run.name,

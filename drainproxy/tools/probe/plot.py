@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 WIDTH, LEFT, RIGHT = 960, 84, 16
 PLOT_HEIGHT, FAILURE_ROW, BAR = 170, 22, 12
 MAX_DOTS = 3000
-LEGEND = "dot: a request, by when it was due and how long it took; cross: a failed one; shaded: the rollout"
-POD_LEGEND = "bar: a Pod, grey while it starts, green while it is ready, amber while it terminates"
+LEGEND = "dot: a request, by when it was due and how long it took; cross: a failed one; shaded: the change"
+POD_LEGEND = "bar: a Pod or process, grey while it starts, green while it is ready, amber while it terminates"
 _FASTEST_S = 0.001
 _TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 _MAX_TICKS = 12

@@ -34,6 +34,23 @@ def test_bare_loses_and_sleep_loses_less_in_a_real_run(tmp_path: Path) -> None:
     assert (tmp_path / "demo.svg").read_text().startswith("<svg")
 
 
+@pytest.mark.slow
+def test_stop_and_start_loses_and_neither_restart_nor_upgrade_does() -> None:
+    command = [sys.executable, "-m", "drainproxy", "demo", "--upgrade", "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    stop_and_start, restart, upgrade = json.loads(done.stdout)["runs"]
+    assert stop_and_start["failed"]
+    assert (restart["failed"], upgrade["failed"]) == (0, 0)
+
+
+def test_upgrade_has_no_rollouts_to_choose() -> None:
+    command = [sys.executable, "-m", "drainproxy", "demo", "--upgrade", "--only", "bare"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--only" in done.stderr
+
+
 @pytest.fixture
 def sigint_is_heard() -> Iterator[None]:
     """A shell's background job ignores SIGINT, and so would whatever these tests start."""

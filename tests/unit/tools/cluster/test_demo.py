@@ -13,6 +13,7 @@ from drainproxy.tools.cluster.demo import (
     conclusion,
     pod_bars,
     settings,
+    told,
 )
 from drainproxy.tools.cluster.demo_view import as_json, page, rows, svg
 from drainproxy.tools.cluster.kubelet import Event, EventReason
@@ -67,7 +68,7 @@ def test_a_loss_with_drainproxy_is_said_first_and_is_a_failure() -> None:
 
 
 def test_the_table_has_a_column_for_every_failure_class_that_occurred() -> None:
-    head, body = rows([run(BARE, "reset", "reset", "cut body"), run(SLEEP, "cut body"), run(DRAINPROXY)])
+    head, body = rows([run(BARE, "reset", "reset", "cut body"), run(SLEEP, "cut body"), run(DRAINPROXY)], "rollout")
     assert head == ["rollout", "requests", "failed", "reset", "cut body", "took", "longest served"]
     assert body[0] == [BARE, "53", "3", "2", "1", "2.00 s", "20 ms"]
     assert body[2][2:5] == ["0", "0", "0"]
@@ -81,12 +82,12 @@ def test_a_pods_bar_is_its_life_on_the_samples_clock() -> None:
 def test_the_results_forms_agree() -> None:
     runs = [run(BARE, "reset"), run(SLEEP), run(DRAINPROXY)]
     good, sentence = conclusion(runs)
-    assert as_json(runs, good, sentence, SCENE)["ok"] is True
-    assert sentence in page(runs, good, sentence, SCENE)
+    assert as_json(runs, good, sentence, told(SCENE))["ok"] is True
+    assert sentence in page(runs, good, sentence, told(SCENE))
     assert svg(runs).count('class="ink title"') == 3
     assert ">1 failed<" in svg(runs)
-    assert SIMULATED.split(":")[0] in page(runs, good, sentence, SCENE)
-    assert as_json(runs, good, sentence, SCENE)["settings"] == settings(SCENE)
+    assert SIMULATED.split(":")[0] in page(runs, good, sentence, told(SCENE))
+    assert as_json(runs, good, sentence, told(SCENE))["settings"] == settings(SCENE)
 
 
 def test_the_settings_say_what_the_numbers_depend_on() -> None:
