@@ -1,6 +1,6 @@
 """drainproxy: a sidecar reverse proxy that gives graceful shutdown to apps you cannot change."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def compiled() -> bool:

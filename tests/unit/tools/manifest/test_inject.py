@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 from ruamel.yaml import YAML
 
+from drainproxy import __version__
 from drainproxy.config.options import Config
 from drainproxy.errors import ManifestError
 from drainproxy.tools.manifest.asked import Options
@@ -488,14 +489,18 @@ def test_a_token_in_a_secret_works_over_loopback_or_with_its_value() -> None:
 
 
 def test_an_upgrade_changes_what_is_ours_and_keeps_what_was_tuned() -> None:
-    old = run(pod()).replace("drainproxy:0.1.0", "registry.example/drainproxy:0.0.9").replace("0.1.0", "0.0.9")
+    old = (
+        run(pod())
+        .replace(f"drainproxy:{__version__}", "registry.example/drainproxy:0.0.9")
+        .replace(__version__, "0.0.9")
+    )
     old = old.replace("memory: 256Mi", "memory: 999Mi").replace("periodSeconds: 10", "periodSeconds: 7")
     old = old.replace(
         "        - name: DRAINPROXY_GRACE_PERIOD",
         "        - name: MINE  # hi\n          value: x\n        - name: DRAINPROXY_GRACE_PERIOD",
     )
     sidecar = the_sidecar(run(old))
-    assert sidecar.container["image"] == "registry.example/drainproxy:0.1.0"
+    assert sidecar.container["image"] == f"registry.example/drainproxy:{__version__}"
     assert sidecar.container["resources"]["limits"]["memory"] == "999Mi"
     assert sidecar.container["livenessProbe"]["periodSeconds"] == 7
     assert "name: MINE  # hi" in run(old)
