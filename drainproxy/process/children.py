@@ -99,7 +99,12 @@ class Children:
         if ctypes is not None and hasattr(libc := ctypes.CDLL(None), "prctl"):
             libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         # uvloop keeps SIGCHLD from its own handlers. Python's are run by both loops, once they listen to any signal.
-        signal.signal(signal.SIGCHLD, lambda _number, _frame: self._loop.call_soon_threadsafe(self.reap))
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: self._reap_soon())
+
+    def _reap_soon(self) -> None:
+        """A child may end after the loop, when this process is about to: then there is nobody to tell."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.reap)
 
     def start(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> Child:
         """Start a program with our standard streams. Raises ChildError if there is none, or it may not be run."""

@@ -103,6 +103,17 @@ def test_many_that_end_at_once_are_all_reaped(loop_factory: Callable[[], Any]) -
     run(story, loop_factory)
 
 
+@LOOPS
+def test_one_that_ends_after_the_loop_disturbs_nobody(loop_factory: Callable[[], Any]) -> None:
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            Children(runner.get_loop()).listen()
+        signal.raise_signal(signal.SIGCHLD)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_program_that_cannot_be_run_has_a_shells_exit_code(tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n")
