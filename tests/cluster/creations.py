@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 from lightkube import AsyncClient, KubeConfig
-from lightkube.generic_resource import create_namespaced_resource
+
+from drainproxy.tools.webhook.audit import PODS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.cluster.kubectl import Kubectl
 
-PODS: Any = create_namespaced_resource("", "v1", "Pod", "pods")
 PACE_S = 0.1
 
 
