@@ -109,7 +109,7 @@ def nginx(folder: Path) -> Iterator[str]:
     user = "user root;" if os.geteuid() == 0 else ""  # as root its worker would be nobody, who may not read here
     config.write_text(
         textwrap.dedent(f"""
-        daemon off; worker_processes 1; {user} pid {folder}/pid; error_log {folder}/error.log;
+        daemon off; master_process off; {user} pid {folder}/pid; error_log {folder}/error.log;
         events {{ worker_connections 512; }}
         http {{
           access_log off; client_max_body_size 0; client_body_temp_path {folder}; proxy_temp_path {folder};
