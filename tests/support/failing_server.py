@@ -33,11 +33,12 @@ class FailingServer:
         self.counts: Counter[str] = Counter()
         self.port = 0
         self._loop = asyncio.new_event_loop()
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @contextlib.contextmanager
     def running(self) -> Iterator[FailingServer]:
         """In a thread of its own, on a free port."""
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        server = self._loop.run_until_complete(asyncio.start_server(self._connected, "127.0.0.1", 0))
         self.port = server.sockets[0].getsockname()[1]
         thread = threading.Thread(target=self._loop.run_forever)
         thread.start()
@@ -49,13 +50,21 @@ class FailingServer:
             thread.join()
             self._loop.close()
 
-    @staticmethod
-    async def _end(server: asyncio.Server) -> None:
+    async def _end(self, server: asyncio.Server) -> None:
+        """Nothing is cancelled before its first step: it would leave its socket to the collector."""
         server.close()
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
+        accepting = asyncio.all_tasks() - self._serving.keys() - {asyncio.current_task()}
+        await asyncio.gather(*accepting, return_exceptions=True)
+        serving = dict(self._serving)
+        for task, writer in serving.items():
+            writer.transport.abort()
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*serving, return_exceptions=True)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._serving[task] = writer
+        task.add_done_callback(self._serving.pop)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
