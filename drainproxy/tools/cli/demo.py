@@ -139,13 +139,13 @@ async def _perform_all(console: Console, names: Sequence[str], perform: Perform)
 def _rollout(scene: Scene, stage: Stage, changed: Callable[[], None]) -> Awaitable[Run]:
     from drainproxy.tools.cluster.demo import perform, variants  # noqa: PLC0415 - needs aiohttp
 
-    return perform(stage.name, variants(scene)[stage.name], scene, stage, changed)
+    return perform(variants(scene)[stage.name], scene, stage, changed)
 
 
 def _replacement(scene: Scene, stage: Stage, changed: Callable[[], None]) -> Awaitable[Run]:
     from drainproxy.tools.cluster.replaced import perform  # noqa: PLC0415 - needs aiohttp
 
-    return perform(stage.name, scene, stage, changed)
+    return perform(scene, stage, changed)
 
 
 def _publish(out: Console, result: tuple[list[Run], bool, str, Told], output: str, reports: dict[str, TextIO]) -> None:

@@ -26,7 +26,7 @@ from drainproxy.tools.probe.plot import PodBar
 from drainproxy.tools.probe.verdict import Sample, Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from drainproxy.tools.cluster.kubelet import Event
     from drainproxy.tools.cluster.pod import PodSpec
@@ -114,6 +114,7 @@ class Stage:
     def __init__(self, name: str) -> None:
         self.name = name
         self.step = "starting"
+        self.change = "replacing"
         self.began = time.monotonic()
         self.cluster: Cluster | None = None
         self.load: Load | None = None
@@ -128,7 +129,7 @@ def variants(scene: Scene) -> dict[str, PodSpec]:
     }
 
 
-async def perform(name: str, spec: PodSpec, scene: Scene, stage: Stage, changed: Callable[[], None]) -> Run:
+async def perform(spec: PodSpec, scene: Scene, stage: Stage, changed: Callable[[], None]) -> Run:
     """One rolling update of `spec` under the scene's traffic. Raises ClusterError with the place of the logs."""
     dice = random.Random(scene.seed)  # noqa: S311 - a demo's dice
     logs = Path(tempfile.mkdtemp(prefix="drainproxy-demo-"))
@@ -149,7 +150,13 @@ async def perform(name: str, spec: PodSpec, scene: Scene, stage: Stage, changed:
             await asyncio.sleep(scene.lag.most_s)
             load = stage.load = Load(client, scene.rate)
             load.on_sample = lambda _: changed()
-            run = await _under_traffic(name, cluster, load, scene, stage)
+
+            async def roll_out() -> None:
+                cluster.roll_out()
+                await cluster.rolled_out()
+
+            stage.change = "rolling out"
+            run = await under_traffic(roll_out, lambda zero: pod_bars(cluster.events, zero), load, scene, stage)
     except ClusterError:
         raise  # its message says where the logs are
     except BaseException:
@@ -159,16 +166,22 @@ async def perform(name: str, spec: PodSpec, scene: Scene, stage: Stage, changed:
     return run
 
 
-async def _under_traffic(name: str, cluster: Cluster, load: Load, scene: Scene, stage: Stage) -> Run:
+async def under_traffic(
+    change: Callable[[], Awaitable[None]],
+    bars: Callable[[float], tuple[PodBar, ...]],
+    load: Load,
+    scene: Scene,
+    stage: Stage,
+) -> Run:
+    """Measure what the change costs. `bars`: who lived when, given the loop time of the samples' second 0."""
     traffic = asyncio.create_task(load.run(), name="traffic")
     patience_s = 0.0
     try:
         stage.step = "before"
         await asyncio.sleep(scene.before_s)
-        stage.step = "rolling out"
+        stage.step = stage.change
         zero, start_s = asyncio.get_running_loop().time() - load.elapsed_s(), load.elapsed_s()
-        cluster.roll_out()
-        await cluster.rolled_out()
+        await change()
         end_s = load.elapsed_s()
         stage.step = "after"
         await asyncio.sleep(scene.after_s)
@@ -181,7 +194,7 @@ async def _under_traffic(name: str, cluster: Cluster, load: Load, scene: Scene, 
         stage.step = "done"
     samples = tuple(load.samples)
     verdict = judge(samples, during=(start_s, end_s), unfinished=unfinished)
-    return Run(name, verdict, samples, pod_bars(cluster.events, zero), end_s - start_s)
+    return Run(stage.name, verdict, samples, bars(zero), end_s - start_s)
 
 
 def pod_bars(events: Sequence[Event], zero: float) -> tuple[PodBar, ...]:

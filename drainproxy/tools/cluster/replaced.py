@@ -17,19 +17,18 @@ import aiohttp
 
 from drainproxy.config.values import show_duration
 from drainproxy.errors import DrainproxyError
-from drainproxy.tools.cluster.demo import Run, Told
+from drainproxy.tools.cluster.demo import Told, under_traffic
 from drainproxy.tools.cluster.network import LOOPBACK, Loopback
 from drainproxy.tools.cluster.pod import expand
 from drainproxy.tools.cluster.variants import App, Times
 from drainproxy.tools.probe.http_client import HttpClient
 from drainproxy.tools.probe.load import Load
 from drainproxy.tools.probe.plot import PodBar
-from drainproxy.tools.probe.verdict import judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from drainproxy.tools.cluster.demo import Scene, Stage
+    from drainproxy.tools.cluster.demo import Run, Scene, Stage
 
 STOPPED, RESTARTED, UPGRADED = "stop and start", "restart", "upgrade"
 WAYS = (STOPPED, RESTARTED, UPGRADED)
@@ -227,50 +226,25 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-async def perform(name: str, scene: Scene, stage: Stage, changed: Callable[[], None]) -> Run:
+async def perform(scene: Scene, stage: Stage, changed: Callable[[], None]) -> Run:
     """One replacement under the scene's traffic. Raises ReplaceError."""
     ports = (await Loopback().attach("host", "host", {"http": 0, "admin": 0})).ports
     port, admin_port = ports["http"], ports["admin"]
     service: Service
-    if name == STOPPED:
+    if stage.name == STOPPED:
         service = Bare(scene.app, port)
     else:
-        verb = "restart" if name == RESTARTED else "upgrade"
+        verb = "restart" if stage.name == RESTARTED else "upgrade"
         service = Protected(scene.app, port, admin_port, scene.times, verb)
     urls = [f"http://{LOOPBACK}:{port}{path}" for path in scene.paths]
     client = HttpClient(scene.traffic, lambda number: urls[number % len(urls)])
-    stage.step = "starting"
     async with contextlib.AsyncExitStack() as cleanup:
         cleanup.push_async_callback(service.stop)
         cleanup.push_async_callback(client.close)
         await service.start()
         load = stage.load = Load(client, scene.rate)
         load.on_sample = lambda _: changed()
-        return await _under_traffic(name, service, load, scene, stage)
-
-
-async def _under_traffic(name: str, service: Service, load: Load, scene: Scene, stage: Stage) -> Run:
-    traffic = asyncio.create_task(load.run(), name="traffic")
-    patience_s = 0.0
-    try:
-        stage.step = "before"
-        await asyncio.sleep(scene.before_s)
-        stage.step = "replacing"
-        zero, start_s = asyncio.get_running_loop().time() - load.elapsed_s(), load.elapsed_s()
-        await service.replace()
-        end_s = load.elapsed_s()
-        stage.step = "after"
-        await asyncio.sleep(scene.after_s)
-        patience_s = scene.traffic.timeout_s
-    finally:
-        load.stop()
-        await traffic
-        stage.step = "last answers"
-        unfinished = await load.settle(patience_s)
-        stage.step = "done"
-    samples = tuple(load.samples)
-    verdict = judge(samples, during=(start_s, end_s), unfinished=unfinished)
-    return Run(name, verdict, samples, _bars(service.lives, zero), end_s - start_s)
+        return await under_traffic(service.replace, lambda zero: _bars(service.lives, zero), load, scene, stage)
 
 
 def _bars(lives: Sequence[Life], zero: float) -> tuple[PodBar, ...]:
