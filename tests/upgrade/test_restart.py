@@ -190,6 +190,40 @@ def test_a_held_request_waits_for_the_hold_limit_at_most(tmp_path: Path) -> None
         assert httpx.get(proxy.url, timeout=20).status_code == 200
 
 
+def test_an_app_that_ends_before_the_switch_ends_us_with_its_code(tmp_path: Path) -> None:
+    with overlapping(*second_does(tmp_path, "first or time.sleep(1000)")) as proxy:
+        old = app_of(proxy)
+        caller = threading.Thread(target=lambda: suppressed(proxy))
+        caller.start()
+        proxy.await_log("restart begins")
+        new = next(int(child["pid"]) for child in proxy.status()["children"] if child["state"] == "starting")
+        os.kill(old, signal.SIGKILL)
+        assert proxy.wait() == 128 + signal.SIGKILL
+        caller.join()
+        assert ended(new)
+
+
+def test_where_requests_wait_a_new_process_that_ends_early_ends_us_with_its_code(tmp_path: Path) -> None:
+    port = free_port()
+    command = [*second_does(tmp_path, "first or sys.exit(7)")[:-1], str(port)]
+    with run_around(command, port) as proxy:
+        proxy.await_ready()
+        suppressed(proxy)
+        assert proxy.wait() == 7
+
+
+def test_where_requests_wait_a_new_process_that_is_late_serves_when_it_can(tmp_path: Path) -> None:
+    port = free_port()
+    command = [*second_does(tmp_path, "first or time.sleep(4)")[:-1], str(port)]
+    with run_around(command, port, restart_timeout="1s", connect_wait="30s") as proxy:
+        proxy.await_ready()
+        answer = restart(proxy)
+        assert (answer.status, "not healthy within 1s; there is no other" in answer.body) == (500, True), answer.body
+        assert httpx.get(proxy.url, timeout=30).status_code == 200
+        assert [child["state"] for child in proxy.status()["children"]] == ["serving"]
+        assert proxy.metric("drainproxy_restarts_total", outcome="failed") == 1
+
+
 def test_sighup_restarts_where_that_is_wished_and_the_verb_does() -> None:
     port = free_port()
     flags = ("--restart-on-hup",)

@@ -69,6 +69,26 @@ def test_told_to_end_while_the_new_one_starts_the_old_one_drains_and_both_end(ap
         wait_for(lambda: ended(new), "the end of the new one")
 
 
+def test_sigquit_while_the_new_one_starts_ends_both_at_once(app: str) -> None:
+    with while_the_new_one_starts(app) as (proxy, new):
+        proxy.signal(signal.SIGQUIT)
+        assert proxy.wait(5) == 131
+        wait_for(lambda: ended(new), "the end of the new one")
+
+
+def test_sighup_is_read_by_all_who_serve(app: str) -> None:
+    def readers() -> int:
+        return sum("SIGHUP: settings read again" in line for line in proxy.text)
+
+    with while_the_new_one_starts(app) as (proxy, _):
+        proxy.signal(signal.SIGHUP)
+        wait_for(lambda: readers() == 1, "the one that serves")
+    with while_the_old_one_drains(app, 3) as (proxy, wire):
+        proxy.signal(signal.SIGHUP)
+        wait_for(lambda: readers() == 2, "both")
+        assert wire.response()[0] == 200
+
+
 def test_a_drain_while_the_new_one_starts_keeps_the_old_one_in_service(app: str) -> None:
     with generations(app, program=AS_HEIR.format(does="time.sleep(3)"), propagation_delay="6s") as proxy:
         proxy.signal(signal.SIGUSR2)
