@@ -97,12 +97,6 @@ class Bare:
             await _end(self._process)
 
 
-class Step(Protocol):
-    """What a line of drainproxy's log says of the processes that are drawn."""
-
-    def __call__(self, lives: list[Life], now: float) -> None: ...
-
-
 def _begins(lives: list[Life], now: float) -> None:
     lives.append(Life(f"{lives[0].name.rpartition(' ')[0]} {len(lives) + 1}", now))
 
@@ -117,7 +111,7 @@ def _has_gone(lives: list[Life], now: float) -> None:
     lives[-2].gone = now
 
 
-STEPS: dict[str, dict[str, Step]] = {
+STEPS: dict[str, dict[str, Callable[[list[Life], float], None]]] = {
     "restart": {
         "restart begins": _begins,
         "new requests go to the new process": _serves,
@@ -129,7 +123,7 @@ STEPS: dict[str, dict[str, Step]] = {
         "the generation before has ended its connections": _has_gone,
     },
 }
-"""By verb and line of the log."""
+"""What a line of drainproxy's log says of the processes that are drawn, by verb and line."""
 
 
 class Protected:
@@ -174,10 +168,10 @@ class Protected:
             await self._reading
 
     async def _until(self, event: asyncio.Event, else_: str) -> None:
-        waits = [asyncio.create_task(event.wait())]
         assert self._reading is not None, "it has started"
-        await asyncio.wait([*waits, self._reading], timeout=_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
-        waits[0].cancel()
+        waiting = asyncio.create_task(event.wait())
+        await asyncio.wait({waiting, self._reading}, timeout=_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
         if not event.is_set():
             raise ReplaceError(f"drainproxy {else_}")
 
