@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.support.apps import HERE, free_port
+from tests.support.pids import runs
 from tests.support.proxy import QUICK, Proxy, serve, wait_for
 
 if TYPE_CHECKING:
@@ -161,4 +162,4 @@ def test_run_kills_a_deaf_app_within_the_grace_period_and_what_it_leaves_behind(
         assert ended is not None
         assert ended["exit_code"] == 128 + signal.SIGKILL
         assert len(family) >= 2
-        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family), "the end of all of them")
+        wait_for(lambda: not any(runs(pid) for pid in family), "the end of all of them")

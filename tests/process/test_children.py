@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,10 +15,12 @@ import uvloop
 
 from drainproxy.errors import ChildError
 from drainproxy.process.children import Children
+from tests.support.pids import runs
 from tests.support.proxy import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('set', flush=True); time.sleep(60)"
 
@@ -59,14 +60,6 @@ def output() -> Iterator[int]:
         os.dup2(ours, 1)
         for each in (ours, into, out_of):
             os.close(each)
-
-
-def is_there(pid: int) -> bool:
-    """It has not ended: neither gone nor a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def ended_but_not_reaped(pid: int) -> None:
@@ -185,9 +178,9 @@ def test_what_it_leaves_behind_is_reaped_and_can_be_killed() -> None:
             child = children.start(("sh", "-c", daemon))
             await child.exited
             left = [int(word) for word in os.read(lines, 100).split()]
-        assert [is_there(pid) for pid in left] == [True, True]
+        assert [runs(pid) for pid in left] == [True, True]
         children.kill_rest()
-        await asyncio.to_thread(wait_for, lambda: not any(is_there(pid) for pid in left), "their end")
+        await asyncio.to_thread(wait_for, lambda: not any(runs(pid) for pid in left), "their end")
         children.reap()
         assert not has_children()
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.apps import http_server
 from tests.support.generations import AS_HEIR, generations, handed_over, load, upgrade
+from tests.support.pids import ended
 from tests.support.proxy import Proxy, serve, wait_for
 from tests.support.wire import Wire
 
@@ -70,7 +71,7 @@ def test_a_new_one_that_hangs_is_killed_and_nothing_has_changed(app: str, does: 
     with generations(app, program=AS_HEIR.format(does=does), upgrade_timeout="1500ms") as proxy:
         assert "not ready within 1.5s" in fails(proxy)
         new = proxy.await_log("upgrade begins")["pid"]
-        wait_for(lambda: not os.path.exists(f"/proc/{new}"), "the end of the new one")  # noqa: PTH110 - no file
+        wait_for(lambda: ended(new), "the end of the new one")
 
 
 @pytest.mark.parametrize("fault", ["bad option", "unreadable certificate", "port in use"])

@@ -9,7 +9,6 @@ import sys
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPException
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,11 +16,13 @@ import pytest
 
 from tests.support.apps import HERE, free_port
 from tests.support.generations import handed_over, load, upgrade
+from tests.support.pids import ended
 from tests.support.proxy import run_around, wait_for
 from tests.support.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.proxy import Answer, Proxy
 
@@ -68,10 +69,6 @@ def restart(proxy: Proxy) -> Answer:
 def alone(proxy: Proxy) -> bool:
     """The restart is over: the old process has ended."""
     return len(proxy.status()["children"]) == 1
-
-
-def ended(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
 
 
 @pytest.mark.parametrize("way", ["argument", "environment", "socket"])

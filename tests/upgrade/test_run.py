@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -14,11 +13,13 @@ import pytest
 
 from tests.support.apps import HERE, free_port
 from tests.support.generations import handed_over, load, upgrade
+from tests.support.pids import ended
 from tests.support.proxy import run_around, wait_for
 from tests.support.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.proxy import Proxy
 
@@ -50,10 +51,6 @@ def running(tmp_path: Path) -> Iterator[tuple[Proxy, Path]]:
 
 def app_of(notes: Path) -> int:
     return int(notes.read_text().split()[1])
-
-
-def ended(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
 
 
 def test_the_app_notices_nothing_of_three_upgrades_and_is_stopped_by_the_last_generation(tmp_path: Path) -> None:

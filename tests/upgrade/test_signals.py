@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.apps import http_server
 from tests.support.generations import AS_HEIR, generations, handed_over, upgrade
+from tests.support.pids import ended
 from tests.support.proxy import wait_for
 from tests.support.wire import Wire
 
@@ -27,10 +28,6 @@ NEVER_READY = AS_HEIR.format(does="time.sleep(1000)")
 def app() -> Iterator[str]:
     with http_server() as address:
         yield address
-
-
-def ended(pid: int) -> bool:
-    return not os.path.exists(f"/proc/{pid}")  # noqa: PTH110 - no file
 
 
 @contextmanager

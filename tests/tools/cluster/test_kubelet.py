@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,9 +13,11 @@ from aiohttp import web
 from drainproxy.tools.cluster.kubelet import MINIMUM_GRACE_S, Event, EventReason, Kubelet, Pod
 from drainproxy.tools.cluster.network import Loopback
 from drainproxy.tools.cluster.pod import Container, Exec, HttpGet, PodSpec, Probe, Sleep
+from tests.support.pids import runs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
 MINIMUM_S = 0.5
 """Two seconds in Kubernetes, and by default; shortened so that these tests are."""
@@ -432,7 +433,7 @@ async def test_what_a_container_started_ends_with_its_first_process(life: Life, 
     await _written(pid_file)
     pod.delete()
     await life.over()
-    await _true(lambda: not _runs(int(pid_file.read_text())))
+    await _true(lambda: not runs(int(pid_file.read_text())))
 
 
 async def test_a_pod_that_is_deleted_while_it_starts_goes_away(life: Life) -> None:
@@ -456,13 +457,6 @@ async def test_deleting_twice_is_deleting_once(life: Life) -> None:
     pod.delete()
     await life.over()
     assert len(life.all(EventReason.HOOK, "app")) == 1
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 async def _written(file: Path) -> None:
