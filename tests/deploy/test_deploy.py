@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import configparser
-import json
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
 import pytest
 
 from drainproxy import __version__
@@ -22,6 +20,7 @@ from drainproxy.tools.manifest.objects import Resource, Workload, port_by_name, 
 from drainproxy.tools.manifest.rules import Severity, check
 from drainproxy.tools.manifest.sidecar import PlannedRoute, Sidecar, container, find
 from drainproxy.tools.manifest.source import File, data_of, parse
+from tests.support import schemas
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 VERSIONS = ("1.30", "1.32", "1.34", "1.36")
@@ -65,13 +64,12 @@ ALL = [
 
 
 def validate(data: dict[str, Any], version: str) -> None:
-    data = json.loads(json.dumps(data))
     if data["kind"] == "Rollout":
         # Argo's own kind: its Pod template is a Deployment's.
         spec = {key: data["spec"][key] for key in ("replicas", "selector", "template", "minReadySeconds")}
         data = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": data["metadata"], "spec": spec}
     if data["kind"] not in CUSTOM:
-        kubernetes_validate.validate(data, version, strict=True)
+        schemas.validate(data, version)
 
 
 # --- schemas and rules ------------------------------------------------------------------------------------------------
