@@ -1,4 +1,4 @@
-"""How is a benchmark run started? `python -m tests.bench --help`."""
+"""How is a benchmark run started? `python -m tests.bench --help`, and `python -m tests.bench history --help`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,26 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from drainproxy.tools.docs.contents import with_contents
+from tests.bench import history
+from tests.bench.history import STORE
 from tests.bench.host import BenchError, describe, pick_cores, raise_file_limit
 from tests.bench.install import NEEDED, install_missing, still_missing
 from tests.bench.measurement import Measurement, Result
 from tests.bench.measures import MEASUREMENTS
-from tests.bench.page import page
-from tests.bench.peers import DIRECT, DRAINPROXY, PEERS, Peer, available, compiled, custom, revision, version_of
+from tests.bench.page import page, section
+from tests.bench.peers import (
+    DRAINPROXY,
+    PEERS,
+    RUN,
+    SIDE,
+    Peer,
+    available,
+    commit,
+    compiled,
+    custom,
+    revision,
+    version_of,
+)
 from tests.bench.plots import draw
 from tests.bench.report import show
 from tests.bench.stage import FULL, SHORT, Pace, Stage, set_up, within
@@ -30,13 +44,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+SHORT_RUN = Path("build/bench-short.json")
 BY_HAND = "\n## Compiled against pure\n"
 """What stands on the page from here on is kept when it is written anew."""
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench", description="What drainproxy costs, next to its peers."
+        prog="python -m tests.bench",
+        description="What drainproxy costs, next to its peers.",
+        epilog="`python -m tests.bench history DIR|FILE...` makes a page of stored runs, by commit.",
     )
     names = ", ".join(each.name for each in MEASUREMENTS)
     parser.add_argument("--only", action="append", metavar="NAME", help=f"only this measurement (repeatable): {names}")
@@ -57,6 +74,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--revision", action="append", default=[], metavar="REV", help="drainproxy as of a commit as one more proxy"
     )
     parser.add_argument("--compiled", action="store_true", help="drainproxy, compiled, as one more proxy")
+    parser.add_argument("--markdown", action="store_true", help="print the sections of docs/benchmarks.md, not tables")
     parser.add_argument("--no-install", action="store_true", help="install nothing; leave out what is missing")
     parser.add_argument(
         "--docs", type=Path, default=Path("docs"), metavar="DIR", help="where a full run writes its page"
@@ -65,15 +83,19 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
         "--render", type=Path, metavar="FILE", help="measure nothing: write the page from stored samples"
     )
     parser.add_argument(
-        "--json", type=Path, default=Path("build/bench.json"), metavar="FILE", help="where all samples go"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help=f"where all samples go (a file of its own in {STORE}; short: {SHORT_RUN})",
     )
     given = parser.parse_args(argv)
     unknown = set(given.only or ()) - {each.name for each in MEASUREMENTS}
     if unknown:
         parser.error(f"no such measurement: {', '.join(sorted(unknown))}; there are {names}")
-    strangers = set((given.peers or "").split(",")) - {"", *(peer.name for peer in PEERS)}
+    known = [peer.name for peer in (*PEERS, *SIDE)]
+    strangers = set((given.peers or "").split(",")) - {"", *known}
     if strangers:
-        parser.error(f"no such proxy: {', '.join(sorted(strangers))}; there are {', '.join(p.name for p in PEERS)}")
+        parser.error(f"no such proxy: {', '.join(sorted(strangers))}; there are {', '.join(known)}")
     given.rounds = given.rounds or (1 if given.short else 5)
     return given
 
@@ -110,8 +132,9 @@ def progress(text: str) -> None:
 
 def select_peers(given: argparse.Namespace) -> list[Peer]:
     """The proxies that were asked for and can run here; says of the others why not."""
-    wanted = given.peers.split(",") if given.peers else [peer.name for peer in PEERS]
-    here, missing = available(tuple(peer for peer in PEERS if peer.name in wanted))
+    everyone = (*PEERS, *SIDE)
+    wanted = given.peers.split(",") if given.peers else [peer.name for peer in everyone]
+    here, missing = available(tuple(peer for peer in everyone if peer.name in wanted))
     for name, why in missing.items():
         print(f"{name} is left out: {why}")
     return here
@@ -121,7 +144,7 @@ def takes_part(given: argparse.Namespace, measurement: Measurement, peer: Peer, 
     """A short run of everything has the others in its first measurement only: it proves that all of it runs."""
     if peer in more:
         return True
-    if given.short and not (given.only or given.peers) and peer is not DRAINPROXY:
+    if given.short and not (given.only or given.peers) and peer not in (DRAINPROXY, *SIDE):
         return measurement is MEASUREMENTS[0]
     return peer.name in measurement.peers
 
@@ -145,22 +168,21 @@ def run(given: argparse.Namespace, argv: Sequence[str]) -> tuple[list[Result], d
         peers = select_peers(given) + more
         for measurement in chosen(given):
             here = [peer for peer in peers if takes_part(given, measurement, peer, more)]
-            if "direct" in measurement.peers:
-                here.append(DIRECT)
             if here:
                 results.append(measure(stage, measurement, here, given.rounds))
-                print(show(measurement, results[-1]), end="\n\n", flush=True)
+                print((section if given.markdown else show)(measurement, results[-1]), end="\n\n", flush=True)
         others = stage.disturbed or [0.0]
     facts = {
         "beware": beware(given.rounds, median(others)),
         "command": shlex.join(["python", "-m", "tests.bench", *argv]),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "commit": commit(),
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "rounds": str(given.rounds),
         "took": f"{(time.monotonic() - started) / 60:.1f} minutes",
         **describe(),
         "cores": f"the proxy on {cores.proxy}, load and app on {cores.load}" + (" (shared!)" if cores.shared else ""),
         "proxy's core taken by others": f"median {median(others):.0%}, at most {max(others):.0%} of a measured span",
-        **{peer.name: peer.version() for peer in peers},
+        **{peer.name: peer.version() for peer in peers if any(peer.name in each.samples for each in results)},
         **{
             program: version_of(*words) for program, *words in (("wrk", "wrk", "-v"), ("h2load", "h2load", "--version"))
         },
@@ -176,6 +198,8 @@ def beware(rounds: int, taken: float) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
+    if argv[:1] == ["history"]:
+        return history.main(argv[1:])
     given = arguments(argv)
     if given.render:
         stored = json.loads(given.render.read_text())
@@ -194,11 +218,22 @@ def main(argv: Sequence[str]) -> int:
         print(f"bench: {why}", file=sys.stderr)
         return 1
     print("\n".join(f"{key}: {value}" for key, value in facts.items() if value))
-    given.json.parent.mkdir(parents=True, exist_ok=True)
-    given.json.write_text(json.dumps({"facts": facts, "results": [asdict(each) for each in results]}, indent=1))
+    store(given.json or (SHORT_RUN if given.short else own_file(facts)), results, facts)
     if not (given.short or given.only or given.peers):
         write_page(given.docs, results, facts)
-    return 1 if any("drainproxy" in each.left_out for each in results) else 0
+    return 1 if any({DRAINPROXY.name, RUN.name} & each.left_out.keys() for each in results) else 0
+
+
+def own_file(facts: dict[str, str]) -> Path:
+    at = facts["date"].replace(" ", "T").replace(":", "")
+    return STORE / f"{at}-{facts['commit'] or 'no-git'}.json"
+
+
+def store(file: Path, results: list[Result], facts: dict[str, str]) -> None:
+    """What --render and history read again."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"facts": facts, "results": [asdict(each) for each in results]}, indent=1))
+    print(f"stored: {file}")
 
 
 def write_page(docs: Path, results: list[Result], facts: dict[str, str]) -> None:

@@ -24,12 +24,13 @@ GIVE_UP_S = 30.0
 
 
 class Connection:
-    """A keep-alive connection that has at most one request open."""
+    """A keep-alive connection that has at most one request open. `closes`: the last answer said that it is the last."""
 
-    __slots__ = ("due", "received", "socket")
+    __slots__ = ("closes", "due", "received", "socket")
 
     def __init__(self, opened: socket.socket) -> None:
         self.socket = opened
+        self.closes = False
         self.due = 0.0
         self.received = b""
 
@@ -42,12 +43,14 @@ class Connection:
         end = self.received.find(b"\r\n\r\n")
         if end < 0:
             return False
-        start = self.received.lower().find(b"content-length:", 0, end)
+        head = self.received[:end].lower()
+        start = head.find(b"content-length:")
         if not self.received.startswith(b"HTTP/1.1 200 ") or start < 0:
             raise BenchError(f"unexpected answer {self.received[:60]!r}")
         length = int(self.received[start + 15 : self.received.find(b"\r\n", start)])
         if len(self.received) < end + 4 + length:
             return False
+        self.closes = b"\r\nconnection: close" in head
         self.received = b""
         return True
 

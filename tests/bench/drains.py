@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.bench.client import client
 from tests.bench.host import BenchError
+from tests.bench.peers import Job
 from tests.bench.wire import status_of
 
 if TYPE_CHECKING:
@@ -17,13 +18,25 @@ if TYPE_CHECKING:
 
 FLOOR_S = 1.0
 SLOW_MS = 3000
-FLAGS = (
-    f"--propagation-delay={FLOOR_S:g}s",
-    "--quiet-period=100ms",
-    "--close-spread=0",
-    "--grace-period=60s",
-    "--resume-after=never",
-)
+TURN_MS = 2000
+"""How long a request takes when clients go on through a drain: 5 000 of them make 2 500 requests per second."""
+LATE_S = 1.0
+"""So long before the floor, clients learn of the drain and stop coming."""
+
+
+def drains_after(floor_s: float) -> Job:
+    """As soon as it may: what is measured is not the sum of its waits."""
+    return Job(
+        flags=(
+            f"--propagation-delay={floor_s:g}s",
+            "--quiet-period=100ms",
+            "--close-spread=0",
+            "--grace-period=60s",
+            "--resume-after=never",
+        )
+    )
+
+
 GIVE_UP_S = 50.0
 
 
@@ -51,7 +64,7 @@ class DrainCall:
 def drain_idle(stage: Stage, peer: Peer) -> Figures:
     count = stage.pace.idle_connections
     with (
-        stage.proxy(peer, flags=FLAGS) as proxy,
+        stage.proxy(peer, job=drains_after(FLOOR_S)) as proxy,
         client(stage, "hold", port=proxy.port, connections=count, slow_path="", timeout_s=20) as idle,
     ):
         idle.begin()
@@ -73,7 +86,7 @@ def drain_busy(stage: Stage, peer: Peer) -> Figures:
     count = stage.pace.busy_connections
     path = f"/delay/{SLOW_MS}"
     with (
-        stage.proxy(peer, "app", flags=FLAGS) as proxy,
+        stage.proxy(peer, "app", drains_after(FLOOR_S)) as proxy,
         client(stage, "hold", port=proxy.port, connections=count, slow_path=path, timeout_s=20) as busy,
     ):
         busy.begin()
@@ -85,4 +98,29 @@ def drain_busy(stage: Stage, peer: Peer) -> Figures:
             "answered": seen["answered"],
             "cut": count - seen["answered"],
             "answer_s": drain.answered - seen["last_answer"],
+        }
+
+
+def drain_under_load(stage: Stage, peer: Peer) -> Figures:
+    """Clients go on sending, on new connections where the answer said so, until they learn of the drain."""
+    floor_s, count = stage.pace.drain_floor_s, stage.pace.drain_connections
+    with (
+        stage.proxy(peer, "app", drains_after(floor_s)) as proxy,
+        client(
+            stage, "busy", port=proxy.port, connections=count, path=f"/delay/{TURN_MS}", leave_s=floor_s - LATE_S
+        ) as busy,
+    ):
+        with stage.spending(proxy) as spent:
+            busy.begin()
+            drain = DrainCall(proxy)
+            seen = busy.result()
+            drain.wait()
+        return {
+            "connections": count,
+            "answered": seen["answered"],
+            "lost": seen["lost"],
+            "drain_s": drain.answered - drain.begun,
+            "answer_s": drain.answered - max(seen["last_answer"], drain.begun + floor_s),
+            "cpu_s": spent.cpu_s,
+            "cpu_us": spent.cpu_s / max(seen["answered"], 1) * 1e6,
         }

@@ -13,6 +13,7 @@ PROGRAMS = {
     "haproxy": "haproxy",
     "wrk": "wrk",
     "h2load": "nghttp2-client",
+    "nghttpd": "nghttp2-server",
     "openssl": "openssl",
 }
 MODULES = {

@@ -33,7 +33,22 @@ def wrk_in_background(stage: Stage, port: int, *, seconds: int, connections: int
     """As `wrk`, while the caller looks on; it ends by itself. All requests for `path`, if one is given."""
     script = ["-s", str(SCRIPTS / "small.lua"), f"http://127.0.0.1:{port}/", "--", "keep", path]
     argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", *script]
-    return Process("wrk", argv, stage.cores.load, stage.directory / "wrk.log")
+    return Process("wrk", argv, stage.cores.load, stage.directory / f"wrk-{port}.log")
+
+
+def wrk_on_each(stage: Stage, ports: Sequence[int], *, seconds: int, connections: int = 32) -> int:
+    """As `wrk`, on several ports at the same time, the connections shared between them."""
+    each = connections // len(ports)
+    loads = [wrk_in_background(stage, port, seconds=seconds, connections=each, path="") for port in ports]
+    try:
+        for load in loads:
+            load.child.wait(seconds + 20)
+        return sum(wrk_result(load.log.read_text())[0] for load in loads)
+    except subprocess.TimeoutExpired as late:
+        raise BenchError("wrk did not end") from late
+    finally:
+        for load in loads:
+            load.stop()
 
 
 def wrk_result(said: str, *, allowed: int = 0) -> tuple[int, int]:
@@ -92,30 +107,32 @@ H2LOAD_HEADERS = {
 }
 
 
-def h2load(
-    stage: Stage, port: int, *, seconds: int, connections: int = 8, streams: int = 16, grpc: bool = False
-) -> int:
-    """Small HTTP/2 requests, or gRPC calls, as many as go. Returns the number of answers. Raises BenchError on errors.
+def small_gets(stage: Stage, port: int) -> list[str]:
+    """h2load's arguments. The path differs from request to request, other fields do not: h2load cannot vary them."""
+    paths = stage.directory / f"paths-{port}"
+    paths.write_text("".join(f"http://127.0.0.1:{port}/item/{n}?page={n % 89}\n" for n in range(2000)))
+    return [*(part for name, value in H2LOAD_HEADERS.items() for part in ("-H", f"{name}: {value}")), "-i", str(paths)]
 
-    The path differs from request to request, the other header fields do not: h2load cannot vary them.
+
+def grpc_calls(stage: Stage, port: int) -> list[str]:
+    """h2load's arguments for unary calls."""
+    message = stage.directory / "message"
+    message.write_bytes(b"\0" + (16).to_bytes(4) + b"sixteen bytes...")
+    fields = ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    return ["-d", str(message), *fields, f"http://127.0.0.1:{port}/bench.Echo/Say"]
+
+
+def h2load(stage: Stage, what: Sequence[str], *, seconds: int, connections: int = 8, streams: int = 16) -> int:
+    """HTTP/2 requests, as many as go. Returns the number of answers. Raises BenchError on errors.
+
+    `what`: h2load's arguments that say which requests.
     """
-    argv = ["h2load", f"-c{connections}", f"-m{streams}", f"-D{seconds}"]
-    if grpc:
-        message = stage.directory / "message"
-        message.write_bytes(b"\0" + (16).to_bytes(4) + b"sixteen bytes...")
-        argv += ["-d", str(message), "-H", "content-type: application/grpc", "-H", "te: trailers"]
-        argv.append(f"http://127.0.0.1:{port}/bench.Echo/Say")
-    else:
-        paths = stage.directory / f"paths-{port}"
-        paths.write_text("".join(f"http://127.0.0.1:{port}/item/{n}?page={n % 89}\n" for n in range(2000)))
-        argv += [part for name, value in H2LOAD_HEADERS.items() for part in ("-H", f"{name}: {value}")]
-        argv += ["-i", str(paths)]
-    said = on_load_core(stage, argv, seconds + 20)
+    said = on_load_core(stage, ["h2load", f"-c{connections}", f"-m{streams}", f"-D{seconds}", *what], seconds + 20)
     counts = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", said)
     statuses = re.search(r"status codes: (\d+) 2xx", said)
     if counts is None or statuses is None:
         raise BenchError(f"h2load gave no figures: {said.strip()[-200:]}")
-    answered, failed = int(statuses[1]), int(counts[2])
-    if not answered or failed > ERRORS_ALLOWED * answered:
-        raise BenchError(f"h2load: {failed} failed, {answered} answered with 2xx")
+    answered, failed = int(counts[1]), int(counts[2])
+    if not answered or not int(statuses[1]) or failed > ERRORS_ALLOWED * answered:
+        raise BenchError(f"h2load: {failed} failed, {statuses[1]} answered with 2xx")
     return answered

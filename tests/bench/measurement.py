@@ -29,12 +29,13 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What drainproxy's metric may be at most, and the aim: a ratio to a peer's, or a value if `to` is empty."""
+    """What a metric may be at most, and the aim: a ratio to a peer's, or a value if `to` is empty."""
 
     metric: str
     at_most: float
-    aim: float
+    aim: float | None
     to: str = "envoy"
+    of: str = "drainproxy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Which proxies are compared, and how is each told to do the same job?
 
-The job: one worker, no access log, keep-alive upstream pools, forwarded headers, request ids, timeouts, WebSockets.
+Always: one worker, keep-alive upstream pools, forwarded headers, request ids, timeouts, WebSockets. `Job` has the rest.
 """
 
 from __future__ import annotations
@@ -29,11 +29,25 @@ MAX_CONNECTIONS = 12_000
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """What is asked of a proxy. `resumption`: of TLS sessions. `flags`: more options, for drainproxy only."""
+
+    mode: Mode = "http1"
+    ports: int = 1
+    access_log: bool = False
+    resumption: bool = False
+    flags: tuple[str, ...] = ()
+
+
+PLAIN = Job()
+
+
+@dataclass(frozen=True, slots=True)
 class Wiring:
     """What a proxy has to be told. `certificate` and `key` are files, for mode `tls`."""
 
-    mode: Mode
-    listen: int
+    job: Job
+    listen: tuple[int, ...]
     admin: int
     upstream: int
     directory: Path
@@ -44,6 +58,18 @@ class Wiring:
         path = self.directory / name
         path.write_text(text)
         return str(path)
+
+
+NO_TICKETS = """
+openssl_conf = all
+[all]
+ssl_conf = contexts
+[contexts]
+system_default = servers
+[servers]
+NumTickets = 0
+"""
+"""What OpenSSL reads in drainproxy and HAProxy, so that no session of TLS 1.3 is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +90,45 @@ class Peer:
 
 
 def drainproxy_flags(wiring: Wiring) -> list[str]:
-    flags = [
-        f"--listen=:{wiring.listen}",
-        f"--upstream=127.0.0.1:{wiring.upstream}",
-        f"--admin=:{wiring.admin}",
-        f"--max-connections={MAX_CONNECTIONS}",
-        "--drain-access=loopback",
-    ]
-    if wiring.mode == "tls":
+    flags = [f"--admin=:{wiring.admin}", f"--max-connections={MAX_CONNECTIONS}", "--drain-access=loopback"]
+    if len(wiring.listen) == 1:
+        flags += [f"--listen=:{wiring.listen[0]}", f"--upstream=127.0.0.1:{wiring.upstream}"]
+    else:
+        flags += [f"--route=:{port}=127.0.0.1:{wiring.upstream}" for port in wiring.listen]
+    if wiring.job.mode == "tls":
         flags += [f"--tls-cert={wiring.certificate}", f"--tls-key={wiring.key}"]
-    return flags
+    if wiring.job.access_log:
+        flags.append("--access-log=all")
+    return [*flags, *wiring.job.flags]
 
 
 def drainproxy_command(wiring: Wiring) -> list[str]:
     return [sys.executable, "-m", "drainproxy", "serve", *drainproxy_flags(wiring)]
 
 
+def run_command(wiring: Wiring) -> list[str]:
+    """The child does nothing: the app that is measured with stands on the other core, as for the others."""
+    return [sys.executable, "-m", "drainproxy", "run", *drainproxy_flags(wiring), "--", "sleep", "infinity"]
+
+
 def drainproxy_version() -> str:
     from drainproxy import __version__  # noqa: PLC0415 - only this peer needs it
 
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return f"{__version__} ({commit.stdout.strip() or 'no git'})"
+    return f"{__version__} ({commit() or 'no git'})"
+
+
+def commit() -> str:
+    """What the working tree is; empty if it is not git's."""
+    said = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return said.stdout.strip()
 
 
 def custom(name: str, template: str) -> Peer:
     """One more proxy from a command line with {listen}, {admin}, {upstream}: an older drainproxy, another build."""
 
     def command(wiring: Wiring) -> list[str]:
-        return template.format(listen=wiring.listen, admin=wiring.admin, upstream=wiring.upstream).split()
+        words = template.format(listen=wiring.listen[0], admin=wiring.admin, upstream=wiring.upstream).split()
+        return [*words, *wiring.job.flags]
 
     return Peer(name, command, lambda: template, lambda: "")
 
@@ -139,7 +176,8 @@ NGINX = """
 daemon off; master_process off; worker_processes 1; pid {dir}/nginx.pid; error_log stderr crit;
 events {{ worker_connections 32768; }}
 http {{
-  access_log off; client_body_temp_path {dir}; proxy_temp_path {dir}; fastcgi_temp_path {dir}; uwsgi_temp_path {dir};
+  access_log {access_log};
+  client_body_temp_path {dir}; proxy_temp_path {dir}; fastcgi_temp_path {dir}; uwsgi_temp_path {dir};
   scgi_temp_path {dir};
   keepalive_requests 1000000000; keepalive_timeout 600s; http2_max_concurrent_streams 128;
   client_max_body_size 0; proxy_request_buffering off; proxy_max_temp_file_size 0; proxy_http_version 1.1;
@@ -147,7 +185,7 @@ http {{
   map $http_x_request_id $request_id_out {{ default $http_x_request_id; '' $request_id; }}
   upstream app {{ server 127.0.0.1:{upstream}; keepalive 512; keepalive_requests 1000000000; }}
   server {{
-    listen {listen} backlog=4096 {listen_options};
+    {listen}
     {tls}
     location / {{
       {forward}
@@ -173,15 +211,17 @@ NGINX_HTTP2 = """
 
 
 def nginx_command(wiring: Wiring) -> list[str]:
-    tls = f"ssl_certificate {wiring.certificate}; ssl_certificate_key {wiring.key}; ssl_session_cache none;"
+    tickets = "on" if wiring.job.resumption else "off"
+    tls = f"ssl_certificate {wiring.certificate}; ssl_certificate_key {wiring.key}; ssl_session_tickets {tickets};"
+    options = {"http1": "", "http2": "http2", "tls": "ssl"}[wiring.job.mode]
     text = NGINX.format(
         dir=wiring.directory,
         upstream=wiring.upstream,
-        listen=wiring.listen,
-        listen_options={"http1": "", "http2": "http2", "tls": "ssl"}[wiring.mode],
-        tls=tls if wiring.mode == "tls" else "",
+        listen=" ".join(f"listen {port} backlog=4096 {options};" for port in wiring.listen),
+        access_log=f"{wiring.directory}/access.log" if wiring.job.access_log else "off",
+        tls=tls if wiring.job.mode == "tls" else "",
         # nginx speaks HTTP/2 to an upstream only as gRPC; it does so for any request.
-        forward=NGINX_HTTP2 if wiring.mode == "http2" else NGINX_HTTP1,
+        forward=NGINX_HTTP2 if wiring.job.mode == "http2" else NGINX_HTTP1,
     )
     return ["nginx", "-p", str(wiring.directory), "-c", wiring.write("nginx.conf", text)]
 
@@ -193,9 +233,11 @@ global
   nbthread 1
   maxconn {max_connections}
   no strict-limits
+  {log}
   ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
   mode http
+  {log_requests}
   maxconn {max_connections}
   backlog 4096
   timeout connect 1s
@@ -207,7 +249,7 @@ defaults
   option http-keep-alive
   http-reuse always
 frontend in
-  bind :{listen} {bind}
+  {bind}
   option forwardfor
   http-request set-header X-Forwarded-Proto http
   http-request set-header X-Forwarded-Host %[req.hdr(host)]
@@ -221,16 +263,18 @@ backend app
 
 def haproxy_command(wiring: Wiring) -> list[str]:
     pem = wiring.directory / "both.pem"
-    if wiring.mode == "tls":
+    if wiring.job.mode == "tls":
         pem.write_bytes(wiring.certificate.read_bytes() + wiring.key.read_bytes())
+    options = {"http1": "", "http2": "proto h2", "tls": f"ssl crt {pem}"}[wiring.job.mode]
     text = HAPROXY.format(
-        listen=wiring.listen,
         upstream=wiring.upstream,
         max_connections=MAX_CONNECTIONS,
-        bind={"http1": "", "http2": "proto h2", "tls": f"ssl crt {pem}"}[wiring.mode],
-        server="proto h2" if wiring.mode == "http2" else "",
+        bind="\n  ".join(f"bind :{port} {options}" for port in wiring.listen),
+        log="log stdout format raw daemon" if wiring.job.access_log else "",
+        log_requests="log global\n  option httplog" if wiring.job.access_log else "",
+        server="proto h2" if wiring.job.mode == "http2" else "",
     )
-    return ["haproxy", "-db", "-q", "-f", wiring.write("haproxy.cfg", text)]
+    return ["haproxy", "-db", "-f", wiring.write("haproxy.cfg", text)]
 
 
 # --- Envoy --------------------------------------------------------------------------------------------------------
@@ -239,33 +283,7 @@ ENVOY = """
 admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin}}}}}}}
 static_resources:
   listeners:
-  - name: in
-    address: {{socket_address: {{address: 0.0.0.0, port_value: {listen}}}}}
-    tcp_backlog_size: 4096
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          codec_type: {codec}
-          use_remote_address: true
-          generate_request_id: true
-          append_x_forwarded_port: false
-          request_headers_timeout: 10s
-          common_http_protocol_options: {{idle_timeout: 75s}}
-          upgrade_configs: [{{upgrade_type: websocket}}]
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              request_headers_to_add:
-              - header: {{key: x-forwarded-host, value: "%REQ(:authority)%"}}
-              routes: [{{match: {{prefix: /}}, route: {{cluster: app, timeout: 0s, idle_timeout: 600s}}}}]
-{transport}
+{listeners}
   clusters:
   - name: app
     type: STATIC
@@ -282,13 +300,49 @@ static_resources:
         - endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {upstream}}}}}}}
 """
 
+ENVOY_LISTENER = """
+  - name: in-{listen}
+    address: {{socket_address: {{address: 0.0.0.0, port_value: {listen}}}}}
+    tcp_backlog_size: 4096
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+{access_log}          codec_type: {codec}
+          use_remote_address: true
+          generate_request_id: true
+          append_x_forwarded_port: false
+          request_headers_timeout: 10s
+          common_http_protocol_options: {{idle_timeout: 75s}}
+          upgrade_configs: [{{upgrade_type: websocket}}]
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              request_headers_to_add:
+              - header: {{key: x-forwarded-host, value: "%REQ(:authority)%"}}
+              routes: [{{match: {{prefix: /}}, route: {{cluster: app, timeout: 0s, idle_timeout: 600s}}}}]
+{transport}"""
+
+ENVOY_LOG = """          access_log:
+          - name: envoy.access_loggers.file
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
+              path: {path}
+"""
+
 ENVOY_TLS = """
       transport_socket:
         name: envoy.transport_sockets.tls
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
-          disable_stateful_session_resumption: true
-          disable_stateless_session_resumption: true
+          disable_stateful_session_resumption: {full}
+          disable_stateless_session_resumption: {full}
           common_tls_context:
             tls_certificates: [{{certificate_chain: {{filename: {cert}}}, private_key: {{filename: {key}}}}}]
 """
@@ -302,14 +356,24 @@ def envoy_path() -> str:
 
 
 def envoy_command(wiring: Wiring) -> list[str]:
+    job = wiring.job
+    full = "false" if job.resumption else "true"
+    tls = ENVOY_TLS.format(cert=wiring.certificate, key=wiring.key, full=full)
+    listeners = (
+        ENVOY_LISTENER.format(
+            listen=port,
+            codec="HTTP2" if job.mode == "http2" else "HTTP1",
+            access_log=ENVOY_LOG.format(path=wiring.directory / "access.log") if job.access_log else "",
+            transport=tls if job.mode == "tls" else "",
+        )
+        for port in wiring.listen
+    )
     text = ENVOY.format(
-        listen=wiring.listen,
         admin=wiring.admin,
         upstream=wiring.upstream,
         max=MAX_CONNECTIONS,
-        codec="HTTP2" if wiring.mode == "http2" else "HTTP1",
-        protocol="http2_protocol_options" if wiring.mode == "http2" else "http_protocol_options",
-        transport=ENVOY_TLS.format(cert=wiring.certificate, key=wiring.key) if wiring.mode == "tls" else "",
+        listeners="".join(listeners),
+        protocol="http2_protocol_options" if job.mode == "http2" else "http_protocol_options",
     )
     config = wiring.write("envoy.yaml", text)
     return [envoy_path(), "-c", config, "--concurrency", "1", "-l", "error", "--use-dynamic-base-id"]
@@ -337,6 +401,7 @@ def _need_envoy() -> str:
 
 DIRECT = Peer("direct", lambda _: [], lambda: "no proxy", lambda: "")
 DRAINPROXY = Peer("drainproxy", drainproxy_command, drainproxy_version, lambda: "", "/readyz")
+RUN = Peer("drainproxy run", run_command, drainproxy_version, lambda: "", "/readyz")
 NGINX_PEER = Peer("nginx", nginx_command, lambda: version_of("nginx", "-v"), lambda: _need("nginx", "nginx-light"))
 HAPROXY_PEER = Peer(
     "haproxy", haproxy_command, lambda: version_of("haproxy", "-v"), lambda: _need("haproxy", "haproxy")
@@ -345,17 +410,23 @@ ENVOY_PEER = Peer(
     "envoy", envoy_command, lambda: version_of(envoy_path(), "--version").rpartition(" ")[2], _need_envoy, "/ready"
 )
 PEERS = (DRAINPROXY, ENVOY_PEER, HAPROXY_PEER, NGINX_PEER)
+SIDE = (RUN, DIRECT)
+"""They take part only where a measurement names them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A started peer. `direct` has no process, and `port` is the upstream's."""
+    """A started peer. `direct` has no process, and its port is the upstream's."""
 
     peer: Peer
-    port: int
+    ports: tuple[int, ...]
     admin: int
     process: Process | None
     ready_after_s: float = 0.0
+
+    @property
+    def port(self) -> int:
+        return self.ports[0]
 
     @property
     def measured(self) -> Process:
@@ -367,16 +438,19 @@ class Running:
             self.process.stop()
 
 
-def start(peer: Peer, wiring: Wiring, core: int, *, flags: tuple[str, ...] = ()) -> Running:
+def start(peer: Peer, wiring: Wiring, core: int) -> Running:
     """Start a peer and wait until it serves. Raises BenchError with what it said if it does not."""
     if peer is DIRECT:
-        return Running(peer, wiring.upstream, 0, None)
+        return Running(peer, (wiring.upstream,), 0, None)
     log = wiring.directory / f"{peer.name}.log"
     started_at = time.monotonic()
-    process = Process(peer.name, [*peer.command(wiring), *flags], core, log, {"PYTHONUNBUFFERED": "1"})
+    env = {"PYTHONUNBUFFERED": "1"}
+    if wiring.job.mode == "tls" and not wiring.job.resumption:
+        env["OPENSSL_CONF"] = wiring.write("openssl.cnf", NO_TICKETS)
+    process = Process(peer.name, peer.command(wiring), core, log, env)
     running = Running(peer, wiring.listen, wiring.admin, process)
     try:
-        wait_until(lambda: _serves(running, wiring.mode), f"{peer.name} did not serve", every_s=0.002)
+        wait_until(lambda: _serves(running, wiring.job.mode), f"{peer.name} did not serve", every_s=0.002)
     except BaseException:
         process.stop()
         raise

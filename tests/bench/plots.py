@@ -10,7 +10,14 @@ if TYPE_CHECKING:
 
     from tests.bench.measurement import Measurement, Result
 
-COLOURS = {"drainproxy": "#0b7285", "envoy": "#c2255c", "haproxy": "#868e96", "nginx": "#2f9e44", "direct": "#343a40"}
+COLOURS = {
+    "drainproxy": "#0b7285",
+    "compiled": "#e8590c",
+    "envoy": "#c2255c",
+    "haproxy": "#868e96",
+    "nginx": "#2f9e44",
+    "direct": "#343a40",
+}
 OVERVIEW = (
     "http1-small", "http1-connect", "http2-small", "grpc", "websocket", "tls-small", "download-1mib", "upload-1mib",
     "memory-idle", "memory-connections",

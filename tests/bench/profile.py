@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from tests.bench import flame
 from tests.bench.host import BenchError, pick_cores, raise_file_limit
-from tests.bench.load import h2load, wrk
-from tests.bench.peers import DRAINPROXY
+from tests.bench.load import h2load, small_gets, wrk
+from tests.bench.peers import DRAINPROXY, Job
 from tests.bench.stage import FULL, Stage, set_up
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def load(stage: Stage, proxy: Running, work: str, seconds: int) -> int:
     if work == "http2":
-        return h2load(stage, proxy.port, seconds=seconds)
+        return h2load(stage, small_gets(stage, proxy.port), seconds=seconds)
     return wrk(stage, proxy.port, seconds=seconds, close=work == "connect")
 
 
@@ -125,7 +125,7 @@ def main(argv: Sequence[str]) -> int:
     given.output.mkdir(parents=True, exist_ok=True)
     file = given.output / ("perf.data" if given.perf else f"{given.work}.folded")
     mode: Mode = "http2" if given.work == "http2" else "http1"
-    with set_up(pick_cores(), FULL) as stage, stage.proxy(DRAINPROXY, mode, mode) as proxy:
+    with set_up(pick_cores(), FULL) as stage, stage.proxy(DRAINPROXY, mode, Job(mode)) as proxy:
         load(stage, proxy, given.work, 1)
         watcher = watch(given, proxy.measured.pid, file)
         with stage.spending(proxy) as spent:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tests.bench.measurement import Goal, Measurement, Metric, Result, Spread
 
 REFERENCES = ("envoy", "haproxy", "nginx")
+DIRECT = "direct"
 
 
 def number(value: float, digits: int) -> str:
@@ -28,12 +29,19 @@ def heading(metric: Metric) -> str:
     return f"{metric.title} {metric.unit}".strip()
 
 
+def references_in(result: Result) -> list[str]:
+    """Whom the others are compared with: the peers, and drainproxy where there is another build or kind of it."""
+    others = [name for name in REFERENCES if name in result.samples]
+    kinds = result.samples.keys() - {*REFERENCES, DIRECT}
+    return [*others, "drainproxy"] if "drainproxy" in kinds and len(kinds) > 1 else others
+
+
 def rows(measurement: Measurement, result: Result) -> tuple[list[str], list[list[str]]]:
     """The table of one measurement: header and lines, a line a peer, a ratio column for each peer compared with."""
     if measurement.curve:
         return curve_rows(measurement, result)
     compared = next((metric.key for metric in measurement.metrics if metric.ratio), "")
-    references = [name for name in REFERENCES if compared and name in result.samples]
+    references = references_in(result) if compared else []
     header = ["", *(heading(metric) for metric in measurement.metrics), *(f"x {name}" for name in references)]
     lines = []
     for peer in result.samples:
@@ -71,9 +79,12 @@ class Verdict:
         return self.figure.median <= self.goal.at_most
 
     def __str__(self) -> str:
-        what = f"{self.title}: {self.figure.median:.2f}" + (f" of {self.goal.to}'s" if self.goal.to else "")
-        aim = "aim reached" if self.figure.median <= self.goal.aim else f"aim {self.goal.aim:g}"
-        return f"{what}, at most {self.goal.at_most:g}: {'met' if self.met else 'MISSED'}, {aim}"
+        goal, reached = self.goal, self.figure.median
+        what = f"{goal.of}: {self.title}: {reached:.2f}" + (f" of {goal.to}'s" if goal.to else "")
+        said = f"{what}, at most {goal.at_most:g}: {'met' if self.met else 'MISSED'}"
+        if goal.aim is None:
+            return said
+        return said + (", aim reached" if reached <= goal.aim else f", aim {goal.aim:g}")
 
 
 def verdicts(measurement: Measurement, result: Result) -> Iterator[Verdict]:
@@ -81,7 +92,7 @@ def verdicts(measurement: Measurement, result: Result) -> Iterator[Verdict]:
     titles = {metric.key: heading(metric) for metric in measurement.metrics}
     for goal in measurement.goals:
         metric = goal.metric
-        figure = result.ratio("drainproxy", goal.to, metric) if goal.to else result.figure("drainproxy", metric)
+        figure = result.ratio(goal.of, goal.to, metric) if goal.to else result.figure(goal.of, metric)
         if figure is not None:
             yield Verdict(goal, figure, titles[metric])
 

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.bench.host import Cores, core_busy, free_port
-from tests.bench.peers import Peer, Running, Wiring, start
+from tests.bench.peers import PLAIN, Job, Peer, Running, Wiring, start
 from tests.bench.upstreams import Upstreams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from tests.bench.peers import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +28,8 @@ class Pace:
     bulk_s: float = 2.0
     idle_connections: int = 10_000
     busy_connections: int = 1_000
+    drain_connections: int = 5_000
+    drain_floor_s: float = 10.0
     connection_steps: tuple[int, ...] = (1, 10, 100, 1_000, 5_000, 10_000)
     in_flight_steps: tuple[int, ...] = (1, 10, 100, 1_000, 5_000)
     step_s: float = 2.5
@@ -45,6 +45,8 @@ SHORT = Pace(
     bulk_s=0.2,
     idle_connections=200,
     busy_connections=50,
+    drain_connections=50,
+    drain_floor_s=1.5,
     connection_steps=(10, 200),
     in_flight_steps=(10, 200),
     step_s=0.5,
@@ -57,7 +59,12 @@ def within(pace: Pace, open_files: int) -> Pace:
     """No more connections than a proxy has files for: two for each, and some to spare."""
     most = (open_files - 200) // 2
     steps = tuple(sorted({min(step, most) for step in pace.connection_steps}))
-    return replace(pace, idle_connections=min(pace.idle_connections, most), connection_steps=steps)
+    return replace(
+        pace,
+        idle_connections=min(pace.idle_connections, most),
+        drain_connections=min(pace.drain_connections, most),
+        connection_steps=steps,
+    )
 
 
 @dataclass(slots=True)
@@ -83,17 +90,16 @@ class Stage:
         self._certificate: tuple[Path, Path] | None = None
 
     @contextmanager
-    def proxy(
-        self, peer: Peer, upstream: str = "http1", mode: Mode = "http1", flags: tuple[str, ...] = ()
-    ) -> Iterator[Running]:
+    def proxy(self, peer: Peer, upstream: str = "http1", job: Job = PLAIN) -> Iterator[Running]:
         """A fresh process of this peer in front of an upstream (see `Upstreams.port`), gone afterwards."""
         self._made += 1
-        own = self.directory / f"{peer.name}-{self._made}"
+        own = self.directory / f"{peer.name.replace(' ', '-')}-{self._made}"
         own.mkdir()
         port = self.upstreams.port(upstream)
-        certificate, key = self.certificate() if mode == "tls" else (own, own)
-        wiring = Wiring(mode, free_port(), free_port(), port, own, certificate, key)
-        running = start(peer, wiring, self.cores.proxy, flags=flags)
+        certificate, key = self.certificate() if job.mode == "tls" else (own, own)
+        listen = tuple(free_port() for _ in range(job.ports))
+        wiring = Wiring(job, listen, free_port(), port, own, certificate, key)
+        running = start(peer, wiring, self.cores.proxy)
         try:
             yield running
             if running.process is not None:

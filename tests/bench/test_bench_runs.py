@@ -6,20 +6,25 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench.__main__ import BY_HAND, write_page
-from tests.bench.host import pick_cores, raise_file_limit
+from tests.bench import history
+from tests.bench.__main__ import BY_HAND, store, write_page
+from tests.bench.client_stream import Connection
+from tests.bench.client_tls import Visitor
+from tests.bench.host import pick_cores, raise_file_limit, wait_until
 from tests.bench.measurement import Goal, Measurement, Metric, Result
 from tests.bench.page import page
-from tests.bench.peers import PEERS, Peer
+from tests.bench.peers import PEERS, Job, Peer
 from tests.bench.profile import tables
 from tests.bench.report import show, verdicts
 from tests.bench.stage import SHORT, Stage, set_up
-from tests.bench.wire import body_of
+from tests.bench.wire import body_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,11 +56,60 @@ def test_every_proxy_forwards_the_same_facts(stage: Stage, peer: Peer) -> None:
 
 
 @pytest.mark.debian
+@needs_load
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+@pytest.mark.parametrize("resumption", [True, False], ids=["resumed", "full"])
+def test_tls_sessions_are_resumed_only_where_that_is_measured(stage: Stage, peer: Peer, *, resumption: bool) -> None:
+    if why := peer.missing():
+        pytest.skip(why)
+    with stage.proxy(peer, job=Job("tls", resumption=resumption)) as proxy:
+        visitor = Visitor(proxy.port, resumes=True)
+        assert [visitor.visit() for _ in range(3)] == [False, resumption, resumption]
+
+
+@pytest.mark.debian
+@pytest.mark.slow  # Envoy writes its log every ten seconds
+@needs_load
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_an_access_log_has_a_line_for_every_request(stage: Stage, peer: Peer) -> None:
+    if why := peer.missing():
+        pytest.skip(why)
+    with stage.proxy(peer, job=Job(access_log=True, ports=2)) as proxy:
+        for port in proxy.ports:
+            assert status_of(port, f"/logged-{port}") == 200
+        log = proxy.measured.log
+        files = [log, log.with_name("access.log")]
+
+        def all_logged() -> bool:
+            written = "".join(file.read_text() for file in files if file.exists())
+            return all(f"/logged-{port}" in written for port in proxy.ports)
+
+        wait_until(all_logged, f"{peer.name} did not log both requests", timeout_s=30)
+
+
+@pytest.mark.debian
+@needs_load
+@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+def test_messages_on_grpc_streams_come_back_through_every_proxy(stage: Stage, peer: Peer) -> None:
+    if why := peer.missing():
+        pytest.skip(why)
+    message = bytes(5) + b"hello"
+    with stage.proxy(peer, "stream", Job("http2")) as proxy:
+        connection = Connection(proxy.port, streams=3, message=message)
+        for _ in range(2):
+            connection.send_all()
+            echoes = 0
+            while echoes < 3:
+                echoes += connection.receive(go_on=False)
+        connection.socket.close()
+
+
+@pytest.mark.debian
 @pytest.mark.slow
 @needs_load
 def test_a_short_run_measures_prints_and_stores(tmp_path: Path) -> None:
     stored = tmp_path / "bench.json"
-    names = ("http1-small", "download-1mib", "drain-busy")
+    names = ("http1-small", "http2-upload-4mib", "tls-resume", "drain-load")
     only = [part for name in names for part in ("--only", name)]
     argv = [sys.executable, "-m", "tests.bench", "--short", "--no-install", "--peers", "drainproxy,nginx", *only]
     argv += ["--json", str(stored)]
@@ -64,7 +118,8 @@ def test_a_short_run_measures_prints_and_stores(tmp_path: Path) -> None:
     results = {each["name"]: each["samples"] for each in json.loads(stored.read_text())["results"]}
     assert results["http1-small"]["drainproxy"]["cpu_us"][0] > 0
     assert results["http1-small"]["nginx"]["cpu_us"][0] > 0
-    assert results["drain-busy"]["drainproxy"]["cut"] == [0]
+    assert results["tls-resume"]["nginx"]["resumed"] == [100]
+    assert results["drain-load"]["drainproxy"]["lost"] == [0]
     assert "x nginx" in done.stdout
 
 
@@ -114,3 +169,53 @@ def test_what_was_written_by_hand_stays_on_the_page(tmp_path: Path) -> None:
     write_page(tmp_path, [], {"command": "x"})
     assert "# Before" not in file.read_text()
     assert file.read_text().endswith(f"{BY_HAND}\nMine.\n")
+
+
+def run_file(file: Path, commit: str, date: str, ours: list[float], **facts: str) -> Path:
+    _, result = sampled(ours, [10] * len(ours))
+    result.name = "http1-small"
+    result.samples["<b>"] = {"cpu_us": [5] * len(ours)}
+    store(file, [result], {"commit": commit, "date": date, **facts})
+    return file
+
+
+def test_the_history_has_ratios_only_oldest_run_first_and_escapes_what_it_shows(tmp_path: Path) -> None:
+    run_file(tmp_path / "1.json", "later", "2026-11-22 10:00", [6, 6, 7], python="CPython 3.13")
+    run_file(tmp_path / "2.json", "<script>", "2026-11-21 10:00", [4, 4, 5])
+    assert history.main([str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
+    text = (tmp_path / "page.html").read_text()
+    first, second = "<td>&lt;script&gt;, 2026-11-21 10:00</td><td>A</td>", "<td>later, 2026-11-22 10:00</td><td>B</td>"
+    assert f"{first}<td>0.40 (0.40-0.50)</td><td>0.50</td>" in text
+    assert f"{second}<td>0.60 (0.60-0.70)</td><td>0.50</td>" in text
+    assert text.index(first) < text.index(second)
+    assert "<th>&lt;b&gt;</th>" in text
+    assert "<script" not in text.lower()
+    assert "<b>" not in text
+    assert ElementTree.fromstring(
+        text.partition("<svg")[1] + text.partition("<svg")[2].partition("</svg>")[0] + "</svg>"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"facts": {}}', '{"facts": {}, "results": [{"what": 1}]}'])
+def test_the_history_says_which_file_is_not_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(text)
+    assert history.main([str(file)]) == 2
+    assert f"history: {file} is not what" in capsys.readouterr().err
+
+
+def test_the_history_of_nothing_says_how_to_begin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert history.main([str(tmp_path)]) == 2
+    assert "`make bench` stores one" in capsys.readouterr().err
+
+
+def test_goals_of_the_compiled_one_are_judged_by_its_own_figures() -> None:
+    measurement, result = sampled([10, 10, 10], [20, 20, 20])
+    result.samples["compiled"] = {"cpu_us": [8, 8, 8]}
+    judged = replace(measurement, goals=(Goal("cpu_us", 0.3, None, of="compiled"),))
+    assert [str(each) for each in verdicts(judged, result)] == [
+        "compiled: CPU per request µs: 0.40 of envoy's, at most 0.3: MISSED"
+    ]
+    assert "0.80" in show(judged, result)  # compiled, as a share of pure

@@ -11,7 +11,9 @@ from tests.bench.wire import answers, body_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-FILES = {"64KiB": 64 << 10, "1MiB": 1 << 20, "100MiB": 100 << 20}
+FILES = {"64KiB": 64 << 10, "1MiB": 1 << 20, "4MiB": 4 << 20, "100MiB": 100 << 20}
+UPLOAD_WINDOW_BITS = 20
+"""HTTP/2 flow control at nghttpd: 1 MiB, as Go's servers give a connection; with 64 KiB it would wait for updates."""
 
 NGINX = """
 daemon off; master_process off; worker_processes 1; pid {dir}/upstream.pid; error_log stderr crit;
@@ -44,9 +46,10 @@ class Upstreams:
         self.ports: dict[str, int] = {}
 
     def port(self, kind: str) -> int:
-        """The port of `http1`, `http2`, `app` (delays, uploads, WebSocket echo) or `grpc`."""
+        """The port of `http1`, `http2`, `app` (delays, uploads, WebSocket echo), `grpc`, `stream` or `upload2`."""
+        starts = {"http1": self._start_nginx, "http2": self._start_nginx, "upload2": self._start_nghttpd}
         if kind not in self.ports:
-            {"http1": self._start_nginx, "http2": self._start_nginx}.get(kind, lambda: self._start_python(kind))()
+            starts.get(kind, lambda: self._start_python(kind))()
         return self.ports[kind]
 
     def requests(self, kind: str) -> int:
@@ -54,19 +57,34 @@ class Upstreams:
         numbers = [int(word) for word in body_of(self.port(kind), "/count").split() if word.isdigit()]
         return numbers[3] if kind == "http1" else numbers[0]
 
+    def file(self, name: str) -> Path:
+        """Where the file of FILES is that `http1` and `http2` serve as `/file/NAME`."""
+        file = self.directory / "file" / name
+        if not file.exists():
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(b"x" * FILES[name])
+        return file
+
     def stop(self) -> None:
         for process in self.started:
             process.stop()
 
     def _start_nginx(self) -> None:
-        files = self.directory / "file"
-        files.mkdir(exist_ok=True)
-        for name, size in FILES.items():
-            (files / name).write_bytes(b"x" * size)
+        for name in FILES:
+            self.file(name)
         self.ports |= {"http1": free_port(), "http2": free_port()}
         config = self.directory / "upstream.conf"
         config.write_text(NGINX.format(dir=self.directory, **self.ports))
         self._start("upstream nginx", ["nginx", "-p", str(self.directory), "-c", str(config)], self.ports["http1"])
+
+    def _start_nghttpd(self) -> None:
+        """Uploads over HTTP/2, read to their end: nginx would answer at once and throw the body away."""
+        root = self.directory / "uploaded"
+        root.mkdir()
+        (root / "upload").write_text("ok\n")
+        port = self.ports["upload2"] = free_port()
+        windows = [f"-w{UPLOAD_WINDOW_BITS}", f"-W{UPLOAD_WINDOW_BITS}"]
+        self._start("upstream nghttpd", ["nghttpd", "--no-tls", "-d", str(root), *windows, str(port)], port)
 
     def _start_python(self, kind: str) -> None:
         port = self.ports[kind] = free_port()
