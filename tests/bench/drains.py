@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
 FLOOR_S = 1.0
 SLOW_MS = 3000
-TURN_MS = 2000
-"""How long a request takes when clients go on through a drain: 5 000 of them make 2 500 requests per second."""
-LATE_S = 1.0
-"""So long before the floor, clients learn of the drain and stop coming."""
+LEAVE = 0.9
+"""This share of the floor has passed when clients learn of the drain and stop coming."""
 
 
 def drains_after(floor_s: float) -> Job:
@@ -33,7 +31,8 @@ def drains_after(floor_s: float) -> Job:
             "--close-spread=0",
             "--grace-period=60s",
             "--resume-after=never",
-        )
+        ),
+        stops=True,
     )
 
 
@@ -103,24 +102,35 @@ def drain_busy(stage: Stage, peer: Peer) -> Figures:
 
 def drain_under_load(stage: Stage, peer: Peer) -> Figures:
     """Clients go on sending, on new connections where the answer said so, until they learn of the drain."""
-    floor_s, count = stage.pace.drain_floor_s, stage.pace.drain_connections
+    pace = stage.pace
+    count, floor_s, path = pace.drain_connections, pace.drain_floor_s, f"/delay/{pace.drain_turn_ms}"
     with (
         stage.proxy(peer, "app", drains_after(floor_s)) as proxy,
-        client(
-            stage, "busy", port=proxy.port, connections=count, path=f"/delay/{TURN_MS}", leave_s=floor_s - LATE_S
-        ) as busy,
+        client(stage, "busy", port=proxy.port, connections=count, path=path, leave_s=LEAVE * floor_s) as busy,
     ):
         with stage.spending(proxy) as spent:
+            begun = time.monotonic()
             busy.begin()
-            drain = DrainCall(proxy)
+            drain = _begin(peer, proxy)
             seen = busy.result()
-            drain.wait()
-        return {
+            if drain:
+                drain.wait()
+        figures = {
+            "cpu_us": spent.cpu_s / max(seen["answered"], 1) * 1e6,
+            "cpu_s": spent.cpu_s,
             "connections": count,
             "answered": seen["answered"],
             "lost": seen["lost"],
-            "drain_s": drain.answered - drain.begun,
-            "answer_s": drain.answered - max(seen["last_answer"], drain.begun + floor_s),
-            "cpu_s": spent.cpu_s,
-            "cpu_us": spent.cpu_s / max(seen["answered"], 1) * 1e6,
+            "last_s": seen["last_answer"] - begun,
         }
+        if drain:
+            figures["answer_s"] = drain.answered - max(seen["last_answer"], drain.begun + floor_s)
+        return figures
+
+
+def _begin(peer: Peer, proxy: Running) -> DrainCall | None:
+    """A call of /drain, or nothing if the peer has another way to stop."""
+    if peer.stop is None:
+        return DrainCall(proxy)
+    peer.stop(proxy)
+    return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from tests.bench.drains import LATE_S, TURN_MS, drain_busy, drain_idle, drain_under_load
+from tests.bench.drains import LEAVE, drain_busy, drain_idle, drain_under_load
 from tests.bench.footprint import memory_connections, memory_idle, memory_load, memory_many, start
 from tests.bench.growth import growth_connections, growth_in_flight
 from tests.bench.measurement import Goal, Measurement, Metric
@@ -294,20 +294,21 @@ MEASUREMENTS = (
     Measurement(
         "drain-load",
         "Drain: 5 000 busy connections, 10 s",
-        f"every connection has a request open that takes {TURN_MS / 1000:g} s, and then the next one, on a new "
-        f"connection where the answer said `Connection: close`, until {LATE_S:g} s before the floor; "
-        "--propagation-delay 10s, else as above; a request without a whole answer or without a connection is lost",
+        "every connection has a request open that takes 2 s, and then the next one, on a new connection where the "
+        f"answer said `Connection: close`, until {LEAVE:.0%} of the floor has passed; --propagation-delay 10s, else as "
+        "above; a request without a whole answer or without a connection is lost; HAProxy is stopped by SIGUSR1, Envoy "
+        "by /drain_listeners?graceful with a drain time of 10 s; nginx without a master process cannot stop gracefully",
         (
-            Metric("cpu_us", "CPU per request", "µs", 1, ratio=True),
+            replace(CPU, title="CPU in the drain per request"),
             Metric("cpu_s", "CPU in all", "s", 2),
             Metric("connections", "connections", "", 0),
             Metric("answered", "answered", "", 0),
             Metric("lost", "lost", "", 0),
-            Metric("drain_s", "/drain answered after", "s", 2),
-            Metric("answer_s", "after floor and last answer", "s", 3),
+            Metric("last_s", "last answer after", "s", 2),
+            Metric("answer_s", "/drain answered after that and the floor", "s", 3),
         ),
         drain_under_load,
-        peers=("drainproxy",),
+        peers=("drainproxy", "envoy", "haproxy"),
         goals=(Goal("lost", 0, 0, to=""),),
     ),
 )

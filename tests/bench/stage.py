@@ -30,6 +30,7 @@ class Pace:
     busy_connections: int = 1_000
     drain_connections: int = 5_000
     drain_floor_s: float = 10.0
+    drain_turn_ms: int = 2_000
     connection_steps: tuple[int, ...] = (1, 10, 100, 1_000, 5_000, 10_000)
     in_flight_steps: tuple[int, ...] = (1, 10, 100, 1_000, 5_000)
     step_s: float = 2.5
@@ -47,6 +48,7 @@ SHORT = Pace(
     busy_connections=50,
     drain_connections=50,
     drain_floor_s=1.5,
+    drain_turn_ms=300,
     connection_steps=(10, 200),
     in_flight_steps=(10, 200),
     step_s=0.5,
@@ -102,7 +104,7 @@ class Stage:
         running = start(peer, wiring, self.cores.proxy)
         try:
             yield running
-            if running.process is not None:
+            if running.process is not None and not job.stops:
                 running.process.check_alive()
         finally:
             running.stop()

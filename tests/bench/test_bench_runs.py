@@ -17,10 +17,11 @@ from tests.bench import history
 from tests.bench.__main__ import BY_HAND, store, write_page
 from tests.bench.client_stream import Connection
 from tests.bench.client_tls import Visitor
+from tests.bench.drains import drain_under_load
 from tests.bench.host import pick_cores, raise_file_limit, wait_until
 from tests.bench.measurement import Goal, Measurement, Metric, Result
 from tests.bench.page import page
-from tests.bench.peers import PEERS, Job, Peer
+from tests.bench.peers import DRAINPROXY, PEERS, Job, Peer
 from tests.bench.profile import tables
 from tests.bench.report import show, verdicts
 from tests.bench.stage import SHORT, Stage, set_up
@@ -102,6 +103,23 @@ def test_messages_on_grpc_streams_come_back_through_every_proxy(stage: Stage, pe
             while echoes < 3:
                 echoes += connection.receive(go_on=False)
         connection.socket.close()
+
+
+@pytest.mark.debian
+@needs_load
+@pytest.mark.parametrize("peer", [DRAINPROXY, *(peer for peer in PEERS if peer.stop)], ids=lambda peer: peer.name)
+def test_a_drain_under_load_counts_the_clients_that_find_a_closed_port(stage: Stage, peer: Peer) -> None:
+    if why := peer.missing():
+        pytest.skip(why)
+    figures = drain_under_load(stage, peer)
+    count = stage.pace.drain_connections
+    if peer.name == "haproxy":  # it closes its port at once: no client has more than one answer
+        assert figures["lost"] == count
+        assert figures["answered"] <= count
+    else:
+        assert figures["lost"] == 0
+        assert figures["answered"] > 2 * count
+    assert ("answer_s" in figures) == (peer is DRAINPROXY)
 
 
 @pytest.mark.debian

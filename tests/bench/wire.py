@@ -14,11 +14,12 @@ def answers(port: int) -> bool:
     return True
 
 
-def status_of(port: int, path: str = "/", timeout_s: float = 5.0) -> int:
-    """The status of one GET over HTTP/1.1 on a fresh connection; 0 if there was no answer."""
+def status_of(port: int, path: str = "/", timeout_s: float = 5.0, method: str = "GET") -> int:
+    """The status of one request over HTTP/1.1 on a fresh connection; 0 if there was no answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
-            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            fields = "Host: localhost\r\nContent-Length: 0\r\nConnection: close\r\n"
+            connection.sendall(f"{method} {path} HTTP/1.1\r\n{fields}\r\n".encode())
             head = connection.recv(65536)
     except OSError:
         return 0
