@@ -15,6 +15,9 @@ _MASKED: Final = 0x80
 _MASK_SIZE: Final = 4
 _LENGTH_16: Final = 126
 _LENGTH_64: Final = 127
+_MIN_HEADER: Final = 2
+_MAX_SHORT: Final = _MIN_HEADER + _LENGTH_16 - 1
+"""Bytes of the longest unmasked frame whose length fits into the shortest header."""
 MAX_HEADER_SIZE: Final = 14
 
 
@@ -27,7 +30,7 @@ def close_frame(code: int, why: str) -> bytes:
 def frame_size(data: bytes, at: int) -> int:
     """Bytes of the frame that begins at this index, header included; 0: more of the header must come first."""
     left = len(data) - at
-    if left < 2:  # noqa: PLR2004 - the bytes that every header has
+    if left < _MIN_HEADER:
         return 0
     second = data[at + 1]
     length = second & 0x7F
@@ -61,11 +64,18 @@ class Frames:
         return not self._skip and not self._partial
 
     def follow(self, data: bytes) -> None:
-        """These bytes pass."""
+        """These bytes pass. Mostly they are one short frame, unmasked and whole: then nothing changes."""
         position = self._skip
         size = len(data)
         if self._partial:
             position = self._complete(data)
+        elif (
+            not position
+            and _MIN_HEADER <= size <= _MAX_SHORT
+            and data[1] == size - _MIN_HEADER
+            and data[0] & 0x0F != CLOSE_OPCODE
+        ):
+            return
         while position < size:
             whole = frame_size(data, position)
             if data[position] & 0x0F == CLOSE_OPCODE:

@@ -98,6 +98,7 @@ _ANSWERING: Final = ResponseState.ANSWERING
 _SERVING: Final = Phase.SERVING
 _FORCING: Final = Phase.FORCING
 _RESPONSE: Final = Wait.RESPONSE
+_WELL: Final = Ended.WELL
 
 _CLOSE: Final = b"Connection: close\r\n"
 _KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
@@ -551,7 +552,7 @@ class Http1Session:
         self._response_state = _NONE
         self._response_body = None
         self._request_state = _CLOSED if self._closing else _IDLE
-        self._client.end(self._status, Ended.WELL)
+        self._client.end(self._status, _WELL)
         self._next()
 
     def _next(self) -> None:

@@ -35,6 +35,8 @@ class Farewell(Enum):
     SENT = "sent: the client's answer is awaited"
 
 
+_NONE: Final = Farewell.NONE  # as a global: see net/pair.py
+
 NEXT_FAREWELL: dict[Farewell, frozenset[Farewell]] = {
     Farewell.NONE: frozenset({Farewell.DUE, Farewell.NEXT}),
     Farewell.DUE: frozenset({Farewell.NEXT}),
@@ -93,19 +95,19 @@ class WebSocketSession:
 
     def upstream_bytes(self, data: bytes) -> None:
         farewell = self._farewell
-        if farewell is Farewell.NEXT:
+        if farewell is _NONE or farewell is Farewell.DUE:
+            self._frames.follow(data)
+            self._tunnel.upstream_bytes(data)
+            if farewell is not _NONE and self._may_close and self._frames.at_boundary:
+                self._farewell = Farewell.NEXT
+                self._say_farewell()
+        elif farewell is Farewell.NEXT:
             end = self._frames.end_of_frame(data)
             self._tunnel.upstream_bytes(data[:end])
             self._say_farewell()
             self._drop(data[end:])
-        elif farewell is Farewell.SENT:
-            self._drop(data)
         else:
-            self._frames.follow(data)
-            self._tunnel.upstream_bytes(data)
-            if farewell is Farewell.DUE and self._may_close and self._frames.at_boundary:
-                self._farewell = Farewell.NEXT
-                self._say_farewell()
+            self._drop(data)
 
     def _drop(self, data: bytes) -> None:
         """What the app says behind our Close. A message is lost there, and the exchange counts as cut."""

@@ -68,3 +68,12 @@ def test_a_close_is_noticed_by_its_first_byte() -> None:
     frames = Frames()
     frames.follow(b"\x81\x02hi\x88")
     assert frames.closing
+
+
+def test_a_piece_of_a_payload_that_looks_like_a_whole_frame_is_none() -> None:
+    frames = Frames()
+    frames.follow(b"\x82\x0a")
+    frames.follow(b"\x81\x02hi")
+    assert not frames.at_boundary
+    frames.follow(b"\x81\x04four")
+    assert frames.at_boundary
