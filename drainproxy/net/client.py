@@ -172,6 +172,11 @@ class ClientConnection:
             self.sent += len(data)
             self.transport.write(data)
 
+    def write_both(self, first: bytes, second: memoryview) -> None:
+        if not self._said_all:
+            self.sent += len(first) + len(second)
+            self.transport.writelines((first, second))
+
     def write_eof(self) -> None:
         if self._said_all or self.transport.is_closing():
             return

@@ -151,6 +151,10 @@ class UpstreamConnection:
         if not self._said_all:
             self.transport.write(data)
 
+    def write_both(self, first: bytes, second: memoryview) -> None:
+        if not self._said_all:
+            self.transport.writelines((first, second))
+
     def write_eof(self) -> None:
         """TLS knows no half-closed connection in asyncio: to a sibling nothing is said, and its answer still comes."""
         if not self._said_all and not self.transport.is_closing() and self.transport.can_write_eof():

@@ -470,6 +470,10 @@ class ResponseHead:
             return Chunked(max_trailers, decode=decode)
         return UntilClose() if self.length is None else Length(self.length)
 
+    def stays(self, connection: bytes) -> bool:
+        """With this Connection line, or none, the client gets the head as it came."""
+        return not connection and not self._cuts and self._data[7] == _ONE
+
     def forward(self, connection: bytes, stop: int, *, decode: bool = False) -> bytes:
         """What to send to the client for the data this was parsed from, up to `stop`: the head, and body if there is.
 
@@ -479,7 +483,7 @@ class ResponseHead:
         data, end, cuts = self._data, self.end, self._cuts
         if decode:
             cuts = [*cuts, *_framing_lines(data[:end].lower())]
-        if not cuts and not connection and data[7] == _ONE:
+        elif self.stays(connection):
             return data if stop == len(data) else data[:stop]
         parts, at = [b"HTTP/1.1"], 8
         for cut_from, cut_to in cuts if len(cuts) < 2 else sorted(set(cuts)):  # noqa: PLR2004 - nothing to sort

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from drainproxy.protocol.http1 import Forwarding, RequestHead, ResponseHead
     from drainproxy.session.ports import Client, Session, Upstream
 
+WORTH_TWO_PIECES: Final = 16 * 1024
+"""Bytes of a body behind its changed head from which on both are sent as two pieces: measured; fewer are copied."""
 MAX_PENDING: Final = 64 * 1024
 """Bytes of further requests that are kept while one is being answered; then reading is held."""
 
@@ -98,6 +100,7 @@ _ANSWERING: Final = ResponseState.ANSWERING
 _SERVING: Final = Phase.SERVING
 _FORCING: Final = Phase.FORCING
 _RESPONSE: Final = Wait.RESPONSE
+_STREAM: Final = Wait.STREAM
 _WELL: Final = Ended.WELL
 
 _CLOSE: Final = b"Connection: close\r\n"
@@ -224,8 +227,12 @@ class Http1Session:
             self._retriable = head.replayable
             if len(data) != stop:
                 self._pending = data[stop:]
-        self._outgoing = head.forward(self._forwarding, stop)
         upstream = client.connect(fresh=False, validate=not self._retriable)
+        if upstream is not None and stop - head.end >= WORTH_TWO_PIECES:
+            self._outgoing = head.forward(self._forwarding, head.end)
+            self._send(upstream, memoryview(data)[head.end : stop])
+            return
+        self._outgoing = head.forward(self._forwarding, stop)
         if upstream is not None:
             self._send(upstream)
         elif self._request_state is _BODY:
@@ -320,10 +327,14 @@ class Http1Session:
         self._send(upstream)
         self._outgoing = request if self._request_state is _SENT else b""
 
-    def _send(self, upstream: Upstream) -> None:
+    def _send(self, upstream: Upstream, rest: memoryview | None = None) -> None:
+        """`rest`: what is to be sent behind `_outgoing`, if that is not all."""
         self._upstream = upstream
         self._response_state = _WAITING
-        upstream.write(self._outgoing)
+        if rest is None:
+            upstream.write(self._outgoing)
+        else:
+            upstream.write_both(self._outgoing, rest)
         self._retriable = self._retriable and upstream.reused
         if not self._retriable:
             self._outgoing = b""
@@ -423,16 +434,40 @@ class Http1Session:
             self._client.write(head.forward(connection, head.end, decode=decode))
             self._end_response(poisoned=head.end != size)
         elif length is not None and size - head.end == length:
-            self._client.write(head.forward(connection, size))
+            self._answer(head, connection, data, size)
             self._end_response(poisoned=False)
-        else:
-            self._response_body = head.framing(self._config.max_header_size, decode=decode)
-            self._client.write(head.forward(connection, head.end, decode=decode))
-            self._client.wait(Wait.STREAM)
+        elif decode:
+            self._response_body = head.framing(self._config.max_header_size, decode=True)
+            self._client.write(head.forward(connection, head.end, decode=True))
+            self._client.wait(_STREAM)
             if size != head.end:
                 self._read_response_body(data[head.end :])
-            if length is not None and length - (size - head.end) >= WORTH_PASSING_DOWN:
-                self._client.pass_down(length - (size - head.end), self._passed_down)
+        else:
+            self._begin_body(head, connection, data)
+
+    def _answer(self, head: ResponseHead, connection: bytes, data: bytes, stop: int) -> None:
+        """The client gets the head, and what is behind it in `data`, up to `stop`."""
+        if stop - head.end < WORTH_TWO_PIECES or head.stays(connection):
+            self._client.write(head.forward(connection, stop))
+        else:
+            self._client.write_both(head.forward(connection, head.end), memoryview(data)[head.end : stop])
+
+    def _begin_body(self, head: ResponseHead, connection: bytes, data: bytes) -> None:
+        """Of the body, a part has come with the head, or nothing; or more than it has."""
+        self._response_body = body = head.framing(self._config.max_header_size, decode=False)
+        try:
+            stop = body.feed(data, head.end)
+        except BadMessage as bad:
+            self._client.write(head.forward(connection, head.end))
+            self._cut(bad.reason, Ended.BROKEN)
+            return
+        self._answer(head, connection, data, stop)
+        if body.done:
+            self._end_response(poisoned=stop != len(data))
+            return
+        self._client.wait(_STREAM)
+        if isinstance(body, Length) and body.left >= WORTH_PASSING_DOWN:
+            self._client.pass_down(body.left, self._passed_down)
 
     def _is_last(self, request: RequestHead, head: ResponseHead) -> bool:
         """Whether the response says `Connection: close`.
@@ -521,7 +556,7 @@ class Http1Session:
         else:
             tunnel = TunnelSession(client, upstream)
         client.switch(tunnel)
-        client.wait(Wait.STREAM)
+        client.wait(_STREAM)
         client.write(head.forward(_UPGRADE, head.end))
         if len(data) != head.end:
             tunnel.upstream_bytes(data[head.end :])

@@ -62,6 +62,9 @@ class Upstream(Protocol):
     def write(self, data: bytes) -> None:
         """Send."""
 
+    def write_both(self, first: bytes, second: memoryview) -> None:
+        """Send the one and the other, without copying them into one. `second` must stay as it is."""
+
     def write_eof(self) -> None:
         """Send nothing more (half-close): what is written afterwards is dropped."""
 
@@ -83,6 +86,9 @@ class Client(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send."""
+
+    def write_both(self, first: bytes, second: memoryview) -> None:
+        """Send the one and the other, without copying them into one. `second` must stay as it is."""
 
     def write_eof(self) -> None:
         """Send nothing more (half-close): what is written afterwards is dropped."""

@@ -88,6 +88,9 @@ class ScriptedUpstream:
         self.reused = False
         self.state = "idle"
         self.got = b""
+        self.writes = 0
+        self.in_two = 0
+        """Writes of two pieces that were not copied into one."""
         self.half_closed = False
         self.silent = True
         self.sibling = False
@@ -100,6 +103,12 @@ class ScriptedUpstream:
         if self.half_closed:
             raise BrokenRuleError(f"{self.name}: written to after write_eof", self._transcript)
         self.got += data
+        self.writes += 1
+
+    def write_both(self, first: bytes, second: memoryview) -> None:
+        """See Upstream."""
+        self.write(first + second)
+        self.in_two += 1
 
     def write_eof(self) -> None:
         """See Upstream."""
@@ -145,6 +154,9 @@ class ScriptedClient:
         self.transcript = transcript
         self.state = "open"
         self.got = b""
+        self.writes = 0
+        self.in_two = 0
+        """Writes of two pieces that were not copied into one."""
         self.half_closed = False
         self.held: int = Hold.NONE
         self.waiting: Wait | None = Wait.IDLE
@@ -178,6 +190,12 @@ class ScriptedClient:
         if self.half_closed:
             raise BrokenRuleError("client written to after write_eof", self.transcript)
         self.got += data
+        self.writes += 1
+
+    def write_both(self, first: bytes, second: memoryview) -> None:
+        """See Client."""
+        self.write(first + second)
+        self.in_two += 1
 
     def write_eof(self) -> None:
         """See Client."""

@@ -112,6 +112,10 @@ class ScriptedTransport(asyncio.Transport):
             raise RuntimeError("Cannot call write() after write_eof()")  # as the loops' transports do
         self.got += bytes(data)
 
+    def writelines(self, list_of_data: Any) -> None:
+        for data in list_of_data:
+            self.write(data)
+
     def can_write_eof(self) -> bool:
         return not self._tls
 

@@ -355,7 +355,20 @@ def test_what_is_written_after_our_own_end_is_dropped_on_both_sides() -> None:
         end.connection.write_eof()
         end.connection.write_eof()
         end.connection.write(b"late")
+        end.connection.write_both(b"la", memoryview(b"te"))
         assert end.take() == b""
+
+
+def test_two_pieces_are_sent_in_order_and_counted_once() -> None:
+    rig = RouteRig()
+    client = rig.client()
+    client.sends(GET)
+    app = rig.app()
+    app.take()
+    for end in (client, app):
+        end.connection.write_both(b"head", memoryview(b"body"))
+        assert end.take() == b"headbody"
+    assert client.connection.sent == len(b"headbody")
 
 
 # Clients that have sent FIN: perhaps they still read.

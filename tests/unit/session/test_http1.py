@@ -19,6 +19,7 @@ from drainproxy.session.http1 import (
     NEXT_REQUEST_STATES,
     NEXT_RESPONSE_STATES,
     WORTH_PASSING_DOWN,
+    WORTH_TWO_PIECES,
     RequestState,
     ResponseState,
 )
@@ -167,6 +168,45 @@ def test_a_chunked_body_passes_unchanged_with_its_trailers_in_both_directions() 
     talk.app_got(as_forwarded(request) + body)
     talk.answer(CHUNKED, *(body[i : i + 1] for i in range(len(body)))).client_got(CHUNKED + body)
     talk.app_is("idle").ended((200, True))
+
+
+def framed(body: bytes, *, chunked: bool) -> bytes:
+    """The end of a head, and behind it the body."""
+    if chunked:
+        return b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    return b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("pooled", [0, 1])
+@pytest.mark.parametrize("size", [100, 2 * WORTH_TWO_PIECES, 20 * WORTH_TWO_PIECES])
+def test_a_body_of_any_size_that_comes_with_its_request_is_sent_as_it_came(
+    size: int, pooled: int, chunked: bool
+) -> None:
+    request = b"POST / HTTP/1.1\r\nHost: app\r\n" + framed(b"x" * size, chunked=chunked)
+    talk = Dialogue(pooled=pooled).send(request + GET)
+    if not pooled:
+        talk.connects()
+    assert (talk.app.writes, talk.app.in_two) == (1, int(pooled and size > 100))
+    talk.app_got(as_forwarded(request)).answer(OK).app_got(GET_SENT).answer(OK).client_got(OK + OK)
+    talk.ended((200, True), (200, True))
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("more", [0, 5])
+@pytest.mark.parametrize("size", [100, 2 * WORTH_TWO_PIECES, 20 * WORTH_TWO_PIECES])
+@pytest.mark.parametrize("fields", [b"", b"Connection: keep-alive\r\n"])
+def test_what_comes_of_a_body_with_the_response_s_head_is_sent_with_it(
+    fields: bytes, size: int, more: int, chunked: bool
+) -> None:
+    """One write, however much of the body it is; the two are not copied into one if that would be dearer."""
+    response = b"HTTP/1.1 200 OK\r\n%s" + framed(b"x" * size, chunked=chunked)
+    came, follows = response[: len(response) - more], response[len(response) - more :]
+    talk = Dialogue().send(GET).answer(came % fields)
+    assert (talk.client.writes, talk.client.in_two) == (1, int(bool(fields) and size > 100))
+    if more:
+        talk.client_is("open").waits(Wait.STREAM).answer(follows)
+    talk.client_got(response % b"").app_is("idle").ended((200, True))
 
 
 @pytest.mark.parametrize("status", [204, 304])
