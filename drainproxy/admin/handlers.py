@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from drainproxy.admin.aiohttp_web import web
+from drainproxy.admin.aiohttp_web import Response, StreamResponse
 from drainproxy.config.values import parse_duration
 from drainproxy.drain.phase import Outcome, Trigger
 from drainproxy.drain.readiness import readiness
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from drainproxy.admin.access import Access
+    from drainproxy.admin.aiohttp_web import BaseRequest
     from drainproxy.admin.control import Control, Operations
     from drainproxy.admin.guard import Guards
     from drainproxy.observe.documents import Process
     from drainproxy.observe.meter import Meter
     from drainproxy.observe.metrics import Exposition
 
-    Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+    Handler = Callable[[BaseRequest], Awaitable[StreamResponse]]
 
 HEADERS = {"Server": "drainproxy", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 PAGE_HEADERS = {
@@ -77,7 +78,7 @@ class Endpoints:
             "/release": {"POST": self._allowed(self._release)},
         } | {path: _reading(self._asset) for path in assets}
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: BaseRequest) -> StreamResponse:
         """Answer one request; the connection ends with it."""
         self._guards.started(request)
         misdirected = None if request.path in ANY_HOST else self._access.misdirected(request.headers)
@@ -93,16 +94,16 @@ class Endpoints:
             return _line(405, f"{request.path} takes {allowed}", {"Allow": allowed})
         return await handler(request)
 
-    async def _livez(self, _: web.BaseRequest) -> web.StreamResponse:
+    async def _livez(self, _: BaseRequest) -> StreamResponse:
         """That this answers is the answer: the event loop turns."""
         return _line(200, "live")
 
-    async def _startupz(self, _: web.BaseRequest) -> web.StreamResponse:
+    async def _startupz(self, _: BaseRequest) -> StreamResponse:
         if self._process.machine.answered_once:
             return _line(200, "the app has answered")
         return _line(503, f"starting: {self._app()}")
 
-    async def _readyz(self, _: web.BaseRequest) -> web.StreamResponse:
+    async def _readyz(self, _: BaseRequest) -> StreamResponse:
         process = self._process
         ready, why = readiness(process.machine, process.config, process.now(), self._app())
         return _line(200 if ready else 503, why)
@@ -113,17 +114,17 @@ class Endpoints:
         return next((each for each in upstreams if not each.healthy), upstreams[0]).reason
 
     def _allowed(self, handler: Handler) -> Handler:
-        async def checked(request: web.BaseRequest) -> web.StreamResponse:
+        async def checked(request: BaseRequest) -> StreamResponse:
             refusal = self._access.refusal(_peer(request), request.headers)
             return await handler(request) if refusal is None else self._refused(*refusal)
 
         return checked
 
-    def _refused(self, code: int, why: str) -> web.StreamResponse:
+    def _refused(self, code: int, why: str) -> StreamResponse:
         self._meter.rejected(Reason.AUTH)
         return _line(code, why, {"WWW-Authenticate": 'Bearer realm="drainproxy"'} if code == UNAUTHORIZED else {})
 
-    async def _drain(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _drain(self, request: BaseRequest) -> StreamResponse:
         """Begin or join; answer when it is over. Whatever else the query says, the drain begins."""
         query, control = request.query, self._control
         control.drain(Trigger.CLI if query.get("trigger") == "cli" else Trigger.HTTP)
@@ -140,12 +141,12 @@ class Endpoints:
         # A resume may already have followed: everyone who waited for this end is told this one.
         return _document(STATUS_OF[finish.outcome], {**summary, "outcome": finish.outcome.value, "why": finish.why})
 
-    async def _resume(self, _: web.BaseRequest) -> web.StreamResponse:
+    async def _resume(self, _: BaseRequest) -> StreamResponse:
         if not self._control.resume():
             return _line(409, "SIGTERM was received, so this process will end: the drain can no longer be called off")
         return _line(200, self._process.machine.state.value)
 
-    async def _upgrade(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _upgrade(self, request: BaseRequest) -> StreamResponse:
         """Answer when the new process serves, or will not."""
         program = request.query.get("exec")
         if program is not None:
@@ -163,7 +164,7 @@ class Endpoints:
                 return _line(500, str(failed))
         return _document(200, upgraded._asdict())
 
-    async def _restart(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _restart(self, request: BaseRequest) -> StreamResponse:
         """Answer when the new process of the app is there to stay, or will not be."""
         restarts = self._operations.restarts
         if restarts is None:
@@ -179,7 +180,7 @@ class Endpoints:
                 return _line(500, str(failed))
         return _document(200, restarted._asdict())
 
-    async def _hold(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _hold(self, request: BaseRequest) -> StreamResponse:
         text = request.query.get("for")
         try:
             for_s = None if text is None else parse_duration(text)
@@ -190,17 +191,17 @@ class Endpoints:
         except RestartRefusedError as refused:
             return _line(409, str(refused))
 
-    async def _release(self, _: web.BaseRequest) -> web.StreamResponse:
+    async def _release(self, _: BaseRequest) -> StreamResponse:
         held = self._operations.holds.release()
         return _line(200, "requests go on" if held else "nothing was held")
 
-    async def _status(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _status(self, request: BaseRequest) -> StreamResponse:
         document = status(self._process)
         if request.query.get("totals") == "1":
             document["totals"] = self._exposition.totals()
         return _document(200, document)
 
-    async def _metrics(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _metrics(self, request: BaseRequest) -> StreamResponse:
         body, content_type = self._exposition.render(request.headers.get("Accept", ""))
         response = _answer(200, body, content_type)
         await response.prepare(request)
@@ -209,12 +210,12 @@ class Endpoints:
             self._control.scraped()
         return response
 
-    async def _asset(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _asset(self, request: BaseRequest) -> StreamResponse:
         body, content_type = self._assets[request.path]
         return _answer(200, body, content_type, PAGE_HEADERS)
 
 
-def _peer(request: web.BaseRequest) -> object:
+def _peer(request: BaseRequest) -> object:
     return None if request.transport is None else request.transport.get_extra_info("peername")
 
 
@@ -222,24 +223,22 @@ def _reading(handler: Handler) -> dict[str, Handler]:
     return {"GET": handler, "HEAD": handler}
 
 
-def _answer(code: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    response = web.Response(
-        status=code, body=body, headers={**HEADERS, "Content-Type": content_type, **(headers or {})}
-    )
+def _answer(code: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> Response:
+    response = Response(status=code, body=body, headers={**HEADERS, "Content-Type": content_type, **(headers or {})})
     response.force_close()
     return response
 
 
-def _line(code: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+def _line(code: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
     shown = text if text.isprintable() else json.dumps(text)
     return _answer(code, f"{shown}\n".encode(), "text/plain; charset=utf-8", headers)
 
 
-def _document(code: int, document: object) -> web.Response:
+def _document(code: int, document: object) -> Response:
     return _answer(code, json.dumps(document, indent=2).encode() + b"\n", "application/json")
 
 
-def _hang_up(request: web.BaseRequest) -> web.StreamResponse:
+def _hang_up(request: BaseRequest) -> StreamResponse:
     """End the connection without an answer, so that the kubelet records a FailedPreStopHook event."""
     if request.transport is not None:
         request.transport.abort()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drainproxy.admin.access import Access
-from drainproxy.admin.aiohttp_web import web
+from drainproxy.admin.aiohttp_web import Server
 from drainproxy.admin.guard import Guards, guarding
 from drainproxy.admin.handlers import Endpoints
 from drainproxy.config.values import Address
@@ -40,7 +40,7 @@ class AdminServer:
         self._meter = meter
         self._access = Access(process.config)
         self._guards = Guards()
-        self._http: web.Server | None = None
+        self._http: Server | None = None
         self._servers: list[asyncio.AbstractServer] = []
         self.sockets: list[socket.socket] = []
         self.address = process.config.admin
@@ -57,7 +57,7 @@ class AdminServer:
             self._process, self._control, self._meter, exposition, self._access, self._guards, assets, operations
         )
         self.address = _bound(self.address, self.sockets[0])
-        self._http = web.Server(
+        self._http = Server(
             endpoints.handle,
             handler_cancellation=True,  # a caller that is gone waits no more; the drain goes on
             access_log=None,

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
-from drainproxy.announce.calls import CallError, call_http, run_command
+from drainproxy.announce.calls import CallError, call_http, load_client, run_command
 from drainproxy.drain.announcement import Occasion, Told, pause_s
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Announcer:
             Occasion.DRAIN: config.on_drain,
             Occasion.RESUME: config.on_resume,
         }
+        if any(hook is not None and hook.url for hook in self._hooks.values()):
+            load_client()
 
     def tell(self, occasion: Occasion) -> None:
         """Begin the call for this occasion, if there is one."""

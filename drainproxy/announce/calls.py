@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from drainproxy import __version__
 from drainproxy.drain.announcement import filled
 from drainproxy.errors import ChildError, DrainproxyError
 from drainproxy.trust import trusting
@@ -18,15 +19,21 @@ if TYPE_CHECKING:
     from drainproxy.process.children import Children
 
 _MOST_SAID = 200
+_WHO = {"User-Agent": f"drainproxy/{__version__}"}
 
 
 class CallError(DrainproxyError):
     """A call that did not succeed."""
 
 
+def load_client() -> None:
+    """Load what `call_http` needs: at start, because it takes so long that clients would wait for it later."""
+    from aiohttp import ClientSession  # noqa: F401, PLC0415 - a sidecar without hooks needs no HTTP client
+
+
 async def call_http(hook: Hook, variables: Mapping[str, str], headers_file: str | None) -> None:
     """The request; any status from 200 to 299 is success. Raises CallError. Redirects are not followed."""
-    import aiohttp  # noqa: PLC0415 - a sidecar without hooks needs no HTTP client
+    import aiohttp  # noqa: PLC0415 - as above
 
     url, body = filled(hook.url, variables), filled(hook.body, variables)
     headers = {} if headers_file is None else _headers(headers_file)
@@ -35,7 +42,7 @@ async def call_http(hook: Hook, variables: Mapping[str, str], headers_file: str 
     trust = await asyncio.to_thread(trusting) if url.startswith("https:") else True
     try:
         async with (
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as session,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust), headers=_WHO) as session,
             session.request(hook.method, url, data=body or None, headers=headers, allow_redirects=False) as answer,
         ):
             if answer.ok and answer.status < 300:  # noqa: PLR2004 - the end of "successful", RFC 9110 section 15.3

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
-import tomllib
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +16,7 @@ from drainproxy.config.options import ENV_PREFIX, Config, env_of, flag_of, optio
 from drainproxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 CONFIG_ENV = ENV_PREFIX + "CONFIG"
 
@@ -58,6 +56,8 @@ def load_from(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
 
 
 def _read(path: str) -> dict[str, object]:
+    import tomllib  # noqa: PLC0415 - most sidecars have no file
+
     try:
         text = Path(path).read_text(encoding="utf-8")
         found = tomllib.loads(text)
@@ -67,8 +67,8 @@ def _read(path: str) -> dict[str, object]:
         raise ConfigError("--config", path, f"a TOML file ({error})") from error
     for key in found:
         if key not in NAMES:
-            close = difflib.get_close_matches(key, NAMES, 1)
-            hint = f": did you mean {close[0]}?" if close else ", see --help"
+            close = _close(key, NAMES)
+            hint = f": did you mean {close}?" if close else ", see --help"
             raise ConfigError(f"{path}:{_line_of(key, text)}", key, f"the name of an option{hint}")
     return found
 
@@ -79,15 +79,22 @@ def _line_of(key: str, text: str) -> int:
     return next((number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)), 1)
 
 
+def _close(name: str, known: Collection[str], cutoff: float = 0.6) -> str | None:
+    """The one that was probably meant."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a message
+
+    return next(iter(get_close_matches(name, known, 1, cutoff)), None)
+
+
 def misspelt(environ: Mapping[str, str]) -> list[str]:
     """One line for each variable that looks like an option of ours and is none. Kubernetes sets some of its own."""
     known = {env_of(each) for each, _ in options()} | {CONFIG_ENV}
     lines = []
     for name in sorted(environ):
         if name.startswith(ENV_PREFIX) and name not in known:
-            close = difflib.get_close_matches(name, known, 1, cutoff=0.85)
+            close = _close(name, known, 0.85)
             if close:
-                lines.append(f"{name} is not an option: did you mean {close[0]}?")
+                lines.append(f"{name} is not an option: did you mean {close}?")
     return lines
 
 

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from drainproxy import __version__
 from tests.support.apps import free_port, http_server
 from tests.support.proxy import serve, wait_for
 
@@ -333,6 +334,7 @@ def test_ready_is_told_once(app: str) -> None:
         proxy.ask("/resume", "POST")
         proxy.await_state("ready")
         assert len(registry.asked) == 1
+        assert registry.asked[0].headers["User-Agent"] == f"drainproxy/{__version__}"
 
 
 def test_headers_that_cannot_be_read_are_told(app: str, tmp_path: Path) -> None:
