@@ -127,8 +127,13 @@ class Parts:
     exporter: SpanExporter | None
 
 
-def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log, command: AppCommand | None) -> Parts:
-    """Every object with its parts; nothing is bound, connected or started. Raises ConfigError."""
+def _built(
+    loop: asyncio.AbstractEventLoop, config: Config, log: Log, command: AppCommand | None, *, adopts: bool
+) -> Parts:
+    """Every object with its parts; nothing is bound, connected or started. Raises ConfigError.
+
+    `adopts`: orphans become our children, and not those of the service manager.
+    """
     tls = _tls(config)
     meter, ledger, timers, tasks = Meter(), Ledger(), Timers(loop), Tasks(loop)
     turns: Turns[ClientConnection] = Turns()
@@ -162,7 +167,7 @@ def _built(loop: asyncio.AbstractEventLoop, config: Config, log: Log, command: A
 
     routes = [at_work(route) for route in config.routes]
     view = ProcessView(loop, config, machine, ledger, routes, handed)
-    children = Children(loop)
+    children = Children(loop, adopts=adopts)
     announcer = Announcer(config, tasks, children)
     apps: Apps | None = None
     if command is not None:
@@ -183,7 +188,7 @@ async def _serve(
 ) -> tuple[int, Generations]:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: log.failure(context))
-    parts = _built(loop, config, log, command)
+    parts = _built(loop, config, log, command, adopts=command is not None or not passed.manager.follows)
     admin, supervisor, tasks, tls, children = parts.admin, parts.supervisor, parts.tasks, parts.tls, parts.children
     manager, memory = passed.manager, FreedMemory()
     generations = _generations(parts, log, passed)

@@ -27,6 +27,7 @@ from drainproxy.net.adopted import admin_of, names
 from drainproxy.observe import carried
 from drainproxy.process.handover import Channel, bequeath
 from drainproxy.process.keeper import InService, announce, become_keeper
+from drainproxy.process.orphan import orphaned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -180,6 +181,7 @@ class Generations:
             self._log.error("upgrade refused", reason=refusal)
             raise UpgradeRefusedError(refusal)
         self._enter(Stage.HANDING_OVER)
+        self._next = None
         self._decided = asyncio.get_running_loop().create_future()
         self._tasks.spawn(self._hand_over(command), "hand over")
 
@@ -203,21 +205,45 @@ class Generations:
         """Start the new generation and wait for it. Until it serves, nothing changes here."""
         ours, theirs = socket.socketpair()
         channel = self._channel = Channel(ours)
+        within_s = self._view.config.upgrade_timeout_s
         try:
-            with theirs:
-                child = self._next = self._start(command, theirs)
-        except (ChildError, OSError) as error:
+            async with asyncio.timeout(within_s):
+                with theirs:
+                    self._next = self._start(command, theirs)
+                await channel.open()
+                if not self._has_keeper:
+                    self._next = await self._orphan(channel)
+                child = self._next
+                self._log.info("upgrade begins", pid=child.pid, generation=self._inheritance.generation + 1)
+                serving = await self._await_service(channel)
+        except TimeoutError:
+            why = "is its app well, and its gate open? See --upgrade-timeout"
+            await self._failed(channel, f"not ready within {show_duration(within_s)}: {why}")
+        except (ChildError, HandoverError, OSError) as error:
             await self._failed(channel, str(error))
-            return
-        self._log.info("upgrade begins", pid=child.pid, generation=self._inheritance.generation + 1)
-        await channel.open()
+        else:
+            await self._step_back(channel, child, serving)
+
+    @property
+    def _has_keeper(self) -> bool:
+        """The process that was started first stays, whatever is upgraded.
+
+        systemd needs nobody to stay, but for an app: that is our child, and would be nobody's.
+        """
+        return self._inheritance.keeper is not None or self._app is not None or not self._manager.follows
+
+    async def _orphan(self, channel: Channel) -> Child:
+        """The new generation; what we have started was only its parent. Raises ChildError."""
+        said = await channel.receive() or {}
+        if "pid" not in said:
+            raise ChildError(said.get("failed", "its parent has ended: the log says why"), 1)
+        pid = said["pid"]
         try:
-            serving = await self._await_service(channel)
-        except HandoverError as failure:
-            child.kill()
-            await self._failed(channel, str(failure))
-            return
-        await self._step_back(channel, child, serving)
+            return self._children.adopt(pid)
+        except ChildError:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # it would find nobody to take over from, and serve
+            raise
 
     def _start(self, command: Sequence[str], theirs: socket.socket) -> Child:
         self._children.listen()
@@ -234,6 +260,8 @@ class Generations:
             app_address="" if app is None else str(app.address),
         )
         environ = {name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"} | legacy.environ
+        if not self._has_keeper:
+            command = orphaned(command, legacy.channel)
         return self._children.start_generation(command, environ, legacy.passed)
 
     def _named(self) -> Iterator[tuple[str, RouteAtWork]]:
@@ -241,11 +269,8 @@ class Generations:
         return zip(names([each.route for each in self._routes]), self._routes, strict=True)
 
     def _keeper(self) -> int | None:
-        """Where to tell the keeper who is in service: of the one that we have, or will be.
-
-        systemd needs none, but for an app: that is our child, and would be nobody's.
-        """
-        if self._manager.listens and self._app is None:
+        """Where to tell the keeper who is in service: of the one that we have, or will be."""
+        if not self._has_keeper:
             return None
         if self._inheritance.keeper is not None:
             return self._inheritance.keeper
@@ -255,24 +280,19 @@ class Generations:
 
     async def _await_service(self, channel: Channel) -> list[str]:
         """The names of the sockets on which it serves. Raises HandoverError with the reason why it does not."""
-        within_s = self._view.config.upgrade_timeout_s
-        try:
-            async with asyncio.timeout(within_s):
-                if not await channel.hears("ready"):
-                    raise HandoverError("it ended before it was ready: its log says why")
-                if self._view.machine.schedule is not None:
-                    raise HandoverError("a drain has begun in the meantime")
-                channel.send(go=True)
-                serving = await channel.hears("serving")
-        except TimeoutError:
-            raise HandoverError(
-                f"not ready within {show_duration(within_s)}: is its app well, and its gate open? See --upgrade-timeout"
-            ) from None
+        if not await channel.hears("ready"):
+            raise HandoverError("it ended before it was ready: its log says why")
+        if self._view.machine.schedule is not None:
+            raise HandoverError("a drain has begun in the meantime")
+        channel.send(go=True)
+        serving = await channel.hears("serving")
         if not isinstance(serving, list):
             raise HandoverError("it was ready, and then it ended: its log says why")
         return serving
 
     async def _failed(self, channel: Channel, reason: str) -> None:
+        if self._next is not None:
+            self._next.kill()
         await channel.close()
         self._enter(Stage.IN_SERVICE)
         self._log.error("upgrade failed: this process stays in service", reason=reason)
@@ -293,7 +313,7 @@ class Generations:
         if admin_of(self._view.config.admin) in serving:
             await self._admin.pass_on()
         self._announce(child.pid)
-        self._manager.hand_over_to(child.pid if self._app is None else None)
+        self._manager.hand_over_to(None if self._has_keeper else child.pid)
         self._counted = carried.counts(self._view, self._meter)
         channel.send(counts=self._counted)
         if terminated:
@@ -320,17 +340,20 @@ class Generations:
         self._log.error("the new generation has ended: this process serves again", exit_code=child.exited.result())
         await channel.close()
         self._announce(os.getpid())
-        self._manager.take_back(os.getpid() if self._app is None else None)
+        self._manager.take_back(None if self._has_keeper else os.getpid())
         for at_work in self._routes:
             await at_work.listener.take_back()
         await self._admin.answer()
         self._enter(Stage.IN_SERVICE)
 
     def also(self, number: int, here: Callable[[], None]) -> Callable[[], None]:
-        """What a signal does: what it means here, and the same in the generation that is in service."""
+        """What a signal does: what it means here, and the same in the generation that is in service.
+
+        A service manager that knows of that one signals it by itself.
+        """
 
         def both() -> None:
-            if self.stage is Stage.HANDED_OVER and self._next is not None:
+            if self.stage is Stage.HANDED_OVER and self._next is not None and self._has_keeper:
                 self._next.signal(number)
             here()
 
@@ -355,7 +378,7 @@ class Generations:
 
         Else the exit code that is not ours but the new generation's, or None.
         """
-        if self.stage is not Stage.HANDED_OVER or self._next is None:
+        if self.stage is not Stage.HANDED_OVER or self._next is None or not self._has_keeper:
             return None
         if self._next.exited.done():
             self._announce(os.getpid())  # nobody else is left to wait for

@@ -90,13 +90,15 @@ class Child:
 class Children:
     """All child processes. `reap` has to be called on SIGCHLD, which `listen` sees to."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, adopts: bool = True) -> None:
+        """`adopts`: orphans of our descendants become our children."""
         self._loop = loop
+        self._adopts = adopts
         self._started: dict[int, Child] = {}
 
     def listen(self) -> None:
-        """From now on every child is reaped when it ends, orphans of our descendants included."""
-        if ctypes is not None and hasattr(libc := ctypes.CDLL(None), "prctl"):
+        """From now on every child is reaped when it ends."""
+        if self._adopts and ctypes is not None and hasattr(libc := ctypes.CDLL(None), "prctl"):
             libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         # uvloop keeps SIGCHLD from its own handlers. Python's are run by both loops, once they listen to any signal.
         signal.signal(signal.SIGCHLD, lambda _number, _frame: self._reap_soon())
@@ -122,14 +124,14 @@ class Children:
                 os.close(copy)
 
     def adopt(self, pid: int) -> Child:
-        """The app that another generation has started. Its exit code is its parent's to know: see keeper.APP_ENDED.
+        """A process that is another's child. Its exit code is its parent's to know: see keeper.APP_ENDED.
 
         Raises ChildError if there is no such process, or the kernel cannot watch it.
         """
         try:
             descriptor = os.pidfd_open(pid)
         except OSError as error:
-            raise ChildError(f"cannot take over the app, process {pid}: {error.strerror}", 1) from error
+            raise ChildError(f"cannot watch process {pid}: {error.strerror}", 1) from error
         child = Child(pid, self._loop, descriptor)
 
         def ended() -> None:

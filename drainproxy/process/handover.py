@@ -4,6 +4,7 @@ The new generation starts with the listening sockets, as systemd would pass them
 in its environment says `VERSION:DESCRIPTOR:GENERATION:APP:ADDRESS` (APP: the number of the app's process under `run`,
 else 0; ADDRESS: where it listens). Then:
 
+    {"pid": NUMBER}             under a service manager only, said by the parent of the new one (process.orphan)
     new: {"ready": true}        it listens, its app is well, and it could accept clients
     old: {"go": true}           it may: from here on the old one will step back
     new: {"serving": [NAME…]}   it accepts clients on these of the sockets that were passed
@@ -123,6 +124,7 @@ class Legacy(NamedTuple):
     """What the next generation is started with. `passed`: the numbers that our descriptors have there."""
 
     passed: dict[int, int]
+    channel: int
     environ: dict[str, str]
 
 
@@ -146,4 +148,4 @@ def bequeath(
     if keeper is not None:
         environ[KEEPER] = str(at + 1)
         passed[at + 1] = keeper
-    return Legacy(passed, environ)
+    return Legacy(passed, at, environ)

@@ -40,8 +40,10 @@ class Report:
 class ServiceManager:
     """The manager's socket. A manager that does not listen is nobody's failure: what was to be said is dropped."""
 
-    def __init__(self, path: str | None, watchdog_s: float | None) -> None:
+    def __init__(self, path: str | None, watchdog_s: float | None, *, follows: bool) -> None:
         self._path = "\0" + path[1:] if path and path.startswith("@") else path
+        self.follows = follows and path is not None
+        """It accepts another main process in our place."""
         self._every_s = min(EVERY_S, watchdog_s / 2) if watchdog_s else EVERY_S
         self._life_sign = ["WATCHDOG=1"] if watchdog_s else []
         self._stopping = False
@@ -54,7 +56,9 @@ class ServiceManager:
         usec = environ.get("WATCHDOG_USEC", "")
         ours = environ.get("WATCHDOG_PID", str(pid)) == str(pid)
         return ServiceManager(
-            environ.get("NOTIFY_SOCKET") or None, int(usec) / 1e6 if ours and usec.isdigit() and int(usec) else None
+            environ.get("NOTIFY_SOCKET") or None,
+            int(usec) / 1e6 if ours and usec.isdigit() and int(usec) else None,
+            follows=pid != 1,  # a container ends with its first process, whoever manages the container
         )
 
     def say(self, *lines: str) -> None:
@@ -64,11 +68,6 @@ class ServiceManager:
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             sock.setblocking(False)
             sock.sendto("\n".join(lines).encode(), self._path)
-
-    @property
-    def listens(self) -> bool:
-        """There is one."""
-        return self._path is not None
 
     def hand_over_to(self, pid: int | None) -> None:
         """Another process speaks for the service from now on. None: the main process stays what it is."""

@@ -81,10 +81,10 @@ def test_a_watchdog_of_another_process_is_not_ours(heard: socket.socket) -> None
 
 
 def test_a_manager_that_is_gone_or_full_harms_nobody(tmp_path: Path) -> None:
-    ServiceManager(str(tmp_path / "nobody"), None).ready()
+    ServiceManager(str(tmp_path / "nobody"), None, follows=True).ready()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf:
         deaf.bind(str(tmp_path / "deaf"))
-        told = ServiceManager(str(tmp_path / "deaf"), None)
+        told = ServiceManager(str(tmp_path / "deaf"), None, follows=True)
         for _ in range(10_000):
             told.ready()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 def runs(pid: int) -> bool:
     """It has not ended: neither gone nor a zombie."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return _stat(pid)[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
@@ -16,3 +16,13 @@ def runs(pid: int) -> bool:
 def ended(pid: int) -> bool:
     """It is gone, or a zombie."""
     return not runs(pid)
+
+
+def parent(pid: int) -> int:
+    """Whose child it is."""
+    return int(_stat(pid)[1])
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat behind the name: proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -15,6 +15,7 @@ import httpx
 
 from tests.support.apps import HERE, accepts, free_port, http_server, need
 from tests.support.generations import AS_HEIR, upgrade
+from tests.support.pids import parent
 from tests.support.proxy import QUICK, Proxy, run_around, serve, wait_for
 from tests.support.wire import Wire
 
@@ -135,6 +136,7 @@ def test_after_an_upgrade_the_service_manager_is_told_of_the_new_process_and_the
         proxy.await_ready().signal(signal.SIGUSR2)
         new = int(heard.await_line("MAINPID=").partition("=")[2])
         assert proxy.logged("listening")
+        assert parent(new) != proxy.process.pid, "systemd waits for its own children only"
         assert (proxy.status()["pid"], proxy.status()["generation"]) == (new, 2)
         assert proxy.wait() == 0, "no keeper is needed"
         assert httpx.get(proxy.url).status_code == 200
