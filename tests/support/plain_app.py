@@ -2,6 +2,7 @@
 
 /echo      the request's method, target, headers and body, as JSON
 /sleep/S   answers after S seconds
+/until/KEY answers when somebody asks for /go/KEY
 /bytes/N   N bytes, with Content-Length; /chunks/N the same in chunks, with a trailer
 /exit      the app ends at once, with whatever is in flight
 /count     how many requests with this `key` in the query have come
@@ -13,11 +14,13 @@ import json
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
 COUNTS: Counter[str] = Counter()
+GONE: defaultdict[str, Event] = defaultdict(Event)
 BLOCK = bytes(range(256)) * 256
 
 
@@ -36,6 +39,12 @@ class Handler(BaseHTTPRequestHandler):
         if word == "sleep":
             time.sleep(float(argument))
             self.answer(f"slept {argument}\n".encode())
+        elif word == "until":
+            GONE[argument].wait()
+            self.answer(b"")
+        elif word == "go":
+            GONE[argument].set()
+            self.answer(b"")
         elif word == "bytes":
             self.send_bytes(int(argument))
         elif word == "chunks":

@@ -15,9 +15,9 @@ import pytest
 
 from tests.support.apps import http_server
 from tests.support.generations import AS_HEIR, generations, handed_over, load, upgrade
+from tests.support.pending import pending
 from tests.support.pids import ended
 from tests.support.proxy import Proxy, serve, wait_for
-from tests.support.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,9 +116,7 @@ def test_with_every_core_busy_nobody_is_lost(app: str) -> None:
 
 
 def test_a_new_one_that_dies_while_the_old_one_drains_is_replaced_by_it(app: str) -> None:
-    with generations(app) as proxy, Wire(proxy.address) as wire:
-        wire.get("/sleep/4")
-        wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the request")
+    with generations(app) as proxy, pending(proxy) as request:
         proxy.signal(signal.SIGUSR2)
         wait_for(lambda: proxy.status()["generation"] == 2, "the new generation")
         os.kill(proxy.status()["pid"], signal.SIGKILL)
@@ -126,7 +124,7 @@ def test_a_new_one_that_dies_while_the_old_one_drains_is_replaced_by_it(app: str
         wait_for(lambda: proxy.status()["state"] == "ready", "readiness")
         assert proxy.status()["generation"] == 1
         assert httpx.get(proxy.url).status_code == 200
-        assert wire.response()[0] == 200
+        assert request.answer() == 200
         upgrade(proxy, 2)
 
 
@@ -163,14 +161,12 @@ def test_an_old_one_that_is_killed_in_the_handover_leaves_its_port_to_the_new_on
 
 
 def test_an_old_one_that_is_killed_while_it_drains_breaks_its_own_connections_only(app: str) -> None:
-    with orphaned(app) as proxy, Wire(proxy.address) as wire:
-        wire.get("/sleep/5")
-        wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the request")
+    with orphaned(app) as proxy, pending(proxy) as request:
         proxy.signal(signal.SIGUSR2)
         wait_for(lambda: proxy.status()["generation"] == 2, "the new generation")
         assert handed_over(proxy) == 0
         with load(proxy.url, keep_alive=True) as kept:
             proxy.signal(signal.SIGKILL)
             wait_for(lambda: proxy.logged("the generation before is gone"), "the end of the old one")
-            assert wire.closed()
+            assert request.wire.closed()
         assert set(kept) == {"200"}

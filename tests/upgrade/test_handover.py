@@ -13,8 +13,8 @@ from drainproxy.errors import HandoverError
 from drainproxy.process.handover import inherit
 from tests.support.apps import accepts, free_port, http_server
 from tests.support.generations import generations, handed_over, load, upgrade
+from tests.support.pending import pending
 from tests.support.proxy import wait_for
-from tests.support.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,14 +44,12 @@ def test_three_upgrades_in_a_row_lose_nobody_and_counters_go_on(app: str, stock_
 
 
 def test_a_long_request_ends_in_the_generation_that_took_it(app: str) -> None:
-    with generations(app) as proxy, Wire(proxy.address) as wire:
-        wire.get("/sleep/2")
-        wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the request")
+    with generations(app) as proxy, pending(proxy) as request:
         proxy.signal(signal.SIGUSR2)
         wait_for(lambda: proxy.status()["generation"] == 2, "the new generation")
         assert handed_over(proxy) == 0
         assert httpx.get(proxy.url).status_code == 200
-        assert wire.response()[0] == 200
+        assert request.answer() == 200
         wait_for(lambda: handed_over(proxy) == 1, "the end of the old one")
 
 
@@ -78,16 +76,14 @@ def test_a_route_that_is_gone_is_drained_and_closed_and_a_new_one_is_open_before
         config.write_text("route = [" + ", ".join(f'"127.0.0.1:{port}={app}"' for port in ports) + "]\n")
 
     routes(kept, gone)
-    with generations(app, config=str(config)) as proxy, Wire(("127.0.0.1", gone)) as wire:
-        wire.get("/sleep/2")
-        wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the request")
+    with generations(app, config=str(config)) as proxy, pending(proxy, ("127.0.0.1", gone)) as request:
         routes(kept, new)
         with load(f"http://127.0.0.1:{kept}", keep_alive=False) as seen:
             proxy.signal(signal.SIGUSR2)
             wait_for(lambda: proxy.status()["generation"] == 2, "the new generation")
             assert httpx.get(f"http://127.0.0.1:{new}").status_code == 200
             assert httpx.get(f"http://127.0.0.1:{gone}").status_code == 200, "it still drains"
-            assert wire.response()[0] == 200
+            assert request.answer() == 200
             wait_for(lambda: handed_over(proxy) == 1, "the end of the old one")
         assert set(seen) == {"200"}
         wait_for(lambda: not accepts(gone), "the end of the route that is gone")

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.apps import HERE, free_port
 from tests.support.generations import handed_over, load, upgrade
+from tests.support.pending import pending
 from tests.support.pids import ended
 from tests.support.proxy import run_around, wait_for
 from tests.support.wire import Wire
@@ -72,27 +73,25 @@ def test_the_app_notices_nothing_of_three_upgrades_and_is_stopped_by_the_last_ge
 
 
 def test_the_app_is_not_stopped_before_both_generations_have_drained(tmp_path: Path) -> None:
-    with running(tmp_path) as (proxy, notes), Wire(proxy.address) as old, Wire(proxy.address) as new:
-        old.get("/sleep/3")
-        wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the request")
+    with running(tmp_path) as (proxy, notes), pending(proxy) as old:
         proxy.signal(signal.SIGUSR2)
         wait_for(lambda: proxy.status()["generation"] == 2, "the new generation")
-        new.get("/sleep/1")
-        proxy.signal(signal.SIGTERM)
-        assert new.response()[0] == old.response()[0] == 200
+        with pending(proxy) as new:
+            proxy.signal(signal.SIGTERM)
+            assert new.answer() == 200
+        assert old.answer() == 200
         assert proxy.wait() == 0
         assert notes.read_text().count("SIGTERM") == 1
 
 
 @pytest.mark.parametrize("when", ["while the old one drains", "with the keeper"])
 def test_an_app_that_ends_by_itself_ends_all_with_its_code(tmp_path: Path, when: str) -> None:
-    with running(tmp_path) as (proxy, notes), Wire(proxy.address) as wire:
-        wire.get("/sleep/1")
-        wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the request")
+    with running(tmp_path) as (proxy, notes), pending(proxy) as request:
         proxy.signal(signal.SIGUSR2)
         wait_for(lambda: proxy.status()["generation"] == 2, "the new generation")
         new = int(proxy.status()["pid"])
         if when == "with the keeper":
+            assert request.answer() == 200
             wait_for(lambda: handed_over(proxy) == 1, "the end of the old one")
         os.kill(app_of(notes), signal.SIGKILL)
         assert proxy.wait() == 128 + signal.SIGKILL
@@ -107,15 +106,13 @@ def test_a_signal_for_the_app_reaches_it_through_keeper_and_generation(tmp_path:
 
 
 def test_a_generation_that_dies_leaves_the_app_to_the_old_one(tmp_path: Path) -> None:
-    with running(tmp_path) as (proxy, notes), Wire(proxy.address) as wire:
-        wire.get("/sleep/3")
-        wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the request")
+    with running(tmp_path) as (proxy, notes), pending(proxy) as request:
         proxy.signal(signal.SIGUSR2)
         wait_for(lambda: proxy.status()["generation"] == 2, "the new generation")
         os.kill(int(proxy.status()["pid"]), signal.SIGKILL)
         proxy.await_log("the new generation has ended: this process serves again")
         wait_for(lambda: proxy.status()["state"] == "ready", "readiness")
-        assert httpx.get(proxy.url).status_code == wire.response()[0] == 200
+        assert httpx.get(proxy.url).status_code == request.answer() == 200
         app = app_of(notes)
         proxy.signal(signal.SIGTERM)
         assert proxy.wait() == 0

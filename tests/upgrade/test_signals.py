@@ -12,13 +12,14 @@ import pytest
 
 from tests.support.apps import http_server
 from tests.support.generations import AS_HEIR, generations, handed_over, upgrade
+from tests.support.pending import pending
 from tests.support.pids import ended
 from tests.support.proxy import wait_for
-from tests.support.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.support.pending import Pending
     from tests.support.proxy import Proxy
 
 NEVER_READY = AS_HEIR.format(does="time.sleep(1000)")
@@ -39,15 +40,13 @@ def while_the_new_one_starts(app: str) -> Iterator[tuple[Proxy, int]]:
 
 
 @contextmanager
-def while_the_old_one_drains(app: str, for_s: int) -> Iterator[tuple[Proxy, Wire]]:
+def while_the_old_one_drains(app: str) -> Iterator[tuple[Proxy, Pending]]:
     """And a request that it still has."""
-    with generations(app) as proxy, Wire(proxy.address) as wire:
-        wire.get(f"/sleep/{for_s}")
-        wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the request")
+    with generations(app) as proxy, pending(proxy) as request:
         proxy.signal(signal.SIGUSR2)
         wait_for(lambda: proxy.status()["generation"] == 2, "the new generation")
         assert handed_over(proxy) == 0
-        yield proxy, wire
+        yield proxy, request
 
 
 @contextmanager
@@ -80,10 +79,10 @@ def test_sighup_is_read_by_all_who_serve(app: str) -> None:
     with while_the_new_one_starts(app) as (proxy, _):
         proxy.signal(signal.SIGHUP)
         wait_for(lambda: readers() == 1, "the one that serves")
-    with while_the_old_one_drains(app, 3) as (proxy, wire):
+    with while_the_old_one_drains(app) as (proxy, request):
         proxy.signal(signal.SIGHUP)
         wait_for(lambda: readers() == 2, "both")
-        assert wire.response()[0] == 200
+        assert request.answer() == 200
 
 
 def test_a_drain_while_the_new_one_starts_keeps_the_old_one_in_service(app: str) -> None:
@@ -99,37 +98,37 @@ def test_a_second_upgrade_is_refused_until_the_first_is_over(app: str) -> None:
     with while_the_new_one_starts(app) as (proxy, _):
         answer = proxy.ask("/upgrade", "POST")
         assert (answer.status, answer.body) == (409, "a new generation is starting already\n")
-    with while_the_old_one_drains(app, 2) as (proxy, wire):
+    with while_the_old_one_drains(app) as (proxy, request):
         answer = proxy.ask("/upgrade", "POST")
         assert (answer.status, answer.body) == (409, "the generation before this one still drains\n")
-        assert wire.response()[0] == 200
+        assert request.answer() == 200
         wait_for(lambda: handed_over(proxy) == 1, "the end of the old one")
         upgrade(proxy, 3)
 
 
 def test_told_to_end_while_the_old_one_drains_both_finish_what_they_have(app: str) -> None:
-    with while_the_old_one_drains(app, 2) as (proxy, first), Wire(proxy.address) as second:
-        second.get("/sleep/2")
-        wait_for(lambda: proxy.status()["in_flight"]["http"] == 1, "the second request")
+    with while_the_old_one_drains(app) as (proxy, first), pending(proxy) as second:
         proxy.signal(signal.SIGTERM)
-        assert first.response()[0] == second.response()[0] == 200
+        wait_for(lambda: sum("SIGTERM" in line for line in proxy.text) == 2, "both")
+        assert first.answer() == second.answer() == 200
         assert proxy.wait() == 0
 
 
 def test_a_drain_while_the_old_one_drains_ends_when_both_have(app: str) -> None:
-    with while_the_old_one_drains(app, 4) as (proxy, wire):
+    with while_the_old_one_drains(app) as (proxy, request):
         answers: list[Any] = []
         caller = threading.Thread(target=lambda: answers.append(proxy.ask("/drain", "POST")))
         caller.start()
-        assert wire.response()[0] == 200
-        assert not answers, "the old one has only now ended its last request"
+        wait_for(lambda: proxy.status()["state"] == "draining", "the drain")
+        assert not answers, "the old one has a request"
+        assert request.answer() == 200
         caller.join()
         assert answers[0].json["outcome"] == "clean"
         assert proxy.ask("/resume", "POST").status == 200
 
 
 def test_sigquit_while_the_old_one_drains_ends_both_at_once(app: str) -> None:
-    with while_the_old_one_drains(app, 8) as (proxy, _):
+    with while_the_old_one_drains(app) as (proxy, _):
         new = int(proxy.status()["pid"])
         proxy.signal(signal.SIGQUIT)
         assert proxy.wait(5) == 131
@@ -138,9 +137,10 @@ def test_sigquit_while_the_old_one_drains_ends_both_at_once(app: str) -> None:
 
 def test_sigterm_to_the_new_one_alone_ends_it_when_the_old_one_has_ended(app: str) -> None:
     """As from a service manager that was told MAINPID."""
-    with while_the_old_one_drains(app, 3) as (proxy, wire):
+    with while_the_old_one_drains(app) as (proxy, request):
         os.kill(int(proxy.status()["pid"]), signal.SIGTERM)
-        assert wire.response()[0] == 200
+        wait_for(lambda: proxy.logged("SIGTERM"), "the new one")
+        assert request.answer() == 200
         assert proxy.wait() == 0
 
 

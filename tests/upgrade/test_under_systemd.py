@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.support.apps import HERE, free_port, http_server
+from tests.support.pending import Pending
 from tests.support.proxy import QUICK, wait_for
 from tests.support.systemd import Systemd, systemd
 from tests.support.wire import Wire
@@ -52,6 +53,14 @@ class Unit:
     def status(self) -> Any:
         """`/status`."""
         return httpx.get(f"http://127.0.0.1:{self.admin}/status").json()
+
+    @contextmanager
+    def pending(self, app: str) -> Iterator[Pending]:
+        """A request that the app has."""
+        with Wire(("127.0.0.1", self.port)) as wire:
+            request = Pending(wire, app)
+            wait_for(lambda: self.status()["in_flight"]["http"] == 1, "the request")
+            yield request
 
     def show(self, fact: str) -> str:
         """A property of the unit."""
@@ -99,11 +108,10 @@ def test_systemd_waits_for_the_drain_of_a_process_that_has_taken_over(tmp_path: 
         running.upgrade_and_wait(3)
         assert running.show("MainPID") != first
         assert running.show("StatusText") == "ready"
-        with Wire(("127.0.0.1", running.port)) as wire:
-            wire.get("/sleep/2")
-            wait_for(lambda: running.status()["in_flight"]["http"] == 1, "the request")
+        with running.pending(app) as request:
             running.manager.ctl("stop", "--no-block", NAME)
-            assert wire.response()[0] == 200
+            wait_for(lambda: running.logged("SIGTERM"), "the signal")
+            assert request.answer() == 200
         wait_for(lambda: running.show("ActiveState") == "inactive", "the end of the service")
         assert (running.show("Result"), running.show("NRestarts")) == ("success", "0")
         assert running.logged("drain finished") == 3
@@ -112,16 +120,12 @@ def test_systemd_waits_for_the_drain_of_a_process_that_has_taken_over(tmp_path: 
 @pytest.mark.parametrize("kill_mode", ["mixed", "control-group"])
 def test_a_stop_while_the_old_process_drains_waits_for_both(tmp_path: Path, kill_mode: str) -> None:
     with http_server() as app, unit(tmp_path, app, "serve", KillMode=kill_mode) as running:
-        with Wire(("127.0.0.1", running.port)) as old:
-            old.get("/sleep/4")
-            wait_for(lambda: running.status()["in_flight"]["http"] == 1, "the request")
+        with running.pending(app) as old:
             running.upgrade(2)
-            with Wire(("127.0.0.1", running.port)) as new:
-                new.get("/sleep/2")
-                wait_for(lambda: running.status()["in_flight"]["http"] == 1, "the second request")
+            with running.pending(app) as new:
                 running.manager.ctl("stop", "--no-block", NAME)
-                assert new.response()[0] == 200
-            assert old.response()[0] == 200
+                assert new.answer() == 200
+            assert old.answer() == 200
         wait_for(lambda: running.show("ActiveState") == "inactive", "the end of the service")
         assert running.show("Result") == "success"
 
@@ -151,10 +155,9 @@ def test_under_run_the_first_process_stays_the_main_one_and_a_stop_waits_for_the
         first = running.show("MainPID")
         running.upgrade_and_wait(2)
         assert running.show("MainPID") == first
-        with Wire(("127.0.0.1", running.port)) as wire:
-            wire.get("/sleep/2")
-            wait_for(lambda: running.status()["in_flight"]["http"] == 1, "the request")
+        with running.pending(running.status()["upstream"]["address"]) as request:
             running.manager.ctl("stop", "--no-block", NAME)
-            assert wire.response()[0] == 200
+            wait_for(lambda: running.logged("SIGTERM"), "the signal")
+            assert request.answer() == 200
         wait_for(lambda: running.show("ActiveState") == "inactive", "the end of the service")
         assert running.show("Result") == "success"
