@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from drainproxy.session.ports import Hold
 
@@ -29,6 +29,8 @@ cost more CPU. What bodies cost that pass so: docs/benchmarks.md."""
 MOST = 16
 """Bodies of one route that pass so at a time; further ones are read. All pipes together take a quarter of what the
 kernel lets a user have (fs.pipe-user-pages-soft, 64 MiB): beyond that it makes the pipes of others small."""
+SPARE = 4
+"""Empty pipes that a route keeps for its next bodies: to make one costs as much as to pass some ten KiB."""
 FILES = 2 * MOST + 2
 """Descriptors that a route may need for it."""
 TURNS = 8
@@ -55,6 +57,18 @@ def _large_pipe() -> tuple[int, int]:
     return out_of, into
 
 
+def _close(pipe: tuple[int, int]) -> None:
+    for end in pipe:
+        os.close(end)
+
+
+class Ended(Protocol):
+    """Who gave a splice its pipe gets it back, once."""
+
+    def __call__(self, splice: Splice, pipe: tuple[int, int], /, *, empty: bool) -> None:
+        """`empty`: nothing is left in it."""
+
+
 class Splices:
     """The bodies of one route that pass unread.
 
@@ -68,6 +82,7 @@ class Splices:
         self.open: set[Splice] = set()
         self.sources: Watch | None = None
         self.targets: Watch | None = None
+        self._spare: list[tuple[int, int]] = []
 
     def begin(self, source: End, target: End, size: int, count: Callable[[int], None], passed: Passed) -> Splice | None:
         """Let the source's next `size` bytes pass; None if they must be read.
@@ -81,18 +96,27 @@ class Splices:
                 self.sources = Watch(self._loop, select.EPOLLIN)
             if self.targets is None:
                 self.targets = Watch(self._loop, select.EPOLLOUT)
-            pipe = _large_pipe()
+            pipe = self._spare.pop() if self._spare else _large_pipe()
         except OSError:
             return None  # too many open files, or pipes
-        splice = Splice((self.sources, self.targets), source, target, pipe, size, count, passed, self.open.discard)
+        splice = Splice((self.sources, self.targets), source, target, pipe, size, count, passed, self._ended)
         self.open.add(splice)
         splice.start()
         return splice
+
+    def _ended(self, splice: Splice, pipe: tuple[int, int], *, empty: bool) -> None:
+        self.open.discard(splice)
+        if empty and len(self._spare) < SPARE:
+            self._spare.append(pipe)
+        else:
+            _close(pipe)
 
     def close(self) -> None:
         """Stop all."""
         for splice in list(self.open):
             splice.stop()
+        while self._spare:
+            _close(self._spare.pop())
         for watch in (self.sources, self.targets):
             if watch is not None:
                 watch.close()
@@ -148,7 +172,7 @@ class Splice:
         size: int,
         count: Callable[[int], None],
         passed: Passed,
-        ended: Callable[[Splice], None],
+        ended: Ended,
     ) -> None:
         self._sources, self._targets = watches
         self._source = source
@@ -222,6 +246,7 @@ class Splice:
     def _end(self) -> None:
         """All has passed, or as much as ever will."""
         rest = os.read(self._out_of, self._inside) if self._inside else b""
+        self._inside -= len(rest)
         self.stop()
         if rest:
             self._target.transport.write(rest)
@@ -233,8 +258,7 @@ class Splice:
         if self._into < 0:
             return
         self._forget()
-        os.close(self._into)
-        os.close(self._out_of)
+        pipe = self._out_of, self._into
         self._into = -1
-        self._ended(self)
+        self._ended(self, pipe, empty=not self._inside)
         self._source.gate.unhold(_SPLICING)

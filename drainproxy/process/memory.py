@@ -29,10 +29,10 @@ class FreedMemory:
         self._libc = libc if hasattr(libc, "mallopt") and hasattr(libc, "mallinfo2") else None
 
     def keep(self) -> None:
-        """Give back what starting has left behind; from now on keep freed blocks of up to 1 MiB (mallopt(3))."""
+        """Give back what starting has left behind; from now on keep freed blocks, of up to 1 MiB each (mallopt(3))."""
         if self._libc is not None:
             self._libc.malloc_trim(0)
-            self._libc.mallopt(_TRIM_THRESHOLD, 1 << 20)
+            self._libc.mallopt(_TRIM_THRESHOLD, KEPT // 2)
             self._libc.mallopt(_MMAP_THRESHOLD, 1 << 20)
 
     async def give_back(self) -> None:

@@ -9,6 +9,7 @@ import os
 import random
 import select
 import socket
+import stat
 import struct
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -417,6 +418,67 @@ async def test_small_bodies_are_read(spliced: Spliced) -> None:
         assert await client.read(WORTH_PASSING_DOWN - 1) == BODY[: WORTH_PASSING_DOWN - 1]
         await route.all_ended((200, True))
         assert spliced.moved == 0
+
+
+@pytest.fixture
+def pipes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The reading end of every pipe that was made."""
+    made: list[int] = []
+
+    def noting(flags: int) -> tuple[int, int]:
+        ends = real(flags)
+        made.append(ends[0])
+        return ends
+
+    real = os.pipe2
+    monkeypatch.setattr(os, "pipe2", noting)
+    return made
+
+
+def is_pipe(descriptor: int) -> bool:
+    """It is still open."""
+    try:
+        return stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
+
+
+async def test_a_pipe_serves_one_body_after_the_other(pipes: list[int]) -> None:
+    async with rig() as route:
+        client, app = await route.download()
+        for _ in range(3):
+            app.send(WHOLE + BODY)
+            assert await client.head() == WHOLE
+            assert await client.read(SIZE) == BODY
+            client.send(GET % b"next")
+            await app.head()
+        assert [is_pipe(each) for each in pipes] == [True]
+    assert not is_pipe(pipes[0])
+
+
+async def test_a_pipe_that_is_left_with_bytes_in_it_serves_no_other_body(pipes: list[int]) -> None:
+    async with rig() as route:
+        _, app = await route.download()
+        app.send(WHOLE + BODY)
+        await until(lambda: route.awaiting_target, "a client that is full")
+        assert [is_pipe(each) for each in pipes] == [True]
+        route.listener.enter(Phase.FORCING)
+        assert not is_pipe(pipes[0])
+
+
+async def test_no_more_pipes_are_kept_than_a_few(pipes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splice, "SPARE", 1)
+    async with rig() as route:
+        ends = [await route.download() for _ in range(3)]
+        for _, app in ends:
+            app.send(WHOLE + BODY[: SIZE // 2])
+        await until(lambda: len(pipes) == len(ends), "all to pass")
+        for client, app in ends:
+            app.send(BODY[SIZE // 2 :])
+            await client.head()
+            assert await client.read(SIZE) == BODY
+        await route.all_ended(*[(200, True)] * len(ends))
+        assert sum(is_pipe(each) for each in pipes) == 1
 
 
 async def half_down(route: Rig) -> tuple[Line, Line]:

@@ -52,7 +52,10 @@ class Rig:
         self._into = pipe[1]
         monkeypatch.setattr(os, "splice", self._answer)
         watches = cast("Any", (self.sources, self.targets))
-        self.splice = Splice(watches, self.source, self.target, pipe, SIZE, self._count, self._passed, lambda _: None)
+        self.pipes: list[bool] = []
+        """For each pipe that came back: whether it was empty."""
+        ends = self.source, self.target
+        self.splice = Splice(watches, *ends, pipe, SIZE, self._count, self._passed, self._ended)
 
     def _answer(self, src: int, dst: int, count: int, flags: int) -> int:
         answer = self.answers.pop(0)
@@ -66,6 +69,11 @@ class Rig:
 
     def _passed(self, size: int) -> None:
         self.passed.append(size)
+
+    def _ended(self, _: Splice, pipe: tuple[int, int], *, empty: bool) -> None:
+        self.pipes.append(empty)
+        for end in pipe:
+            os.close(end)
 
     def _count(self, size: int) -> None:
         self.counted += size
@@ -153,3 +161,21 @@ def test_stopped_it_tells_nothing_any_more(rig: Rig) -> None:
     assert not rig.sources.waiting
     assert not rig.passed
     assert rig.source.scripted.is_reading()
+
+
+def test_a_pipe_comes_back_once_and_as_empty_as_it_is(rig: Rig) -> None:
+    rig.splice.start()
+    rig.answers = [60, 20]
+    rig.sources.wake()
+    rig.splice.stop()
+    rig.splice.stop()
+    assert rig.pipes == [False]
+
+
+@pytest.mark.parametrize("answers", [[SIZE, SIZE], [0], [60, BrokenPipeError()]])
+def test_a_pipe_that_was_emptied_comes_back_empty(rig: Rig, answers: list[int | OSError]) -> None:
+    rig.splice.start()
+    rig.answers = answers
+    rig.sources.wake()
+    rig.splice.stop()
+    assert rig.pipes == [True]
