@@ -189,6 +189,30 @@ def test_a_new_certificate_is_shown_to_new_connections_and_old_ones_live_on(http
         assert get(old) == 200
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_are_resumed_also_those_from_before_a_new_certificate(
+    https: Proxy, secret: Secret, version: ssl.TLSVersion
+) -> None:
+    context = ssl._create_unverified_context()
+    context.minimum_version = context.maximum_version = version
+
+    def visit(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool | None]:
+        plain = socket.create_connection(https.address, timeout=20)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as sock:
+            assert get(sock) == 200  # by then the ticket has been read
+            return sock.session, sock.session_reused
+
+    session, reused = visit(None)
+    assert not reused
+    for _ in range(2):
+        session, reused = visit(session)
+        assert reused
+    secret.put(*certificate("second"))
+    wait_for(lambda: name_shown(https) == "second", "the new certificate")
+    _, reused = visit(session)
+    assert reused
+
+
 def test_a_bad_certificate_keeps_the_old_and_says_so(https: Proxy, secret: Secret) -> None:
     cert, key = certificate("second")
     secret.put(cert, certificate("other")[1])

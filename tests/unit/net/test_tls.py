@@ -74,6 +74,12 @@ def test_new_connections_see_the_newest_certificate(secret: Secret) -> None:
     assert handshake(context)[0] == secret.shown
 
 
+def test_a_client_gets_one_ticket_for_its_next_connection(secret: Secret) -> None:
+    tls = secret.tls()
+    tls.load()
+    assert tls.context("auto").num_tickets == 1
+
+
 def test_a_certificate_that_cannot_be_used_never_replaces_one_that_can(secret: Secret) -> None:
     tls = secret.tls()
     tls.load()
