@@ -217,7 +217,7 @@ async def _serve(
             forward = parts.apps.signal
             stop.push_async_callback(_end_app, parts.apps, generations)
         for each in parts.routes:
-            tasks.spawn(each.monitor.run(supervisor.saw), "health check")
+            tasks.spawn(each.monitor.run(partial(supervisor.saw, each)), "health check")
         if tls is not None:
             tasks.spawn(tls.watch(partial(_certificate_read, log)), "watch the certificate")
         reload = partial(_read_again, reread, log, tls, manager)

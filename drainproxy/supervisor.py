@@ -134,9 +134,10 @@ class Supervisor:
         self._machine.scraped(self._loop.time())
         self._soon()
 
-    def saw(self, _: Health) -> None:
-        """One of the monitors has looked at its upstream. Gone means: every route's upstream is."""
-        machine, looks = self._machine, [at_work.monitor.health for at_work in self._routes]
+    def saw(self, at_work: RouteAtWork, look: Health) -> None:
+        """The monitor of a route has looked at its upstream. Gone means: every route's upstream is."""
+        at_work.listener.app_seen(reachable=look.reachable)
+        machine, looks = self._machine, [each.monitor.health for each in self._routes]
         machine.upstream(
             reachable=any(look.reachable for look in looks),
             healthy=all(look.healthy for look in looks),
@@ -144,8 +145,8 @@ class Supervisor:
         )
         self._note_apps()
         if machine.answered_once and not machine.app_was_let_go and machine.terminating_at is None:
-            for at_work in self._routes:
-                at_work.monitor.calm()
+            for each in self._routes:
+                each.monitor.calm()
         self._advance()
 
     def answered(self, route: int, answer: Answer) -> None:

@@ -256,7 +256,7 @@ class Config:
     successor_after_s: float = option(
         DURATION,
         "200ms",
-        "how long a request waits for the app before it is handed over",
+        "how long the app may refuse connections before requests are handed over; they wait until then",
         group=APP,
         why="an app that comes back at once can answer itself",
     )

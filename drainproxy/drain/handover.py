@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ PER_S = 10.0
 """Attempts that each second earns: a Pod with little traffic can hand it over, too."""
 MOST = 1000.0
 """Attempts that are saved up at most."""
+EARN_S = 0.01
+"""While some are left, what was earned is added up this often: the requests are counted for it, which takes time."""
 
 
 BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -36,7 +38,7 @@ OUTAGE_S = 1.0
 """When the siblings that were asked had no app, nobody is asked for so long."""
 
 
-class Why(Enum):
+class Why(StrEnum):
     """Why a request is handed over. Label values: API."""
 
     APP_GONE = "app-gone"
@@ -45,7 +47,7 @@ class Why(Enum):
     """It came in a drain: siblings take what comes, or the app has been stopped, or the deadline has passed."""
 
 
-class Attempt(Enum):
+class Attempt(StrEnum):
     """What became of an attempt to hand a request over. Label values: API."""
 
     SENT = "sent"
@@ -77,14 +79,18 @@ class Budget:
 
     def take(self, now: float) -> bool:
         """Spend one attempt. False: there is none left. `now`: seconds, never earlier than in the last call."""
+        if self._tokens < 1.0 or self._since is None or now - self._since >= EARN_S:
+            self._earn(now)
+            if self._tokens < 1.0:
+                return False
+        self._tokens -= 1.0
+        return True
+
+    def _earn(self, now: float) -> None:
         seen, since = self._requests(), now if self._since is None else self._since
         earned = SHARE * (seen - self._seen) + PER_S * (now - since)
         self._tokens = min(MOST, self._tokens + earned)
         self._seen, self._since = seen, now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 class HandedOver:
@@ -112,9 +118,13 @@ class HandedOver:
         self.durations[bisect_left(BUCKETS, duration_s)] += 1
         self.duration_s += duration_s
 
+    def affords(self, now: float) -> bool:
+        """Spend one attempt of the budget. False: there is none, or it would be in vain."""
+        return not self.is_outage(now) and self.budget.take(now)
+
     def may(self, why: Why, now: float) -> bool:
-        """Spend one attempt of the budget; count if there is none, or if it would be in vain."""
-        allowed = not self.is_outage(now) and self.budget.take(now)
+        """As `affords`, and counted if not: nobody is asked for this request any more."""
+        allowed = self.affords(now)
         if not allowed:
             self.counts[why, Attempt.OVER_BUDGET] += 1
         return allowed

@@ -195,9 +195,9 @@ class Ledger:
 
     def leave(self, work: Work, now: float, ended: Ended) -> None:
         """Work ends."""
-        try:
+        if work in self._open:
             del self._open[work]
-        except KeyError:
+        else:
             del self._at_siblings[work]
         if self.tally is not None:
             self.tally.ended(work, now, ended, self.phase)

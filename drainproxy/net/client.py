@@ -15,6 +15,7 @@ from drainproxy.net.pair import Pair
 from drainproxy.net.peer import forwarding, peer_address
 from drainproxy.net.upstream import UpstreamConnection
 from drainproxy.net.waits import Waits
+from drainproxy.protocol.reasons import Reason
 from drainproxy.session.ports import UNREAD, Wait
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from drainproxy.net.successor import Handover
     from drainproxy.protocol.hello import Question
     from drainproxy.protocol.http1 import Forwarding
-    from drainproxy.protocol.reasons import Reason
     from drainproxy.session.ports import Hold, Passed, Session
 
 P = ParamSpec("P")
@@ -35,6 +35,9 @@ _IDLE: Final = Wait.IDLE  # as globals: see net/pair.py
 _STREAM: Final = Wait.STREAM
 _SERVING: Final = Phase.SERVING
 _WELL: Final = Ended.WELL
+_APP_GONE: Final = Why.APP_GONE
+_DRAIN: Final = Why.DRAIN
+_REFUSED: Final = Reason.CONNECT_REFUSED
 
 TLS_BUFFER: Final = 64 * 1024
 """Bytes that wait for a TLS client before the app is not read any more. The loop's own limit is eight times this."""
@@ -238,13 +241,29 @@ class ClientConnection:
 
     def connect(self, *, fresh: bool, validate: bool) -> UpstreamConnection | None:
         upstream = None if fresh else self._route.pool.take(validate=validate)
-        if upstream is not None:
-            upstream.lend(self.pair)
-        elif self._owner.diverting and not self.pair.session.hop:
+        if upstream is None:
+            return self._connect_anew(fresh=fresh, validate=validate)
+        upstream.lend(self.pair)
+        return upstream
+
+    def _connect_anew(self, *, fresh: bool, validate: bool) -> UpstreamConnection | None:
+        """No connection to the app is idle: one is made, or a sibling answers."""
+        session = self.pair.session
+        if session.hop or not (self._owner.diverting or self._skips_app()):
+            self._route.dialler.want(self, fresh=fresh, validate=validate)
+            return None
+        sibling = None if fresh or session.whole else self._handover.lend(self._why, validate=validate)
+        if sibling is None:
             self._find_sibling(fresh=fresh)
         else:
-            self._route.dialler.want(self, fresh=fresh, validate=validate)
-        return upstream
+            self._join(sibling)
+        return sibling
+
+    def _skips_app(self) -> bool:
+        skips = self._route.dialler.skips()
+        if skips:
+            self.upstream_error(_REFUSED)  # as if it had been asked
+        return skips
 
     @property
     def stays_with_the_app_before(self) -> bool:
@@ -255,13 +274,16 @@ class ClientConnection:
         return upstream.epoch != self._route.pool.epoch
 
     def connected(self, upstream: UpstreamConnection) -> None:
+        self._join(upstream)
+        self.pair.session.upstream_ready(upstream)
+
+    def _join(self, upstream: UpstreamConnection) -> None:
         upstream.lend(self.pair)
         self._elsewhere = upstream.sibling
         if self._elsewhere:
             self._route.ledger.goes_elsewhere(self.work)
         else:
             self._route.ledger.comes_back(self.work)
-        self.pair.session.upstream_ready(upstream)
 
     def refused(self, reason: Reason) -> None:
         self.pair.session.upstream_refused(reason)
@@ -281,7 +303,7 @@ class ClientConnection:
 
     @property
     def _why(self) -> Why:
-        return Why.APP_GONE if self._owner.phase is _SERVING else Why.DRAIN
+        return _APP_GONE if self._owner.phase is _SERVING else _DRAIN
 
     def _find_sibling(self, *, fresh: bool) -> None:
         whole = self.pair.session.whole

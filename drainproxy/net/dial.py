@@ -16,6 +16,7 @@ from drainproxy.protocol.reasons import Reason
 if TYPE_CHECKING:
     from drainproxy.config.options import Config
     from drainproxy.config.values import Address
+    from drainproxy.drain.absence import Absence
     from drainproxy.net.pool import ConnectionPool, Waiter
 
 RETRY_S = 0.05
@@ -32,7 +33,11 @@ GONE = frozenset({Reason.CONNECT_REFUSED, Reason.CONNECT_FAILED})
 
 
 class Dialler:
-    """Finds a connection for everyone who waits in a pool. `expected`: an app that refuses may be back in a moment."""
+    """Finds a connection for everyone who waits in a pool.
+
+    `expected`: an app that refuses may be back in a moment. `absence`: where siblings answer for it, what is known of
+    its absence; it says how long requests are held, else the options do.
+    """
 
     def __init__(
         self,
@@ -41,13 +46,13 @@ class Dialler:
         config: Config,
         pool: ConnectionPool,
         *,
-        wait_s: float | None = None,
+        absence: Absence | None = None,
     ) -> None:
         self.expected = True
+        self.absence = absence
         self._loop = loop
         self._address = address
         self._config = config
-        self._wait_s = config.connect_wait_s if wait_s is None else wait_s
         self._pool = pool
         self._resolver = Resolver(address)
         self._tasks = Tasks(loop)
@@ -62,19 +67,44 @@ class Dialler:
         `fresh`: not one that was used before. `validate`: one that was used only if the app has not closed it.
         `until`: how long it is held while the app refuses connections; else as long as the options say.
         """
-        held_until = (
-            self._loop.time() + (self._wait_s if self._held_s is None else self._held_s) if until is None else until
-        )
+        held_until = self._held_until(self._loop.time()) if until is None else until
         self._pool.wait(waiter, Terms(held_until, fresh, validate))
         if self._held_s is None:
             self._dial_for_all()
         elif self._sweep is None:
             self._sweep_later()
 
+    def _held_until(self, now: float) -> float:
+        if self._held_s is not None:
+            return now + self._held_s
+        return now + self._config.connect_wait_s if self.absence is None else self.absence.held_until(now)
+
+    @property
+    def absent_since(self) -> float | None:
+        """When the app was first seen to refuse; None: it did not when it was seen last, or nothing depends on it."""
+        return None if self.absence is None else self.absence.since
+
+    def skips(self) -> bool:
+        """Whether what comes now goes to a sibling, for the app is away. False: it asks the app, as one of many."""
+        if self.absence is None or self._held_s is not None:
+            return False
+        return self.absence.is_to_skip(self._loop.time(), expected=self.expected, asked=self._holding)
+
+    def app_seen(self, *, reachable: bool) -> None:
+        """A health check has looked."""
+        if self.absence is None:
+            return
+        if reachable:
+            self.absence.accepts()
+        else:
+            self.absence.refuses(self._loop.time())
+
     def retarget(self, address: Address) -> None:
         """The app is there from now on."""
         self._address = address
         self._resolver = Resolver(address)
+        if self.absence is not None:
+            self.absence.accepts()
         self._pool.renew()
         self._dial_for_all()
 
@@ -117,15 +147,21 @@ class Dialler:
             reason = await self._attempt()
         finally:
             self._dialling -= 1
+        if reason is not None:
+            self._refuse_overdue(reason)
         if reason in GONE and self._pool.waiting:
             self._hold(reason)
             return
-        if reason is not None:
-            self._refuse_overdue(reason)
         self._dial_for_all()  # for who came between the handing over and here, and counted on this attempt
 
     async def _attempt(self) -> Reason | None:
         """Try once. None: there is a connection, and it has been handed over; else why not."""
+        reason = await self._dial_once()
+        if reason is None or reason in GONE:
+            self.app_seen(reachable=reason is None)
+        return reason
+
+    async def _dial_once(self) -> Reason | None:
         try:
             async with asyncio.timeout(self._config.connect_timeout_s) as attempt:
                 await self._connect(attempt)

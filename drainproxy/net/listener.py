@@ -113,6 +113,10 @@ class Listener:
         """Whether an app that refuses connections may be back in a moment: else nobody is held for it."""
         self._context.dialler.expected = expected
 
+    def app_seen(self, *, reachable: bool) -> None:
+        """A health check has looked at the app."""
+        self._context.dialler.app_seen(reachable=reachable)
+
     def divert(self, *, on: bool) -> None:
         """Whether new requests and connections go to siblings."""
         self.diverting = on

@@ -95,11 +95,12 @@ def context_for(  # noqa: PLR0913 - what a route shares with the others, each pa
         dialler = Dialler(loop, route.upstream, config, pool)
     else:
         # Memory that only those pay who have a successor.
+        from drainproxy.drain.absence import Absence  # noqa: PLC0415 - as said
         from drainproxy.net.siblings import Siblings  # noqa: PLC0415 - as said
         from drainproxy.net.successor import Handover as Handing  # noqa: PLC0415 - as said
 
         wait_s = min(config.successor_after_s, config.connect_wait_s)
-        dialler = Dialler(loop, route.upstream, config, pool, wait_s=wait_s)
+        dialler = Dialler(loop, route.upstream, config, pool, absence=Absence(wait_s))
         idle = ConnectionPool(loop.time, config.upstream_idle_s, timers, observer, Side.SUCCESSOR)
         siblings = Siblings(loop, address, replica, limit_s=config.connect_timeout_s, pool=idle, tls=tls)
         pause_s = HELLO_S if route.protocol in ("tcp", "any") else 0.0

@@ -7,7 +7,7 @@ would without a successor, and siblings are asked again meanwhile. See docs/succ
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from drainproxy.drain.handover import AGAIN_S, ATTEMPTS, OURSELVES, Attempt, Why
 from drainproxy.drain.release import Answer
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from drainproxy.net.upstream import UpstreamConnection
     from drainproxy.protocol.hello import Question
     from drainproxy.session.ports import Client, Session
+
+
+_SENT: Final = Attempt.SENT  # as a global: see net/pair.py
 
 
 class Handover:
@@ -71,16 +74,24 @@ class Handover:
         whose sibling may be the one that has just failed.
         `waiter` is told in a later turn of the loop, as by the app's dialler; APP_UNAVAILABLE: nobody can take it.
         """
+        since = self._dialler.absent_since
+        held_until = (arrived_at if since is None else min(arrived_at, since)) + self._wait_s
         purpose = Purpose.CONNECTION if whole else Purpose.REQUESTS
-        search = self._searches[waiter] = Search(self, waiter, why, purpose, arrived_at + self._wait_s)
-        idle = None if whole or fresh else self.siblings.pool.take(validate=True)
-        if idle is None:
-            self._tasks.spawn(self._search(search), "look for a sibling")
-        elif self.handed.may(why, self._loop.time()):
-            self._loop.call_soon(self._lend, search, idle)
-        else:
-            self.siblings.put(idle)
-            self._loop.call_soon(self._to_app, search)
+        search = self._searches[waiter] = Search(self, waiter, why, purpose, held_until, fresh=whole or fresh)
+        self._tasks.spawn(self._search(search), "look for a sibling")
+
+    def lend(self, why: Why, *, validate: bool) -> UpstreamConnection | None:
+        """A connection to a sibling that is idle, at once; None: there is none, and one is to be found.
+
+        `validate`: look first whether the sibling has closed it.
+        """
+        pool = self.siblings.pool
+        if not pool.idle or not self.handed.affords(self._loop.time()):
+            return None
+        idle = pool.take(validate=validate)
+        if idle is not None:
+            self.handed.counts[why, _SENT] += 1
+        return idle
 
     def ask(self, tell: Callable[[Answer], None]) -> None:
         """Find out who is there, and tell."""
@@ -90,19 +101,15 @@ class Handover:
 
         self._tasks.spawn(asked(), "ask the successor who is there")
 
-    def _lend(self, search: Search, idle: UpstreamConnection) -> None:
-        if not self._is_wanted(search):
-            self.siblings.put(idle)
-        elif idle.transport.is_closing():
-            self._tasks.spawn(self._search(search), "look for a sibling")
-        else:
-            search.found(idle, b"")
-
     async def _search(self, search: Search) -> None:
         if search.purpose is Purpose.CONNECTION and self._pause_s:
             await asyncio.sleep(self._pause_s)
-        left, ourselves, gone = ATTEMPTS, 0, 0
+        left, ourselves, gone, nobody = ATTEMPTS, 0, 0, 0
         while left and ourselves < OURSELVES and self._may_ask(search):
+            idle = None if search.fresh else self.siblings.pool.take(validate=True)
+            if idle is not None:
+                search.found(idle, b"")
+                return
             answer, connection = await self.siblings.reach(search.purpose)
             if answer is Answer.OURSELVES:
                 ourselves += 1
@@ -116,8 +123,11 @@ class Handover:
                 self.siblings.drop(connection)
             self.handed.counts[search.why, _FAILED[answer]] += 1
             gone += answer is Answer.GONE
-        if gone == ATTEMPTS:
-            self.handed.no_app_anywhere(self._loop.time())
+            nobody += answer is Answer.NOBODY
+        now = self._loop.time()
+        in_vain = gone + nobody == ATTEMPTS or ourselves == OURSELVES
+        if gone == ATTEMPTS or (in_vain and now >= search.held_until):
+            self.handed.no_app_anywhere(now)
         self._to_app(search)
 
     def _may_ask(self, search: Search) -> bool:
@@ -129,13 +139,19 @@ class Handover:
     def _to_app(self, search: Search) -> None:
         if self._is_wanted(search):
             now = self._loop.time()
-            held_until = now if self.handed.is_outage(now) else min(search.held_until, now + AGAIN_S)
-            self._dialler.want(search, fresh=False, validate=True, until=held_until)
+            held_until = now if self._is_over(search, now) else min(search.held_until, now + AGAIN_S)
+            if held_until <= now and self._dialler.skips():
+                search.refused(Reason.CONNECT_REFUSED)
+            else:
+                self._dialler.want(search, fresh=False, validate=True, until=held_until)
+
+    def _is_over(self, search: Search, now: float) -> bool:
+        """Nobody is waited for any longer: neither for the app nor for siblings."""
+        return now >= search.held_until or not self._dialler.expected or self.handed.is_outage(now)
 
     def refused(self, search: Search) -> bool:
         """The app still refuses, and siblings are asked once more. False: nobody is waited for any longer."""
-        now = self._loop.time()
-        if now >= search.held_until or not self._dialler.expected or self.handed.is_outage(now):
+        if self._is_over(search, self._loop.time()):
             return False
         self._tasks.spawn(self._search(search), "look for a sibling again")
         return True
@@ -164,9 +180,12 @@ class Handover:
 class Search:
     """One search, and the waiter of its connection to the app if no sibling was found."""
 
-    __slots__ = ("_handover", "held_until", "purpose", "waiter", "why")
+    __slots__ = ("_handover", "fresh", "held_until", "purpose", "waiter", "why")
 
-    def __init__(self, handover: Handover, waiter: Waiter, why: Why, purpose: Purpose, held_until: float) -> None:
+    def __init__(
+        self, handover: Handover, waiter: Waiter, why: Why, purpose: Purpose, held_until: float, *, fresh: bool
+    ) -> None:
+        self.fresh = fresh
         self.waiter = waiter
         self.why = why
         self.purpose = purpose
@@ -175,7 +194,7 @@ class Search:
 
     def found(self, sibling: UpstreamConnection, said: bytes) -> None:
         """Here is a sibling; it has `said` something already."""
-        self._handover.handed.counts[self.why, Attempt.SENT] += 1
+        self._handover.handed.counts[self.why, _SENT] += 1
         self.connected(sibling)
         if said:
             sibling.data_received(said)

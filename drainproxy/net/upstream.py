@@ -47,7 +47,7 @@ class UpstreamConnection:
 
     __slots__ = (
         "_attempt", "_closing", "_ended", "_keeper", "_pair", "_said_all", "bucket", "epoch", "full", "gate",
-        "idle_since", "reused", "transport",
+        "idle_since", "reused", "sibling", "transport",
     )  # fmt: skip
 
     transport: asyncio.Transport
@@ -56,6 +56,8 @@ class UpstreamConnection:
     def __init__(self, keeper: Keeper, attempt: asyncio.Timeout, epoch: int = 0) -> None:
         self.epoch = epoch
         self.reused = False
+        self.sibling = keeper.side is Side.SUCCESSOR
+        """It leads to another replica, not to the app."""
         self.full = False
         self.idle_since = 0.0
         self.bucket: int | None = None
@@ -126,11 +128,6 @@ class UpstreamConnection:
 
     def alarm(self, now: float) -> None:
         self._keeper.expire(self, now)
-
-    @property
-    def sibling(self) -> bool:
-        """It leads to another replica, not to the app."""
-        return self._keeper.side is Side.SUCCESSOR
 
     @property
     def lent(self) -> bool:

@@ -228,7 +228,7 @@ class Http1Session:
             if len(data) != stop:
                 self._pending = data[stop:]
         upstream = client.connect(fresh=False, validate=not self._retriable)
-        if upstream is not None and stop - head.end >= WORTH_TWO_PIECES:
+        if upstream is not None and stop - head.end >= WORTH_TWO_PIECES and not upstream.sibling:
             self._outgoing = head.forward(self._forwarding, head.end)
             self._send(upstream, memoryview(data)[head.end : stop])
             return
@@ -315,29 +315,22 @@ class Http1Session:
 
     def upstream_ready(self, upstream: Upstream) -> None:
         self._client.unhold(Hold.DIALLING)
-        if upstream.sibling:
-            self._send_to_sibling(upstream)
-        else:
-            self._send(upstream)
-
-    def _send_to_sibling(self, upstream: Upstream) -> None:
-        """The request is kept while it is whole: a sibling may turn it down, and another one be asked."""
-        request = self._outgoing
-        self._outgoing = as_hop(request)
         self._send(upstream)
-        self._outgoing = request if self._request_state is _SENT else b""
 
     def _send(self, upstream: Upstream, rest: memoryview | None = None) -> None:
         """`rest`: what is to be sent behind `_outgoing`, if that is not all."""
         self._upstream = upstream
         self._response_state = _WAITING
-        if rest is None:
-            upstream.write(self._outgoing)
-        else:
-            upstream.write_both(self._outgoing, rest)
         self._retriable = self._retriable and upstream.reused
-        if not self._retriable:
-            self._outgoing = b""
+        if upstream.sibling:
+            self._send_to_sibling(upstream)
+        else:
+            if rest is None:
+                upstream.write(self._outgoing)
+            else:
+                upstream.write_both(self._outgoing, rest)
+            if not self._retriable:
+                self._outgoing = b""
         if self._request_state is _SENT:
             self._client.wait(_RESPONSE)
             if self._eof and not self._pending:
@@ -346,6 +339,12 @@ class Http1Session:
         body, request = self._request_body, self._request
         if isinstance(body, Length) and body.left >= WORTH_PASSING_UP and request is not None and not request.upgrade:
             self._client.pass_up(body.left, self._passed_up)
+
+    def _send_to_sibling(self, upstream: Upstream) -> None:
+        """The request is kept while it is whole: a sibling may turn it down, and another one be asked."""
+        upstream.write(as_hop(self._outgoing))
+        if self._request_state is not _SENT:
+            self._outgoing = b""
 
     def upstream_refused(self, reason: Reason) -> None:
         if reason is Reason.APP_UNAVAILABLE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -134,6 +135,41 @@ def test_where_no_sibling_can_be_reached_a_request_is_held_for_the_app_as_ever()
         assert not waiting.done()
         with http_server(port):
             assert waiting.result().status_code == 200
+
+
+def test_in_an_outage_without_any_sibling_the_first_requests_are_held_and_the_later_ones_told_at_once() -> None:
+    port, wait_s = free_port(), 2.0
+    with serve(f"127.0.0.1:{port}", successor=NOBODY, connect_wait=f"{wait_s}s") as proxy:
+        with http_server(port):
+            proxy.await_ready()
+            assert get(proxy).status_code == 200
+        first = get(proxy)
+        assert first.status_code == 503
+        assert first.elapsed.total_seconds() > wait_s / 2, "the app may be back in a moment"
+        began = time.monotonic()
+        later = [get(proxy) for _ in range(10)]
+        assert time.monotonic() - began < wait_s
+        assert {(each.status_code, each.headers["Retry-After"]) for each in later} == {(503, "1")}
+        with http_server(port):
+            wait_for(lambda: get(proxy).status_code == 200, "the app answers again")
+
+
+def test_while_the_app_is_away_few_requests_ask_it_and_the_first_after_its_return_gets_it(sibling: Proxy) -> None:
+    port = free_port()
+    with serve(f"127.0.0.1:{port}", successor=at(sibling)) as proxy, httpx.Client(timeout=20) as client:
+        with http_server(port):
+            proxy.await_ready()
+            assert client.get(proxy.url + "/echo").status_code == 200
+        began = time.monotonic()
+        for _ in range(100):
+            assert client.get(proxy.url + "/echo").status_code == 200
+        assert time.monotonic() - began < 100 * 0.2, "not each of them is held for successor-after"
+        assert proxy.metric("drainproxy_upstream_errors_total", reason="connect-refused") == 100
+        with http_server(port):
+            proxy.await_ready()
+            sent = proxy.status()["handed_over"]["sent"]
+            assert client.get(proxy.url + "/echo").status_code == 200
+            assert proxy.status()["handed_over"]["sent"] == sent == 100
 
 
 def test_an_outage_does_not_multiply_what_comes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from drainproxy.config.options import Config
 from drainproxy.config.values import Address, Route, Successor
-from drainproxy.drain.handover import AGAIN_S, ATTEMPTS, OURSELVES, Attempt, HandedOver, Why
+from drainproxy.drain.handover import AGAIN_S, ATTEMPTS, MOST, OURSELVES, Attempt, HandedOver, Why
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.release import Answer
 from drainproxy.net.route import context_for
@@ -19,6 +20,7 @@ from drainproxy.net.timers import Timers
 from drainproxy.net.tls import Trust
 from drainproxy.protocol.hello import FIRST, Identity, read_question
 from drainproxy.protocol.reasons import Reason
+from tests.support.apps import free_port
 from tests.support.transports import Noting
 
 if TYPE_CHECKING:
@@ -55,11 +57,19 @@ class Behind:
         self.asked = asyncio.Event()
         self.left = asyncio.Event()
         self.left.set()
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def hang_up(self) -> None:
+        """Close every connection that is open."""
+        for writer in self._writers:
+            writer.close()
+            await writer.wait_closed()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.came += 1
         self.open += 1
         self.left.clear()
+        self._writers.append(writer)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(FIRST)
@@ -82,12 +92,15 @@ class Behind:
 
 @asynccontextmanager
 async def route(
-    successor: Behind, *, patient: bool = True, wait_s: float = 0.2
+    successor: Behind, *, patient: bool = True, wait_s: float = 0.2, at: Address | None = None
 ) -> AsyncIterator[tuple[Handover, HandedOver]]:
-    """A route whose app is not there, and its successor. `patient`: at the end nothing is open, and nobody waits."""
+    """A route whose app is not there, and its successor, or nobody `at` an address.
+
+    `patient`: at the end nothing is open, and nobody waits.
+    """
     loop = asyncio.get_running_loop()
     server = await asyncio.start_server(successor.serve, "127.0.0.1", 0)
-    address = Address("127.0.0.1", server.sockets[0].getsockname()[1])
+    address = at or Address("127.0.0.1", server.sockets[0].getsockname()[1])
     config = Config(connect_timeout_s=0.3, connect_wait_s=wait_s, successor_after_s=0.0)
     handed, timers = HandedOver(lambda: 0), Timers(loop)
     replica = Replica(US, lambda: Answer.READY, Trust(None, None), lambda trouble: None)
@@ -173,6 +186,74 @@ async def test_in_an_outage_of_all_one_request_a_second_asks_and_the_others_are_
             assert await found(handover) is Reason.APP_UNAVAILABLE
         assert successor.came == ATTEMPTS
         assert handed.counts == {(Why.DRAIN, Attempt.NOT_READY): ATTEMPTS, (Why.DRAIN, Attempt.OVER_BUDGET): 10}
+
+
+def took_s(began: float) -> float:
+    """Seconds since then."""
+    return asyncio.get_running_loop().time() - began
+
+
+def nobody_here() -> Address:
+    """Where nobody listens."""
+    return Address("127.0.0.1", free_port())
+
+
+async def test_where_nobody_is_what_comes_early_in_an_outage_is_held_and_what_comes_later_is_told_at_once() -> None:
+    wait_s = 0.5
+    async with route(Behind(None), wait_s=wait_s, at=nobody_here()) as (handover, handed):
+        began = asyncio.get_running_loop().time()
+        early = [found(handover) for _ in range(3)]
+        assert set(await asyncio.gather(*early)) == {Reason.APP_UNAVAILABLE}
+        assert took_s(began) >= wait_s, "for the app may be back in a moment"
+        attempts = handed.counts[Why.DRAIN, Attempt.UNREACHABLE]
+        began = asyncio.get_running_loop().time()
+        for _ in range(20):
+            assert await found(handover) is Reason.APP_UNAVAILABLE
+        assert took_s(began) < wait_s, "each of them for less than a twentieth of that"
+        assert handed.counts[Why.DRAIN, Attempt.UNREACHABLE] <= attempts + ATTEMPTS, "one of them has asked"
+
+
+async def test_in_such_an_outage_the_first_request_after_the_apps_return_gets_it() -> None:
+    async with route(Behind(None), wait_s=0.1, at=nobody_here()) as (handover, _):
+        dialler = handover._dialler
+        assert await found(handover) is Reason.APP_UNAVAILABLE
+        app = socket.create_server(("127.0.0.1", 0))
+        dialler.retarget(Address("127.0.0.1", app.getsockname()[1]))
+        assert dialler.absent_since is None
+        assert not dialler.skips()
+        connection = await found(handover)
+        assert not isinstance(connection, Reason)
+        assert not connection.sibling
+        connection.transport.abort()
+        app.close()
+
+
+async def test_an_idle_connection_is_lent_at_once_within_the_budget() -> None:
+    successor = Behind(b"ready")
+    async with route(successor) as (handover, handed):
+        assert handover.lend(Why.DRAIN, validate=False) is None, "there is none"
+        connection = await found(handover)
+        assert not isinstance(connection, Reason)
+        handover.siblings.put(connection)
+        lent = 0
+        while handover.lend(Why.DRAIN, validate=False) is connection:
+            handover.siblings.put(connection)
+            lent += 1
+        assert lent >= MOST - 1
+        assert handed.counts == {(Why.DRAIN, Attempt.SENT): lent + 1}
+        assert not handover._searches
+        assert successor.came == 1
+
+
+async def test_an_idle_connection_that_the_sibling_has_closed_is_not_lent_to_who_must_be_sure() -> None:
+    successor = Behind(b"ready")
+    async with route(successor) as (handover, _):
+        connection = await found(handover)
+        assert not isinstance(connection, Reason)
+        handover.siblings.put(connection)
+        await successor.hang_up()
+        assert handover.lend(Why.DRAIN, validate=True) is None
+        await asyncio.sleep(0)  # the loop tells of the end
 
 
 async def test_a_sibling_that_serves_is_taken_if_no_ready_one_is_found() -> None:

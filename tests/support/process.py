@@ -81,6 +81,7 @@ class ScriptedListener:
         self.handshakes = 0
         self.expected = True
         self.diverting = False
+        self.reachable: bool | None = None
         self.asked: list[Callable[[Answer], None]] = []
         """Who waits for an answer of the successor."""
         self.open: list[Work] = []
@@ -92,6 +93,9 @@ class ScriptedListener:
             for work in self.open:
                 self.ledger.leave(work, self.clock.time(), Ended.CUT)
             self.open.clear()
+
+    def app_seen(self, *, reachable: bool) -> None:
+        self.reachable = reachable
 
     def divert(self, *, on: bool) -> None:
         self.diverting = on
@@ -191,7 +195,7 @@ class ScriptedProcess:
         """Each route's app is looked at."""
         for route, health in zip(self.routes, seen, strict=True):
             route.monitor.health = health
-            self.supervisor.saw(health)
+            self.supervisor.saw(route.at_work, health)
 
     def begin(
         self, kind: Kind = Kind.HTTP, *, client: str = "192.0.2.7", method: str = "GET", target: str = "/"

@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
 from drainproxy.config.options import Config
-from drainproxy.config.values import Address, Route
+from drainproxy.config.values import Address, Route, Successor
 from drainproxy.drain.handover import HandedOver
 from drainproxy.drain.ledger import Ledger
 from drainproxy.drain.phase import Phase
@@ -76,6 +76,9 @@ class ManualLoop:
 
     def call_later(self, delay: float, callback: Callable[..., None], *args: Any) -> Handle:
         return self.call_at(self.now + delay, callback, *args)
+
+    def create_future(self) -> None:
+        """Nobody waits here."""
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.failures.append(context)
@@ -213,11 +216,15 @@ class ScriptedDialler:
 
     def __init__(self, loop: ManualLoop, pool: ConnectionPool) -> None:
         self.phase = Phase.SERVING
+        self.app_is_away = False
         self._loop = loop
         self._pool = pool
 
     def want(self, waiter: Waiter, *, fresh: bool, validate: bool) -> None:
         self._pool.wait(waiter, Terms(self._loop.now + 5, fresh, validate))
+
+    def skips(self) -> bool:
+        return self.app_is_away
 
 
 class Client:
@@ -264,9 +271,11 @@ class App:
 
 
 class RouteRig:
-    """A route without a loop: also the owner of its clients' connections."""
+    """A route without a loop: also the owner of its clients' connections. `successor`: it has one."""
 
-    def __init__(self, protocol: RouteProtocol = "http1", *, tls: bool = False, **options: Any) -> None:
+    def __init__(
+        self, protocol: RouteProtocol = "http1", *, tls: bool = False, successor: bool = False, **options: Any
+    ) -> None:
         self.loop = ManualLoop()
         self.noting = Noting()
         self.ledger = Ledger()
@@ -275,7 +284,8 @@ class RouteRig:
         self.diverting = False
         self.turns: Turns[ClientConnection] = Turns()
         self.connections: set[ClientConnection] = set()
-        route = Route(Address("127.0.0.1", 1), Address("127.0.0.1", 2), protocol)
+        where = Successor(Address("127.0.0.1", 3)) if successor else None
+        route = Route(Address("127.0.0.1", 1), Address("127.0.0.1", 2), protocol, where)
         context = context_for(
             self.loop.as_loop(),
             route,
@@ -288,7 +298,8 @@ class RouteRig:
             tls=tls,
         )
         self.pool = context.pool
-        self.context = replace(context, dialler=cast("Any", ScriptedDialler(self.loop, self.pool)))
+        self.dialler = ScriptedDialler(self.loop, self.pool)
+        self.context = replace(context, dialler=cast("Any", self.dialler))
         self._tls = tls
 
     def opened(self, connection: ClientConnection) -> None:
@@ -304,6 +315,17 @@ class RouteRig:
         transport = ScriptedTransport(sock, tls=self._tls)
         connection.connection_made(transport)
         return Client(connection, transport)
+
+    def sibling(self) -> App:
+        """A sibling that has said who it is, on a connection that is idle now."""
+        assert self.context.handover is not None, "a route with a successor"
+        siblings = self.context.handover.siblings
+        connection = UpstreamConnection(siblings, attempt())
+        transport = ScriptedTransport()
+        connection.connection_made(transport)
+        siblings.lend(connection)
+        siblings.put(connection)
+        return App(connection, transport)
 
     def app(self, sock: socket.socket | None = None) -> App:
         """The app accepts a connection: for whoever has waited longest."""

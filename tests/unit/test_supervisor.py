@@ -36,6 +36,12 @@ def asked(connections: list[ScriptedConnection]) -> list[float]:
     return [round(connection.asked[0] - FLOOR, 6) for connection in connections]
 
 
+def test_each_route_is_told_what_the_health_check_of_its_own_app_has_seen() -> None:
+    one = process(routes=2)
+    one.look(WELL, GONE)
+    assert [route.listener.reachable for route in one.routes] == [True, False]
+
+
 # Turns.
 
 

@@ -51,6 +51,32 @@ def test_an_exchange_goes_both_ways_and_the_connection_to_the_app_serves_the_nex
     assert (rig.pool.idle, rig.pool.busy) == (0, 1)
 
 
+@pytest.mark.parametrize("diverting", [True, False], ids=["in a released drain", "while the app is away"])
+def test_an_idle_sibling_gets_a_request_at_once_and_serves_the_next_one(diverting: bool) -> None:
+    rig = RouteRig(successor=True)
+    rig.diverting, rig.dialler.app_is_away = diverting, not diverting
+    sibling, client = rig.sibling(), rig.client()
+    for _ in range(2):
+        client.sends(GET)
+        assert sibling.take().startswith(b"GET / HTTP/1.1\r\nX-Drainproxy-Hop: 1\r\n")
+        assert rig.ledger.count() == {Kind.HTTP: 1}
+        assert rig.ledger.idle_here, "the app may stop"
+        sibling.sends(OK)
+        assert client.take() == OK
+    assert not rig.pool.waiting
+    assert rig.noting.upstream_errors == ([] if diverting else [Reason.CONNECT_REFUSED] * 2), "as if it was asked"
+
+
+@pytest.mark.parametrize("diverting", [True, False], ids=["in a released drain", "while the app is away"])
+def test_what_a_sibling_has_handed_over_waits_for_the_app_whatever_is_known_of_it(diverting: bool) -> None:
+    rig = RouteRig(successor=True)
+    rig.diverting, rig.dialler.app_is_away = diverting, not diverting
+    sibling, client = rig.sibling(), rig.client()
+    client.sends(GET.replace(b"Host", b"X-Drainproxy-Hop: 1\r\nHost"))
+    assert sibling.take() == b""
+    assert rig.app().take().startswith(b"GET / HTTP/1.1\r\n")
+
+
 def test_what_a_connection_carries_is_reported_once() -> None:
     rig = RouteRig()
     client = rig.client()
