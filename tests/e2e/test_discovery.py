@@ -248,7 +248,7 @@ def test_a_registry_that_says_no_delays_the_floor_to_the_limit_and_no_longer(app
     ],
 )
 def test_whatever_goes_wrong_the_drain_goes_on_and_says_why(app: str, call: str, error: str) -> None:
-    with serve(app, on_drain=call, hook_limit="800ms", hook_timeout="300ms", grace_period="60s") as proxy:
+    with serve(app, on_drain=call, hook_limit="1450ms", hook_timeout="1400ms", grace_period="60s") as proxy:
         summary = proxy.await_ready().ask("/drain").json
         assert error in summary["told"]["error"]
         assert summary["outcome"] == "clean"

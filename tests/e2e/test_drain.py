@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FLOOR_S = 0.3
 QUIET_S = 0.2
-SLACK_S = 1.0
+SLACK_S = 3.0
 """What a loaded machine may add to a time that is seen from outside. Exact times are the drain machine's unit tests."""
 
 
@@ -66,8 +66,8 @@ def test_a_hundred_requests_of_three_seconds_all_complete(proxy: Proxy) -> None:
     assert proxy.wait() == 0
 
 
-def test_the_drain_waits_for_what_is_in_flight_and_no_longer(proxy: Proxy, callers: ThreadPoolExecutor) -> None:
-    with Wire(proxy.address) as wire:
+def test_the_drain_waits_for_what_is_in_flight_and_no_longer(app: str, callers: ThreadPoolExecutor) -> None:
+    with serve(app, quiet_limit="10s") as proxy, Wire(proxy.await_ready().address) as wire:
         wire.get("/sleep/1")
         in_flight(proxy, 1)
         drain = callers.submit(proxy.ask, "/drain")
@@ -171,7 +171,7 @@ def test_the_deadline_cuts_what_is_left_so_that_clients_notice(app: str, callers
             half.read(1 << 30)
         assert proxy.metric("drainproxy_drain_aborted_total", kind="http", by="us") == 2
         proxy.signal(signal.SIGTERM)
-        assert proxy.wait(1.5) == 0
+        assert proxy.wait(1 + SLACK_S) == 0
 
 
 def test_work_that_dies_with_the_app_after_the_drain_is_told(tmp_path: Path) -> None:
@@ -192,14 +192,14 @@ def test_work_that_dies_with_the_app_after_the_drain_is_told(tmp_path: Path) -> 
         assert "GET /sleep/60" in message.read_text(encoding="utf-8")
 
 
-def test_a_forced_end_after_sigterm_comes_within_a_second_of_the_deadline(app: str) -> None:
+def test_a_forced_end_after_sigterm_comes_at_the_deadline_whatever_time_the_app_has_to_stop(app: str) -> None:
     with serve(app, drain_timeout="1s", app_stop_time="5s") as proxy, Wire(proxy.await_ready().address) as wire:
         wire.get("/sleep/60")
         in_flight(proxy, 1)
         began = time.monotonic()
         proxy.signal(signal.SIGTERM)
         assert proxy.wait() == 0
-        assert 1 <= time.monotonic() - began < 2  # the deadline, and a second
+        assert 1 <= time.monotonic() - began < 1 + SLACK_S  # app-stop-time is 5s
 
 
 def test_a_forced_drain_with_event_closes_without_an_answer(app: str) -> None:
@@ -299,23 +299,25 @@ def test_late_requests_are_served_and_counted(proxy: Proxy, callers: ThreadPoolE
     assert proxy.metric("drainproxy_drain_late_total", phase="finishing") == 1
 
 
-def test_health_checks_do_not_hold_the_drain(proxy: Proxy) -> None:
+def test_health_checks_do_not_hold_the_drain(app: str) -> None:
     stop = threading.Event()
 
     def probe() -> None:
         while not stop.is_set():
             httpx.get(f"{proxy.url}/bytes/1", headers={"User-Agent": "kube-probe/1.36"})
 
-    prober = threading.Thread(target=probe)
-    prober.start()
-    try:
-        began = time.monotonic()
-        summary = proxy.ask("/drain").json
-        assert time.monotonic() - began < FLOOR_S + QUIET_S + SLACK_S
-        assert summary["arrivals"] == 0
-    finally:
-        stop.set()
-        prober.join()
+    with serve(app, quiet_limit="10s") as proxy:
+        proxy.await_ready()
+        prober = threading.Thread(target=probe)
+        prober.start()
+        try:
+            began = time.monotonic()
+            summary = proxy.ask("/drain").json
+            assert time.monotonic() - began < FLOOR_S + QUIET_S + SLACK_S
+            assert summary["arrivals"] == 0
+        finally:
+            stop.set()
+            prober.join()
 
 
 def test_a_second_sigterm_skips_the_waiting(app: str) -> None:

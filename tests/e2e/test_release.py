@@ -436,7 +436,7 @@ def test_a_sibling_that_is_killed_in_the_middle_of_its_answer_is_noticed_by_the_
 
 
 def test_a_client_that_reads_slowly_gets_a_siblings_whole_answer_after_the_app_has_stopped(app: str) -> None:
-    port, size = free_port(), 8 << 20
+    port, size = free_port(), 64 << 20  # more than the buffers of all sockets on the way hold
     with replicas(f"127.0.0.1:{port}", app, propagation_delay="500ms") as (proxy, _):
         with http_server(port):
             proxy.await_ready()

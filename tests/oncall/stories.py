@@ -121,7 +121,7 @@ def forced(stage: Stage, name: str) -> None:
 
 
 def late(stage: Stage, name: str) -> None:
-    with stage.pod(name, 1, quiet_limit="10s") as proxy:
+    with stage.pod(name, 1, quiet_period="2s", quiet_limit="10s") as proxy:
         with traffic(proxy):
             proxy.ask("/drain?wait=0")
             wait_for(lambda: passed(proxy, 1.0), "arrivals after the floor")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.root, pytest.mark.debian, pytest.mark.slow]
 
 
+@pytest.mark.timeout(300)
 async def test_twenty_rollouts_in_a_row_lose_nothing(rig: Rig) -> None:
     quick = replace(TIMES, floor_s=1.0, quiet_s=0.2, spread_s=0.2)
     paths = ("/", "/", "/slow?s=0.5", "/", "/", "/drip?s=0.5", "/")
