@@ -30,10 +30,9 @@ class Visitor:
 
     def visit(self) -> bool:
         """Connect and read one answer to its end; True if the session was resumed."""
-        with (
-            socket.create_connection(("127.0.0.1", self.port), 10) as plain,
-            self.context.wrap_socket(plain, session=self.session) as secured,
-        ):
+        plain = socket.create_connection(("127.0.0.1", self.port), 10)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the request must not wait for the Finished's ACK
+        with plain, self.context.wrap_socket(plain, session=self.session) as secured:
             secured.sendall(REQUEST)
             answer = b""
             while data := secured.recv(65536):

@@ -20,10 +20,11 @@ FLOOR_S = 1.0
 SLOW_MS = 3000
 LEAVE = 0.9
 """This share of the floor has passed when clients learn of the drain and stop coming."""
+GIVE_UP_S = 50.0
 
 
-def drains_after(floor_s: float) -> Job:
-    """As soon as it may: what is measured is not the sum of its waits."""
+def drains_after(floor_s: float, *, stops: bool = False) -> Job:
+    """As soon as it may: what is measured is not the sum of its waits. `stops`: see Job."""
     return Job(
         flags=(
             f"--propagation-delay={floor_s:g}s",
@@ -32,11 +33,8 @@ def drains_after(floor_s: float) -> Job:
             "--grace-period=60s",
             "--resume-after=never",
         ),
-        stops=True,
+        stops=stops,
     )
-
-
-GIVE_UP_S = 50.0
 
 
 class DrainCall:
@@ -105,7 +103,7 @@ def drain_under_load(stage: Stage, peer: Peer) -> Figures:
     pace = stage.pace
     count, floor_s, path = pace.drain_connections, pace.drain_floor_s, f"/delay/{pace.drain_turn_ms}"
     with (
-        stage.proxy(peer, "app", drains_after(floor_s)) as proxy,
+        stage.proxy(peer, "app", drains_after(floor_s, stops=peer.stop is not None)) as proxy,
         client(stage, "busy", port=proxy.port, connections=count, path=path, leave_s=LEAVE * floor_s) as busy,
     ):
         with stage.spending(proxy) as spent:

@@ -16,6 +16,8 @@ TOP = """# What drainproxy costs
 Every Pod has its own sidecar, so the cost counts for each Pod. These are the figures of one run on one machine. Compare
 the columns with each other, but not with numbers from another machine.
 
+From a checkout, with GNU make and as root (it installs the other proxies):
+
 ```sh
 make bench ARGS=--compiled                                            # measure everything, and write this page
 make bench ARGS="--only latency --only start --rounds 3 --markdown"   # print some of its sections

@@ -19,8 +19,9 @@ COLOURS = {
     "direct": "#343a40",
 }
 OVERVIEW = (
-    "http1-small", "http1-connect", "http2-small", "grpc", "websocket", "tls-small", "download-1mib", "upload-1mib",
-    "memory-idle", "memory-connections",
+    "http1-small", "http1-connect", "http1-access-log", "http2-small", "grpc", "grpc-stream", "websocket", "tls-small",
+    "tls-resume", "download-1mib", "upload-1mib", "http2-download-4mib", "http2-upload-4mib", "memory-idle",
+    "memory-connections",
 )  # fmt: skip
 """Each by its compared metric, as a share of Envoy's."""
 LATENCY = ("p50", "p99", "p99.9")
@@ -67,13 +68,14 @@ def _figure(width: float, height: float, title: str) -> tuple[Any, Any]:
 
 def _overview(names: Sequence[str], by_name: Mapping[str, Measurement], results: Mapping[str, Result]) -> Any:
     figure, axes = _figure(8, 0.55 * len(names) + 1.2, "CPU and memory as a share of Envoy's (less is better)")
-    peers = ("drainproxy", "haproxy", "nginx")
+    here = {peer for name in names for peer in results[name].samples}
+    peers = [peer for peer in ("drainproxy", "compiled", "haproxy", "nginx") if peer in here]
+    apart = 0.78 / len(peers)
     for place, peer in enumerate(peers):
         values = [_share(by_name[name], results[name], peer) or 0.0 for name in names]
-        bars = axes.barh(
-            [row + 0.26 * (place - 1) for row in range(len(names))], values, 0.24, color=COLOURS[peer], label=peer
-        )
-        if peer == "drainproxy":
+        rows = [row + apart * (place - (len(peers) - 1) / 2) for row in range(len(names))]
+        bars = axes.barh(rows, values, 0.9 * apart, color=COLOURS[peer], label=peer)
+        if peer in ("drainproxy", "compiled"):
             axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
     axes.axvline(1.0, color=COLOURS["envoy"], linewidth=1, label="envoy")
     axes.set_yticks(range(len(names)), [by_name[name].title for name in names])
