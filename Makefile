@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(notdir $(PYTHON))
-# A file's tests stay together and share what they start. Files mostly wait: there are more at a time than cores.
-PARALLEL ?= -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 ))) --dist loadfile --no-loadscope-reorder
+# A file's tests stay together and share what they start. Files mostly wait: there are four more at a time than cores.
+PARALLEL ?= -n $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 4 ))) --dist loadfile --no-loadscope-reorder
 PYTHONS ?= $(BIN)/python
 SHORT ?=
 ARGS ?=
