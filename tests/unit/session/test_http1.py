@@ -1061,6 +1061,15 @@ def test_a_sibling_without_an_app_turns_a_request_down_and_the_next_one_is_asked
     talk.client_got(b"").connects(sibling=True).app_got(as_hop(sent)).answer(OK).client_got(OK).ended((200, True))
 
 
+@pytest.mark.parametrize("size", [0, 100, 2 * WORTH_TWO_PIECES])
+def test_an_idle_connection_to_a_sibling_gets_what_a_new_one_gets(size: int) -> None:
+    request = b"POST / HTTP/1.1\r\nHost: app\r\n" + framed(b"x" * size, chunked=False)
+    talk = Dialogue(siblings=3)
+    talk.client.idle[0].sibling = True
+    talk.send(request).app_got(as_hop(as_forwarded(request))).answer(NO_APP).app_is("discarded")
+    talk.connects(sibling=True).app_got(as_hop(as_forwarded(request))).answer(OK).client_got(OK).ended((200, True))
+
+
 def test_when_all_siblings_have_turned_a_request_down_the_client_is_told() -> None:
     talk = Dialogue(pooled=0, siblings=3).send(GET).refuses()
     for _ in range(3):
