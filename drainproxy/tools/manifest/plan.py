@@ -155,6 +155,14 @@ def _with_successors(
             f"{base}: requests that come late, or find the app gone, go to another of its Pods ({names}); annotation "
             f"{PREFIX}successor: {NONE} switches that off, see docs/successor.md"
         )
+        missing = [each for each in ("successor-name", "successor-ca") if each not in settings]
+        if "tls-cert" in settings and missing:
+            notes.append(
+                f"{base}: with tls-cert, those Pods are asked with TLS, and nothing is handed over to one whose "
+                f"certificate is not trusted; set {' and '.join(PREFIX + each for each in missing)} unless it is valid "
+                f"for {settings.get('successor-name', 'the address of the Service')} and signed by "
+                f"{settings.get('successor-ca', 'an authority of the system')}"
+            )
     return tuple(replace(each, successor=found.get(each.upstream, "")) for each in routes)
 
 

@@ -80,6 +80,33 @@ def successor_shut_out(manifests: Manifests) -> Iterator[Hit]:
 
 
 @rule(
+    "DP417",
+    "successor-nameless",
+    Severity.WARNING,
+    "siblings are asked with TLS, and their certificates have no name to be checked against",
+    why="With tls-cert, requests are handed over with TLS. The variables of a Service give an IP address, which the "
+    "Pods' certificates rarely contain: then no sibling is trusted, and nothing is handed over.",
+    fix="Set successor-name to a host name of the Pods' certificates, and successor-ca unless the system's authorities "
+    "have signed them.",
+    example="""
+env:
+- {name: DRAINPROXY_TLS_CERT, value: /tls/tls.crt}
+- {name: DRAINPROXY_TLS_KEY, value: /tls/tls.key}
+- {name: DRAINPROXY_SUCCESSOR, value: "env:web"}
+- {name: DRAINPROXY_SUCCESSOR_NAME, value: web.shop.svc}
+- {name: DRAINPROXY_SUCCESSOR_CA, value: /tls/ca.crt}
+""",
+)
+def successor_nameless(manifests: Manifests) -> Iterator[Hit]:
+    for pods, route in _handing_over(manifests):
+        config = pods.sidecar.settings.config if pods.sidecar is not None else None
+        if config is None or config.tls_cert is None or config.successor_name is not None:
+            continue
+        if route.successor is not None and route.successor.service:
+            yield Hit(pods.resource, _place(pods), "no successor-name")
+
+
+@rule(
     "DP511",
     "successor-alone",
     Severity.INFO,

@@ -222,6 +222,14 @@ HANDING_OVER = PROXIED.replace(
     '        - {name: DRAINPROXY_GRACE_PERIOD, value: 45s}\n        - {name: DRAINPROXY_SUCCESSOR, value: "env:WEB"}\n',
 )
 
+HANDING_OVER_WITH_TLS = HANDING_OVER.replace(
+    "        - {name: DRAINPROXY_GRACE_PERIOD, value: 45s}\n",
+    "        - {name: DRAINPROXY_GRACE_PERIOD, value: 45s}\n"
+    "        - {name: DRAINPROXY_TLS_CERT, value: /tls/tls.crt}\n"
+    "        - {name: DRAINPROXY_TLS_KEY, value: /tls/tls.key}\n"
+    "        - {name: DRAINPROXY_SUCCESSOR_NAME, value: web.shop.svc}\n",
+)
+
 RUNNING = (
     PROXIED
     + """\
@@ -456,6 +464,13 @@ spec: {selector: {app: bare}, ports: [{port: 80, targetPort: web}]}
         (HANDING_OVER, "  ingress:\n", "  egress: [{ports: [{port: 53, protocol: UDP}]}]\n  ingress:\n"),
         (HANDING_OVER, "  ingress:\n", "  policyTypes: [Ingress, Egress]\n  ingress:\n"),
     ],
+    "DP417": [
+        (
+            HANDING_OVER_WITH_TLS,
+            "        - {name: DRAINPROXY_SUCCESSOR_NAME, value: web.shop.svc}\n",
+            "",
+        )
+    ],
     "DP511": [(HANDING_OVER, "  minReplicas: 3\n", "  minReplicas: 1\n")],
     "DP507": [
         (PROXIED, "  maxUnavailable: 1\n", "  maxUnavailable: 0\n"),
@@ -511,8 +526,8 @@ def findings(text: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "text",
-    [PROXIED, BARE, JOB, INGRESS, MESH, LINKERD, RUNNING, TCP, HANDING_OVER],
-    ids=["proxied", "bare", "job", "ingress", "mesh", "linkerd", "running", "tcp", "handing over"],
+    [PROXIED, BARE, JOB, INGRESS, MESH, LINKERD, RUNNING, TCP, HANDING_OVER, HANDING_OVER_WITH_TLS],
+    ids=["proxied", "bare", "job", "ingress", "mesh", "linkerd", "running", "tcp", "handing over", "with tls"],
 )
 def test_a_manifest_in_order_has_no_finding(text: str) -> None:
     assert [f"{each.rule.id} {each.message}" for each in check([File("m.yaml", text)]).findings] == []

@@ -51,6 +51,35 @@ def test_the_only_service_of_replicas_that_are_alike_is_their_successor_and_that
     assert "drainproxy.io/successor: none switches that off" in note
 
 
+TLS = {"drainproxy.io/tls-cert": "/tls/tls.crt", "drainproxy.io/tls-key": "/tls/tls.key"}
+NAME = {"drainproxy.io/successor-name": "shop.web.svc"}
+AUTHORITY = {"drainproxy.io/successor-ca": "/tls/ca.crt"}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "asked_for"),
+    [
+        (TLS, "set drainproxy.io/successor-name and drainproxy.io/successor-ca unless it is valid for the address"),
+        (TLS | NAME, "set drainproxy.io/successor-ca unless it is valid for shop.web.svc and signed by an authority"),
+        (TLS | AUTHORITY, "set drainproxy.io/successor-name unless it is valid for the address of the Service and "),
+    ],
+)
+def test_with_tls_it_is_told_which_certificates_siblings_must_have(annotations: dict[str, str], asked_for: str) -> None:
+    document = deployment(annotations=annotations)
+    assert successors(document, SHOP) == ["env:SHOP"]
+    assert [asked_for in each for each in inject(document, SHOP).notes if "asked with TLS" in each] == [True]
+
+
+@pytest.mark.parametrize("annotations", [{}, TLS | NAME | AUTHORITY])
+def test_nothing_is_told_of_certificates_where_there_are_none_or_all_is_set(annotations: dict[str, str]) -> None:
+    injected = inject(deployment(annotations=annotations), SHOP)
+    assert not [each for each in injected.notes if "TLS" in each]
+    made = resource_of(injected.document)
+    sidecar = find(Workload(made, TEMPLATES[made.kind]))
+    assert sidecar is not None
+    assert sidecar.settings.config.successor_name == ("shop.web.svc" if annotations else None)
+
+
 def scaler(least: int) -> dict[str, Any]:
     target = {"kind": "Deployment", "name": "shop"}
     spec = {"scaleTargetRef": target, "minReplicas": least}
