@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -22,6 +23,9 @@ for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# What is made while tests are collected lives as long as the process: looking for garbage took a third of that time.
+gc.disable()
+
 settings.register_profile("drainproxy", deadline=None, derandomize=True)
 settings.load_profile("drainproxy")
 
@@ -31,3 +35,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: (item.path not in slow, item.path.is_relative_to(UNIT)))
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is collected, and only in what tests make."""
+    gc.freeze()
+    gc.enable()
