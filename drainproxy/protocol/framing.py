@@ -21,6 +21,7 @@ _QUOTED: Final = rb"\"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\
 _EXTENSIONS: Final = rb"(?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?)*"
 _SIZE_LINE: Final = re.compile(rb"([0-7]?[0-9a-fA-F]{1,15})(" + _EXTENSIONS + rb")\r\n")
 """Without the white space that RFC 9112 §7.1.1 tolerates, and below 2^63: neighbours count with a sign."""
+_PLAIN_SIZE_LINE: Final = re.compile(rb"([0-7]?[0-9a-fA-F]{1,15})\r\n")
 _SIZE_LINE_START: Final = re.compile(rb"[0-9a-fA-F]{0,16}(?:;[\t\x20-\x7e\x80-\xff]*+)?\r?")
 _TRAILER: Final = re.compile(
     rb"(?!(?:content-length|transfer-encoding|host|connection|trailer|upgrade):)" + TOKEN + rb":" + VALUE + rb"\r\n",
@@ -97,6 +98,12 @@ class _At(Enum):
     TRAILERS = "trailers"
 
 
+_SIZE: Final = _At.SIZE  # as globals: see net/pair.py
+_DATA: Final = _At.DATA
+_CRLF: Final = _At.CRLF
+_TRAILERS: Final = _At.TRAILERS
+
+
 class Chunked:
     """Chunks, then trailers. With `decode`, `spans` collects the data of what was fed last, for HTTP/1.0 clients."""
 
@@ -109,7 +116,7 @@ class Chunked:
         self.done = False
         self.spans: list[bytes] = []
         self.decoding = decode
-        self._at = _At.SIZE
+        self._at = _SIZE
         self._left = 0
         self._extensions = 0
         self._partial = b""
@@ -120,19 +127,45 @@ class Chunked:
         self.spans.clear()
         size = len(data)
         while start < size and not self.done:
-            match self._at:
-                case _At.DATA:
-                    start = self._data(data, start)
-                case _At.SIZE:
+            at = self._at
+            if at is _SIZE and not self._partial:
+                start = self._whole_chunks(data, start)
+                if start < size and not self.done:
                     start = self._size_line(data, start)
-                case _At.CRLF:
-                    start = self._crlf(data, start)
-                case _At.TRAILERS:
-                    start = self._trailers(data, start)
+            elif at is _DATA:
+                start = self._data(data, start)
+            elif at is _SIZE:
+                start = self._size_line(data, start)
+            elif at is _CRLF:
+                start = self._crlf(data, start)
+            else:
+                start = self._trailers(data, start)
         return start
 
     def end(self) -> bool:
         return self.done
+
+    def _whole_chunks(self, data: bytes, start: int) -> int:
+        """Index behind the chunks without extensions that are here from end to end, and behind the end of the body.
+
+        What is cut, or wrong, begins there.
+        """
+        match = _PLAIN_SIZE_LINE.match(data, start)
+        while match is not None:
+            begin = match.end()
+            size = int(match[1], 16)
+            end = begin + size
+            if data[end : end + 2] != b"\r\n":
+                break
+            start = end + 2
+            if not size:
+                self.done = True
+                break
+            self.payload += size
+            if self.decoding:
+                self.spans.append(data[begin:end])
+            match = _PLAIN_SIZE_LINE.match(data, start)
+        return start
 
     def _data(self, data: bytes, start: int) -> int:
         end = min(len(data), start + self._left)
@@ -141,7 +174,7 @@ class Chunked:
         if self.decoding:
             self.spans.append(data[start:end])
         if self._left == 0:
-            self._at = _At.CRLF
+            self._at = _CRLF
         return end
 
     def _size_line(self, data: bytes, start: int) -> int:
@@ -159,7 +192,7 @@ class Chunked:
         if self._extensions > MAX_EXTENSIONS or len(match[0]) > MAX_LINE:
             raise BadMessage(Reason.CHUNK_EXTENSIONS_TOO_LONG)
         self._left = int(match[1], 16)
-        self._at = _At.DATA if self._left else _At.TRAILERS
+        self._at = _DATA if self._left else _TRAILERS
         return start
 
     def _whole_line(self, data: bytes, start: int) -> tuple[bytes | None, int]:
@@ -182,7 +215,7 @@ class Chunked:
             raise BadMessage(Reason.BAD_CHUNK_END)
         if self._partial == b"\r\n":
             self._partial = b""
-            self._at = _At.SIZE
+            self._at = _SIZE
         return min(len(data), start + need)
 
     def _trailers(self, data: bytes, start: int) -> int:
