@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from enum import StrEnum
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class HandedOver:
     def __init__(self, requests: Callable[[], int]) -> None:
         self.budget = Budget(requests)
         self.counts: Counter[tuple[Why, Attempt]] = Counter()
-        self._outage_until: float | None = None
+        self._outage_until = -inf
         self.durations = [0] * (len(BUCKETS) + 1)
         self.duration_s = 0.0
 
@@ -111,7 +112,7 @@ class HandedOver:
 
     def is_outage(self, now: float) -> bool:
         """So it was a moment ago: nobody is kept waiting for its end."""
-        return self._outage_until is not None and now < self._outage_until
+        return now < self._outage_until
 
     def took(self, duration_s: float) -> None:
         """Something that a sibling got has ended, this long after it came."""
@@ -120,7 +121,7 @@ class HandedOver:
 
     def affords(self, now: float) -> bool:
         """Spend one attempt of the budget. False: there is none, or it would be in vain."""
-        return not self.is_outage(now) and self.budget.take(now)
+        return now >= self._outage_until and self.budget.take(now)
 
     def may(self, why: Why, now: float) -> bool:
         """As `affords`, and counted if not: nobody is asked for this request any more."""

@@ -248,22 +248,20 @@ class ClientConnection:
 
     def _connect_anew(self, *, fresh: bool, validate: bool) -> UpstreamConnection | None:
         """No connection to the app is idle: one is made, or a sibling answers."""
-        session = self.pair.session
-        if session.hop or not (self._owner.diverting or self._skips_app()):
-            self._route.dialler.want(self, fresh=fresh, validate=validate)
+        route, session, diverting = self._route, self.pair.session, self._owner.diverting
+        if session.hop or not (diverting or route.dialler.skips()):
+            route.dialler.want(self, fresh=fresh, validate=validate)
             return None
+        if not diverting:
+            route.observer.upstream_error(_REFUSED)  # as if it had been asked
         sibling = None if fresh or session.whole else self._handover.lend(self._why, validate=validate)
         if sibling is None:
             self._find_sibling(fresh=fresh)
         else:
-            self._join(sibling)
+            sibling.lend(self.pair)
+            self._elsewhere = True
+            route.ledger.goes_elsewhere(self.work)
         return sibling
-
-    def _skips_app(self) -> bool:
-        skips = self._route.dialler.skips()
-        if skips:
-            self.upstream_error(_REFUSED)  # as if it had been asked
-        return skips
 
     @property
     def stays_with_the_app_before(self) -> bool:
@@ -274,16 +272,13 @@ class ClientConnection:
         return upstream.epoch != self._route.pool.epoch
 
     def connected(self, upstream: UpstreamConnection) -> None:
-        self._join(upstream)
-        self.pair.session.upstream_ready(upstream)
-
-    def _join(self, upstream: UpstreamConnection) -> None:
         upstream.lend(self.pair)
         self._elsewhere = upstream.sibling
         if self._elsewhere:
             self._route.ledger.goes_elsewhere(self.work)
         else:
             self._route.ledger.comes_back(self.work)
+        self.pair.session.upstream_ready(upstream)
 
     def refused(self, reason: Reason) -> None:
         self.pair.session.upstream_refused(reason)

@@ -7,9 +7,10 @@ would without a successor, and siblings are asked again meanwhile. See docs/succ
 from __future__ import annotations
 
 import asyncio
+from math import inf
 from typing import TYPE_CHECKING, Final
 
-from drainproxy.drain.handover import AGAIN_S, ATTEMPTS, OURSELVES, Attempt, Why
+from drainproxy.drain.handover import AGAIN_S, ATTEMPTS, OURSELVES, OUTAGE_S, Attempt, Why
 from drainproxy.drain.release import Answer
 from drainproxy.net.tasks import Tasks
 from drainproxy.protocol.hello import Purpose
@@ -58,6 +59,10 @@ class Handover:
         self._pause_s = pause_s
         self._tasks = Tasks(loop)
         self._searches: dict[Waiter, Search] = {}
+        self._in_vain_since: float | None = None
+        """When nobody was found first; None: the last search has found a sibling, or one that cannot serve now."""
+        self._ask_at = -inf
+        """Before this time nobody is asked: an outage of all is known."""
 
     def hello(self, client: Client, conversation: Callable[[bool], Session]) -> Session:
         """The session of a client that may be a sibling: see HelloSession."""
@@ -74,10 +79,8 @@ class Handover:
         whose sibling may be the one that has just failed.
         `waiter` is told in a later turn of the loop, as by the app's dialler; APP_UNAVAILABLE: nobody can take it.
         """
-        since = self._dialler.absent_since
-        held_until = (arrived_at if since is None else min(arrived_at, since)) + self._wait_s
         purpose = Purpose.CONNECTION if whole else Purpose.REQUESTS
-        search = self._searches[waiter] = Search(self, waiter, why, purpose, held_until, fresh=whole or fresh)
+        search = self._searches[waiter] = Search(self, waiter, why, purpose, arrived_at, fresh=whole or fresh)
         self._tasks.spawn(self._search(search), "look for a sibling")
 
     def lend(self, why: Why, *, validate: bool) -> UpstreamConnection | None:
@@ -85,12 +88,15 @@ class Handover:
 
         `validate`: look first whether the sibling has closed it.
         """
-        pool = self.siblings.pool
-        if not pool.idle or not self.handed.affords(self._loop.time()):
+        idle = self.siblings.pool.take(validate=validate)
+        if idle is None:
             return None
-        idle = pool.take(validate=validate)
-        if idle is not None:
-            self.handed.counts[why, _SENT] += 1
+        handed = self.handed
+        if not handed.affords(self._loop.time()):
+            self.siblings.put(idle)
+            return None
+        self._in_vain_since = None
+        handed.counts[why, _SENT] += 1
         return idle
 
     def ask(self, tell: Callable[[Answer], None]) -> None:
@@ -108,7 +114,7 @@ class Handover:
         while left and ourselves < OURSELVES and self._may_ask(search):
             idle = None if search.fresh else self.siblings.pool.take(validate=True)
             if idle is not None:
-                search.found(idle, b"")
+                self._found(search, idle)
                 return
             answer, connection = await self.siblings.reach(search.purpose)
             if answer is Answer.OURSELVES:
@@ -118,20 +124,43 @@ class Handover:
             if connection is not None:
                 takes = answer is Answer.READY or (answer is Answer.SERVING and not left)
                 if takes and self._is_wanted(search) and not connection.transport.is_closing():
-                    search.found(connection, self.siblings.lend(connection))
+                    self._found(search, connection)
                     return
                 self.siblings.drop(connection)
             self.handed.counts[search.why, _FAILED[answer]] += 1
             gone += answer is Answer.GONE
             nobody += answer is Answer.NOBODY
-        now = self._loop.time()
-        in_vain = gone + nobody == ATTEMPTS or ourselves == OURSELVES
-        if gone == ATTEMPTS or (in_vain and now >= search.held_until):
-            self.handed.no_app_anywhere(now)
+        if gone == ATTEMPTS:
+            self.handed.no_app_anywhere(self._loop.time())
+        if gone + nobody == ATTEMPTS or ourselves == OURSELVES:
+            self._found_nobody(search, self._loop.time())
         self._to_app(search)
 
+    def _found(self, search: Search, connection: UpstreamConnection) -> None:
+        self._in_vain_since = None
+        search.found(connection, self.siblings.lend(connection))
+
+    def _found_nobody(self, search: Search, now: float) -> None:
+        if self._in_vain_since is None:
+            self._in_vain_since = now
+        if now >= self._held_until(search):
+            self._ask_at = now + OUTAGE_S
+
+    def _held_until(self, search: Search) -> float:
+        """How long it is waited for the app and for siblings: less, the longer both have been away."""
+        absent_since, in_vain_since = self._dialler.absent_since, self._in_vain_since
+        if absent_since is None or in_vain_since is None:
+            return search.arrived_at + self._wait_s
+        return min(search.arrived_at, max(absent_since, in_vain_since)) + self._wait_s
+
     def _may_ask(self, search: Search) -> bool:
-        return self._is_wanted(search) and self.handed.may(search.why, self._loop.time())
+        now = self._loop.time()
+        if not self._is_wanted(search):
+            return False
+        if now < self._ask_at:
+            self.handed.counts[search.why, Attempt.OVER_BUDGET] += 1
+            return False
+        return self.handed.may(search.why, now)
 
     def _is_wanted(self, search: Search) -> bool:
         return self._searches.get(search.waiter) is search
@@ -139,7 +168,7 @@ class Handover:
     def _to_app(self, search: Search) -> None:
         if self._is_wanted(search):
             now = self._loop.time()
-            held_until = now if self._is_over(search, now) else min(search.held_until, now + AGAIN_S)
+            held_until = now if self._is_over(search, now) else min(self._held_until(search), now + AGAIN_S)
             if held_until <= now and self._dialler.skips():
                 search.refused(Reason.CONNECT_REFUSED)
             else:
@@ -147,7 +176,7 @@ class Handover:
 
     def _is_over(self, search: Search, now: float) -> bool:
         """Nobody is waited for any longer: neither for the app nor for siblings."""
-        return now >= search.held_until or not self._dialler.expected or self.handed.is_outage(now)
+        return now >= self._held_until(search) or not self._dialler.expected or self.handed.is_outage(now)
 
     def refused(self, search: Search) -> bool:
         """The app still refuses, and siblings are asked once more. False: nobody is waited for any longer."""
@@ -180,16 +209,16 @@ class Handover:
 class Search:
     """One search, and the waiter of its connection to the app if no sibling was found."""
 
-    __slots__ = ("_handover", "fresh", "held_until", "purpose", "waiter", "why")
+    __slots__ = ("_handover", "arrived_at", "fresh", "purpose", "waiter", "why")
 
     def __init__(
-        self, handover: Handover, waiter: Waiter, why: Why, purpose: Purpose, held_until: float, *, fresh: bool
+        self, handover: Handover, waiter: Waiter, why: Why, purpose: Purpose, arrived_at: float, *, fresh: bool
     ) -> None:
         self.fresh = fresh
         self.waiter = waiter
         self.why = why
         self.purpose = purpose
-        self.held_until = held_until
+        self.arrived_at = arrived_at
         self._handover = handover
 
     def found(self, sibling: UpstreamConnection, said: bytes) -> None:

@@ -379,8 +379,7 @@ parse_request = RequestHead.parse
 
 def as_hop(request: bytes) -> bytes:
     """A request as `forward` made it, said to be handed over by a sibling: it is handed on by nobody."""
-    line, crlf, rest = request.partition(b"\r\n")
-    return b"".join((line, crlf, b"X-Drainproxy-Hop: 1\r\n", rest))
+    return request.replace(b"\r\n", b"\r\nX-Drainproxy-Hop: 1\r\n", 1)
 
 
 class ResponseHead:

@@ -213,6 +213,32 @@ async def test_where_nobody_is_what_comes_early_in_an_outage_is_held_and_what_co
         assert handed.counts[Why.DRAIN, Attempt.UNREACHABLE] <= attempts + ATTEMPTS, "one of them has asked"
 
 
+async def test_siblings_that_were_there_a_moment_ago_are_waited_for_however_long_the_app_has_been_away() -> None:
+    wait_s = 0.5
+    async with route(Behind(b"ready"), wait_s=wait_s) as (handover, _):
+        handover._dialler.app_seen(reachable=False)
+        assert handover._dialler.absence is not None
+        handover._dialler.absence.since = 0.0
+        connection = await found(handover)
+        assert not isinstance(connection, Reason)
+        connection.transport.abort()
+        handover.siblings._address = nobody_here()
+        began = asyncio.get_running_loop().time()
+        assert await found(handover) is Reason.APP_UNAVAILABLE
+        assert took_s(began) >= wait_s
+        began = asyncio.get_running_loop().time()
+        assert await found(handover) is Reason.APP_UNAVAILABLE
+        assert took_s(began) < wait_s
+
+
+async def test_a_route_whose_successor_leads_to_nobody_keeps_no_other_route_from_asking() -> None:
+    async with route(Behind(None), wait_s=0.0, at=nobody_here()) as (handover, handed):
+        assert await found(handover) is Reason.APP_UNAVAILABLE
+        assert await found(handover) is Reason.APP_UNAVAILABLE
+        assert handed.counts[Why.DRAIN, Attempt.OVER_BUDGET], "this one asks nobody for a second"
+        assert not handed.is_outage(asyncio.get_running_loop().time())
+
+
 async def test_in_such_an_outage_the_first_request_after_the_apps_return_gets_it() -> None:
     async with route(Behind(None), wait_s=0.1, at=nobody_here()) as (handover, _):
         dialler = handover._dialler
