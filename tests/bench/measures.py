@@ -140,8 +140,8 @@ MEASUREMENTS = (
         "grpc-stream",
         "gRPC streams: 64-byte message there and back",
         f"{STREAM_CONNECTIONS} connections x {STREAMS} streams, each sends the next message when it has the echo, in a "
-        "DATA frame of its own; a request is a round trip here; own client and upstream, since grpcio's would be the "
-        "slowest part",
+        "DATA frame of its own; a request is a round trip here; client and upstream are our own, as grpcio's take more "
+        "CPU, and still the slowest part",
         PER_REQUEST,
         grpc_stream,
     ),
