@@ -12,10 +12,12 @@ import math
 import select
 import sys
 import traceback
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 from os import write
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, Any
 
 from drainproxy.observe.documents import loss_lines, sentence
@@ -43,10 +45,14 @@ SERVER_ERROR = 500
 
 
 class Log:
-    """The process's log. Fields are facts by name: `log.info("drain began", trigger="http", deadline_s=24.0)`."""
+    """The process's log. Fields are facts by name: `log.info("drain began", trigger="http", deadline_s=24.0)`.
 
-    def __init__(self, config: Config) -> None:
+    `lines` takes the access log: only what `configure` returns has it.
+    """
+
+    def __init__(self, config: Config, lines: LineHandler | None = None) -> None:
         self._config = config
+        self._lines = lines
         self._logger = logging.getLogger("drainproxy")
 
     def set_level(self, level: str) -> None:
@@ -89,13 +95,16 @@ class Log:
             self.warning("termination log not written", path=path, reason=error.strerror)
 
     def with_access_log(self, observer: Observer) -> Observer:
-        """The observer itself when `--access-log` is off: nothing more is called for a request."""
-        option = self._config.access_log
+        """The observer itself when `--access-log` is off: nothing more is called for a request.
+
+        The lines do not pass through logging, which would take almost half of their CPU (docs/benchmarks.md). So they
+        are also written whatever `--log-level` says.
+        """
+        option, lines = self._config.access_log, self._lines
         if option.mode == "off":
             return observer
-        logger = logging.getLogger("drainproxy.access")
-        logger.setLevel(logging.INFO)  # the option asks for these lines, whatever --log-level says
-        access = AccessLog(option, lambda fields: logger.info("request", extra={"fields": fields}))
+        assert lines is not None, "configure() made this log"
+        access = AccessLog(option, lambda fields: lines.write(Line(time(), "info", "request", fields)))
         return Tee(observer, access.exchange)
 
 
@@ -129,8 +138,9 @@ def configure(config: Config) -> Log:
     # No standard error at start: its number may be a client's socket by now, so nothing is written to it.
     sink = Sink(None if stream is None else stream.fileno())
     root = logging.getLogger()
-    root.handlers = [LineHandler(sink, as_text if text else as_json)]
-    log = Log(config)
+    lines = LineHandler(sink, as_text if text else as_json)
+    root.handlers = [lines]
+    log = Log(config, lines)
     log.set_level(config.log_level)
     return log
 
@@ -157,47 +167,60 @@ class Sink:
         return False
 
 
-class LineHandler(logging.Handler):
-    """logging's way to the sink."""
+@dataclass(slots=True)
+class Line:
+    """What is written: when (seconds since the epoch), a level's name in lower case, what happened, facts by name."""
 
-    def __init__(self, sink: Sink, render: Callable[[logging.LogRecord, int], str]) -> None:
+    at: float
+    level: str
+    event: str
+    fields: dict[str, object]
+
+
+class LineHandler(logging.Handler):
+    """The way to the sink: logging's, and for lines that are made without it."""
+
+    def __init__(self, sink: Sink, render: Callable[[Line, int], str]) -> None:
         super().__init__()
         self._sink = sink
         self._render = render
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record; if lines were lost before, say so first."""
+        self.write(line_of(record))
+
+    def write(self, line: Line) -> None:
+        """Write a line; if lines were lost before, say so first."""
         lost = self._sink.lost
         if lost:
-            note = logging.LogRecord("drainproxy", logging.WARNING, "", 0, "log lines lost", (), None)
-            note.fields = {"lines": lost}
-            if not self._sink.put(self._line(note)):
+            if not self._sink.put(self._rendered(Line(line.at, "warning", "log lines lost", {"lines": lost}))):
                 return
             self._sink.lost = 0
-        self._sink.put(self._line(record))
+        self._sink.put(self._rendered(line))
 
-    def _line(self, record: logging.LogRecord) -> bytes:
+    def _rendered(self, line: Line) -> bytes:
         for most in SHORTER:
-            line = self._render(record, most).encode() + b"\n"
-            if len(line) <= MAX_LINE:
-                return line
-        record.fields = {}
-        record.exc_info = None
-        return self._render(record, SHORTER[-1]).encode() + b"\n"
+            text = self._render(line, most).encode() + b"\n"
+            if len(text) <= MAX_LINE:
+                return text
+        return self._render(replace(line, fields={}), SHORTER[-1]).encode() + b"\n"
 
 
-def as_json(record: logging.LogRecord, most: int) -> str:
+def line_of(record: logging.LogRecord) -> Line:
+    return Line(record.created, record.levelname.lower(), record.getMessage(), _fields(record))
+
+
+def as_json(line: Line, most: int) -> str:
     """One JSON object; texts are cut to `most` characters. Everything that is not printable ASCII is escaped."""
-    document = {"time": _time(record), "level": record.levelname.lower(), "msg": _short(record.getMessage(), most)}
-    document |= {name: _plain(value, most) for name, value in _fields(record).items()}
+    document = {"time": _time(line.at), "level": line.level, "msg": _short(line.event, most)}
+    document |= {name: _plain(value, most) for name, value in line.fields.items()}
     return json.dumps(document)
 
 
-def as_text(record: logging.LogRecord, most: int) -> str:
+def as_text(line: Line, most: int) -> str:
     """One line for people: time, level, event, `name=value` pairs; values that could mislead are quoted."""
-    pairs = [f"{name}={_word(_plain(value, most))}" for name, value in _fields(record).items()]
-    event = _visible(_short(record.getMessage(), most))
-    return " ".join([_time(record), f"{record.levelname:<7}", event, *pairs])
+    pairs = [f"{name}={_word(_plain(value, most))}" for name, value in line.fields.items()]
+    event = _visible(_short(line.event, most))
+    return " ".join([_time(line.at), f"{line.level.upper():<7}", event, *pairs])
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -213,8 +236,8 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     return fields
 
 
-def _time(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _plain(value: object, most: int) -> Any:

@@ -22,11 +22,13 @@ from drainproxy.drain.phase import Trigger
 from drainproxy.observe.log import (
     MAX_LINE,
     AccessLog,
+    Line,
     LineHandler,
     Sink,
     as_json,
     as_text,
     configure,
+    line_of,
     termination_message,
 )
 from drainproxy.observe.meter import Meter
@@ -48,6 +50,10 @@ def record(event: str, /, level: int = logging.INFO, name: str = "drainproxy", *
     return made
 
 
+def a_line(event: str, /, level: int = logging.INFO, name: str = "drainproxy", **fields: object) -> Line:
+    return line_of(record(event, level, name, **fields))
+
+
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
     reader, writer = os.pipe()
@@ -65,7 +71,6 @@ def untouched_logging() -> Iterator[None]:
     yield
     root.handlers = handlers
     root.setLevel(level)
-    logging.getLogger("drainproxy.access").setLevel(logging.NOTSET)
 
 
 def configured(writer: int, monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
@@ -85,7 +90,7 @@ def lines_of(reader: int) -> list[str]:
 
 
 def test_json_has_time_level_message_and_fields() -> None:
-    line = as_json(record("drain began", trigger=Trigger.HTTP, deadline_s=24.00004, route=None, ok=True), 100)
+    line = as_json(a_line("drain began", trigger=Trigger.HTTP, deadline_s=24.00004, route=None, ok=True), 100)
     assert json.loads(line) == {
         "time": "2027-01-15T08:00:00.250Z",
         "level": "info",
@@ -98,7 +103,7 @@ def test_json_has_time_level_message_and_fields() -> None:
 
 
 def test_text_is_for_people() -> None:
-    line = as_text(record("drain began", level=logging.WARNING, trigger="http", why="two words", empty=""), 100)
+    line = as_text(a_line("drain began", level=logging.WARNING, trigger="http", why="two words", empty=""), 100)
     assert line == '2027-01-15T08:00:00.250Z WARNING drain began trigger=http why="two words" empty=""'
 
 
@@ -107,14 +112,14 @@ def test_text_is_for_people() -> None:
 @given(event=st.text(), name=st.text(), number=st.floats())
 def test_whatever_is_logged_stays_one_printable_line(render: Any, event: str, name: str, number: float) -> None:
     for hostile in (name, HOSTILE):
-        line = render(record(event, target=hostile, number=number, nested={"a": [hostile]}), 100)
+        line = render(a_line(event, target=hostile, number=number, nested={"a": [hostile]}), 100)
         assert line.isprintable()
         if render is as_json:
             assert json.loads(line, parse_constant=pytest.fail)["target"] == hostile[:100] + "…" * (len(hostile) > 100)
 
 
 def test_libraries_lines_say_whose_they_are() -> None:
-    assert json.loads(as_json(record("slow callback", name="asyncio"), 100))["logger"] == "asyncio"
+    assert json.loads(as_json(a_line("slow callback", name="asyncio"), 100))["logger"] == "asyncio"
 
 
 def test_a_failure_names_the_error_and_the_place(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
