@@ -42,7 +42,7 @@ from drainproxy.net.timers import Timers
 from drainproxy.net.tls import Tls, Trust
 from drainproxy.observe.log import configure
 from drainproxy.observe.meter import Meter
-from drainproxy.observe.observer import Tee, Unobserved
+from drainproxy.observe.observer import Side, Tee, Unobserved
 from drainproxy.observe.otlp import SpanExporter
 from drainproxy.observe.traces import DrainTrace, Tracing
 from drainproxy.process.children import Children
@@ -233,7 +233,7 @@ async def _serve(
         gc.collect()
         gc.freeze()  # what was built so far lives as long as the process: no collection need look at it again
         memory.keep()
-        tasks.spawn(memory.give_back(), "give freed memory back")
+        tasks.spawn(memory.give_back(partial(_clients, parts)), "give freed memory back")
         code = await supervisor.exit_code
         log.info("stopping", exit_code=code)
         if generations.handed_over:
@@ -317,6 +317,11 @@ async def _accept(parts: Parts, sockets: Sockets, log: Log) -> None:
         route, listener = each.route, each.listener
         await listener.start(bound)
         log.info("listening", address=listener.address, upstream=str(route.upstream), protocol=route.protocol)
+
+
+def _clients(parts: Parts) -> tuple[int, int]:
+    """How many have connected so far, and how many of them are connected now."""
+    return parts.meter.connections[Side.CLIENT], sum(len(each.listener.connections) for each in parts.routes)
 
 
 def _left_to_others() -> None:

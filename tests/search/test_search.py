@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.search.case import play
+from tests.search.crowd import crowds
 from tests.search.fuzz import Fuzz
 
 
@@ -21,3 +22,9 @@ async def test_nothing_that_either_end_sends_leaves_anything_behind() -> None:
     await fuzz.run(minutes=0.15, tell=told.append)
     assert fuzz.failures == [], told
     assert fuzz.conversations > 100
+
+
+@pytest.mark.slow
+async def test_the_memory_of_a_crowd_is_there_for_the_next() -> None:
+    told: list[str] = []
+    assert await crowds(3000, 2, told.append) == [], told
