@@ -44,8 +44,7 @@ WORTH_TWO_PIECES: Final = 16 * 1024
 MAX_PENDING: Final = 64 * 1024
 """Bytes of further requests that are kept while one is being answered; then reading is held."""
 
-WORTH_PASSING_UP: Final = 512 * 1024
-WORTH_PASSING_DOWN: Final = 2 * 1024 * 1024
+WORTH_PASSING: Final = 256 * 1024
 """Bytes of a body still to come from which on it is worth while that they pass unread: measured; fewer are read."""
 
 
@@ -337,7 +336,7 @@ class Http1Session:
                 upstream.write_eof()
             return
         body, request = self._request_body, self._request
-        if isinstance(body, Length) and body.left >= WORTH_PASSING_UP and request is not None and not request.upgrade:
+        if isinstance(body, Length) and body.left >= WORTH_PASSING and request is not None and not request.upgrade:
             self._client.pass_up(body.left, self._passed_up)
 
     def _send_to_sibling(self, upstream: Upstream) -> None:
@@ -465,7 +464,7 @@ class Http1Session:
             self._end_response(poisoned=stop != len(data))
             return
         self._client.wait(_STREAM)
-        if isinstance(body, Length) and body.left >= WORTH_PASSING_DOWN:
+        if isinstance(body, Length) and body.left >= WORTH_PASSING:
             self._client.pass_down(body.left, self._passed_down)
 
     def _is_last(self, request: RequestHead, head: ResponseHead) -> bool:

@@ -29,7 +29,7 @@ from drainproxy.net.route import context_for
 from drainproxy.net.tasks import Tasks
 from drainproxy.net.timers import Timers
 from drainproxy.protocol.reasons import Reason
-from drainproxy.session.http1 import WORTH_PASSING_DOWN
+from drainproxy.session.http1 import WORTH_PASSING
 from tests.support.transports import REPLICA
 
 if TYPE_CHECKING:
@@ -412,10 +412,10 @@ async def test_without_a_pipe_bytes_are_read(spliced: Spliced, monkeypatch: pyte
 async def test_small_bodies_are_read(spliced: Spliced) -> None:
     async with rig() as route:
         client, app = await route.download()
-        app.send(OK % (WORTH_PASSING_DOWN - 1))
+        app.send(OK % (WORTH_PASSING - 1))
         await client.head()
-        app.send(BODY[: WORTH_PASSING_DOWN - 1])
-        assert await client.read(WORTH_PASSING_DOWN - 1) == BODY[: WORTH_PASSING_DOWN - 1]
+        app.send(BODY[: WORTH_PASSING - 1])
+        assert await client.read(WORTH_PASSING - 1) == BODY[: WORTH_PASSING - 1]
         await route.all_ended((200, True))
         assert spliced.moved == 0
 

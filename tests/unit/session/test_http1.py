@@ -18,7 +18,7 @@ from drainproxy.session.http1 import (
     MAX_PENDING,
     NEXT_REQUEST_STATES,
     NEXT_RESPONSE_STATES,
-    WORTH_PASSING_DOWN,
+    WORTH_PASSING,
     WORTH_TWO_PIECES,
     RequestState,
     ResponseState,
@@ -936,7 +936,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 # --- bodies that pass unread ------------------------------------------------------------------------------------------
 
-LARGE = WORTH_PASSING_DOWN + 4
+LARGE = WORTH_PASSING + 4
 OK_LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE
 POST_LARGE = b"POST / HTTP/1.1\r\nHost: app\r\nContent-Length: %d\r\n\r\n" % LARGE
 POST_LARGE_SENT = as_forwarded(POST_LARGE)
@@ -1001,7 +1001,7 @@ def test_an_answer_that_has_begun_goes_on_when_the_upload_has_passed() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nx" % WORTH_PASSING_DOWN,
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\nx" % WORTH_PASSING,
         CHUNKED,
         UNTIL_CLOSE,
     ],
