@@ -125,7 +125,9 @@ def drainproxy_version() -> str:
 
 
 def commit() -> str:
-    """What the working tree is; empty if it is not git's."""
+    """What the working tree is; empty if it is not git's, or git is not here."""
+    if shutil.which("git") is None:
+        return ""
     said = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     return said.stdout.strip()
 
