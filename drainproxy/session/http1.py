@@ -432,7 +432,7 @@ class Http1Session:
             self._client.write(head.forward(connection, head.end, decode=decode))
             self._end_response(poisoned=head.end != size)
         elif length is not None and size - head.end == length:
-            self._answer(head, connection, data, size)
+            self._relay_head(head, connection, data, size)
             self._end_response(poisoned=False)
         elif decode:
             self._response_body = head.framing(self._config.max_header_size, decode=True)
@@ -443,8 +443,8 @@ class Http1Session:
         else:
             self._begin_body(head, connection, data)
 
-    def _answer(self, head: ResponseHead, connection: bytes, data: bytes, stop: int) -> None:
-        """The client gets the head, and what is behind it in `data`, up to `stop`."""
+    def _relay_head(self, head: ResponseHead, connection: bytes, data: bytes, stop: int) -> None:
+        """The client gets the head, and with it what is behind it in `data`, up to `stop`."""
         if stop - head.end < WORTH_TWO_PIECES or head.stays(connection):
             self._client.write(head.forward(connection, stop))
         else:
@@ -459,7 +459,7 @@ class Http1Session:
             self._client.write(head.forward(connection, head.end))
             self._cut(bad.reason, Ended.BROKEN)
             return
-        self._answer(head, connection, data, stop)
+        self._relay_head(head, connection, data, stop)
         if body.done:
             self._end_response(poisoned=stop != len(data))
             return
