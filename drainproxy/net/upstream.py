@@ -149,7 +149,7 @@ class UpstreamConnection:
             self.transport.write(data)
 
     def write_both(self, first: bytes, second: memoryview) -> None:
-        if not self._said_all:
+        if not self._said_all and not self.transport.is_closing():  # as ClientConnection.write_both
             self.transport.writelines((first, second))
 
     def write_eof(self) -> None:

@@ -385,6 +385,19 @@ def test_what_is_written_after_our_own_end_is_dropped_on_both_sides() -> None:
         assert end.take() == b""
 
 
+def test_two_pieces_for_a_connection_that_is_lost_are_dropped() -> None:
+    rig = RouteRig()
+    client = rig.client()
+    client.sends(GET)
+    app = rig.app()
+    for end in (client, app):
+        end.take()
+        end.transport.abort()
+        end.connection.write_both(b"head", memoryview(b"body"))
+        assert end.take() == b""
+    assert client.connection.sent == 0
+
+
 def test_two_pieces_are_sent_in_order_and_counted_once() -> None:
     rig = RouteRig()
     client = rig.client()
