@@ -176,7 +176,7 @@ class ClientConnection:
             self.transport.write(data)
 
     def write_both(self, first: bytes, second: memoryview) -> None:
-        # On some versions of Python, the stock loop's writelines fails on a connection that is lost (cpython issue 136234).
+        # The stock loop's writelines fails on a lost connection, on some versions of Python (cpython issue 136234).
         if not self._said_all and not self.transport.is_closing():
             self.sent += len(first) + len(second)
             self.transport.writelines((first, second))
