@@ -146,9 +146,8 @@ def test_in_an_outage_without_any_sibling_the_first_requests_are_held_and_the_la
         first = get(proxy)
         assert first.status_code == 503
         assert first.elapsed.total_seconds() > wait_s / 2, "the app may be back in a moment"
-        began = time.monotonic()
         later = [get(proxy) for _ in range(10)]
-        assert time.monotonic() - began < wait_s
+        assert max(each.elapsed.total_seconds() for each in later) < wait_s / 2, "none of them is held"
         assert {(each.status_code, each.headers["Retry-After"]) for each in later} == {(503, "1")}
         with http_server(port):
             wait_for(lambda: get(proxy).status_code == 200, "the app answers again")
