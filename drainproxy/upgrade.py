@@ -26,7 +26,7 @@ from drainproxy.errors import ChildError, HandoverError, UpgradeRefusedError
 from drainproxy.net.adopted import admin_of, names
 from drainproxy.observe import carried
 from drainproxy.process.handover import Channel, bequeath
-from drainproxy.process.keeper import InService, announce, become_keeper
+from drainproxy.process.keeper import InService, announce, become_keeper, code_of_all
 from drainproxy.process.orphan import orphaned
 
 if TYPE_CHECKING:
@@ -380,14 +380,13 @@ class Generations:
         """
         if self.stage is not Stage.HANDED_OVER or self._next is None or not self._has_keeper:
             return None
-        if self._next.exited.done():
-            self._announce(os.getpid())  # nobody else is left to wait for
-            code: int = self._next.exited.result()
-            return code
-        if self._keeper_pipe is None:
-            return None
         app = self._app
         app_code = app.child.exited.result() if app is not None and app.child.exited.done() else None
+        if self._next.exited.done():
+            self._announce(os.getpid())  # nobody else is left to wait for
+            return code_of_all(self._next.exited.result(), app_code)
+        if self._keeper_pipe is None:
+            return None
         return become_keeper(self._keeper_pipe[0], self._in_service(self._next.pid), app_code)
 
     @property

@@ -55,6 +55,11 @@ def announce(pipe: int, now: InService) -> None:
         os.write(pipe, b"%d %d\n" % (now.generation, now.app))
 
 
+def code_of_all(generation: int, app: int | None) -> int:
+    """What a supervisor is told: the code of the last generation, or of the app that it has followed. None: it runs."""
+    return app if generation == APP_ENDED and app is not None else generation
+
+
 def keep(pipe: int, now: InService, app_code: int | None) -> int:
     """Until the last generation ends; its exit code, or that of the app that it has followed."""
     hold_for_keeper()
@@ -67,7 +72,7 @@ def keep(pipe: int, now: InService, app_code: int | None) -> int:
         while watched in ended:
             if watched == now.generation:
                 kill_all(_reap)
-                return app_code if ended[watched] == APP_ENDED and app_code is not None else ended[watched]
+                return code_of_all(ended[watched], app_code)
             watched = now.generation
         number = signal.sigwait(WAITED)
         now = _last_announced(pipe) or now  # one that drains may end before it has passed a signal on

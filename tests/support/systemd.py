@@ -41,6 +41,9 @@ find /sys/fs/cgroup/{group} -depth -type d -exec rmdir {{}} ';'
 """
 TARGETS = ("sysinit", "basic", "shutdown", "sockets", "multi-user", "network-online", "test")
 """What units of services refer to, or systemd itself does."""
+BOOT_S = 15.0
+REFUSED: list[str] = []
+"""Why no systemd can run on this machine, once that is known."""
 
 
 class Systemd:
@@ -76,6 +79,8 @@ class Systemd:
 @contextmanager
 def systemd(tmp_path: Path) -> Iterator[Systemd]:
     """One that has started. The test is skipped, and says so, where none can."""
+    if REFUSED:
+        pytest.skip(REFUSED[0])
     need("nsenter", "util-linux")
     if not Path(SYSTEMD).exists():
         pytest.skip(f"{SYSTEMD} is missing: apt-get install systemd")
@@ -95,9 +100,11 @@ def systemd(tmp_path: Path) -> Iterator[Systemd]:
         wait_for(lambda: boot.poll() is not None or first.read_text().split(), "the first process of the namespaces")
         if boot.poll() is None:
             there = Systemd(int(first.read_text().split()[0]), units)
-            wait_for(lambda: boot.poll() is not None or there.has_started(), "systemd")
-        if boot.poll() is not None:
-            pytest.skip(f"no systemd can run here: {log.read_text().strip()}: NOT played")
+            with suppress(TimeoutError):
+                wait_for(lambda: boot.poll() is not None or there.has_started(), "systemd", BOOT_S)
+        if boot.poll() is not None or not there.has_started():
+            REFUSED.append(f"no systemd can run here: {log.read_text().strip()[-200:]}: NOT played")
+            pytest.skip(REFUSED[0])
         yield there
     finally:
         with suppress(ProcessLookupError, FileNotFoundError):
