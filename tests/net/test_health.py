@@ -11,6 +11,7 @@ from drainproxy.config.loading import load
 from drainproxy.config.values import parse_address
 from drainproxy.net.health import Health, HealthMonitor
 from drainproxy.net.resolve import Resolver
+from tests.support.asyncio_server import serving
 
 if TYPE_CHECKING:
     import pytest
@@ -112,9 +113,8 @@ async def test_a_look_at_the_process_before_says_nothing_of_the_one_that_took_ov
             await reader.read()
         writer.close()
 
-    before, after = await asyncio.start_server(fails, "127.0.0.1"), await asyncio.start_server(answers, "127.0.0.1")
-    async with before, after, asyncio.timeout(5):
-        here, there = (f"127.0.0.1:{app.sockets[0].getsockname()[1]}" for app in (before, after))
+    async with serving(fails) as before, serving(answers) as after, asyncio.timeout(5):
+        here, there = (f"127.0.0.1:{port}" for port in (before, after))
         config = load({"upstream": here, "ready-path": "/", "ready-interval": "10ms"}, {}, {})
         monitor = HealthMonitor(config.routes[0], config)
         looking = asyncio.create_task(monitor.run(seen.put_nowait))

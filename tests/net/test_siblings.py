@@ -21,6 +21,7 @@ from drainproxy.net.tls import Trust
 from drainproxy.protocol.hello import FIRST, Identity, read_question
 from drainproxy.protocol.reasons import Reason
 from tests.support.apps import free_port
+from tests.support.asyncio_server import serving
 from tests.support.transports import Noting
 
 if TYPE_CHECKING:
@@ -99,29 +100,28 @@ async def route(
     `patient`: at the end nothing is open, and nobody waits.
     """
     loop = asyncio.get_running_loop()
-    server = await asyncio.start_server(successor.serve, "127.0.0.1", 0)
-    address = at or Address("127.0.0.1", server.sockets[0].getsockname()[1])
-    config = Config(connect_timeout_s=0.3, connect_wait_s=wait_s, successor_after_s=0.0)
-    handed, timers = HandedOver(lambda: 0), Timers(loop)
-    replica = Replica(US, lambda: Answer.READY, Trust(None, None), lambda trouble: None)
-    more: dict[str, Any] = {"ledger": Ledger(), "timers": timers, "observer": Noting(), "handed": handed}
-    the_route = Route(Address("127.0.0.1", 2), Address("127.0.0.1", 1), "http1", Successor(address))
-    context = context_for(loop, the_route, config, replica=replica, **more)
-    assert context.handover is not None
-    yield context.handover, handed
-    if patient:
-        await asyncio.gather(*context.handover._tasks._running)
-    await context.handover.close()
-    await context.dialler.close()
-    if patient:
-        async with asyncio.timeout(20):
-            await successor.left.wait()
-        assert not context.handover._searches
-        assert not context.handover.siblings._greetings
-        assert context.handover.siblings.pool.busy == 0
-        assert context.pool.waiting == 0
-    timers.close()
-    server.close()
+    async with serving(successor.serve) as port:
+        address = at or Address("127.0.0.1", port)
+        config = Config(connect_timeout_s=0.3, connect_wait_s=wait_s, successor_after_s=0.0)
+        handed, timers = HandedOver(lambda: 0), Timers(loop)
+        replica = Replica(US, lambda: Answer.READY, Trust(None, None), lambda trouble: None)
+        more: dict[str, Any] = {"ledger": Ledger(), "timers": timers, "observer": Noting(), "handed": handed}
+        the_route = Route(Address("127.0.0.1", 2), Address("127.0.0.1", 1), "http1", Successor(address))
+        context = context_for(loop, the_route, config, replica=replica, **more)
+        assert context.handover is not None
+        yield context.handover, handed
+        if patient:
+            await asyncio.gather(*context.handover._tasks._running)
+        await context.handover.close()
+        await context.dialler.close()
+        if patient:
+            async with asyncio.timeout(20):
+                await successor.left.wait()
+            assert not context.handover._searches
+            assert not context.handover.siblings._greetings
+            assert context.handover.siblings.pool.busy == 0
+            assert context.pool.waiting == 0
+        timers.close()
 
 
 async def found(handover: Handover, **how: bool) -> UpstreamConnection | Reason:

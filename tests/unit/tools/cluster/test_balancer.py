@@ -11,6 +11,7 @@ import pytest
 
 from drainproxy.tools.cluster.balancer import Balancer, reset
 from drainproxy.tools.cluster.endpoints import Endpoint
+from tests.support.asyncio_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def backend() -> AsyncIterator[Start]:
     """Start a named server that answers every line with its name; `die` resets, `bye` closes."""
-    servers: list[asyncio.Server] = []
+    servers = contextlib.AsyncExitStack()
 
     async def start(name: str) -> Endpoint:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -37,13 +38,11 @@ async def backend() -> AsyncIterator[Start]:
                     writer.write(b"end seen\n")
             writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        servers.append(server)
-        return Endpoint(name, "127.0.0.1", server.sockets[0].getsockname()[1], True, False)
+        port = await servers.enter_async_context(serving(serve))
+        return Endpoint(name, "127.0.0.1", port, True, False)
 
-    yield start
-    for server in servers:
-        server.close()
+    async with servers:
+        yield start
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,10 @@ from drainproxy.protocol import http2 as frames
 from drainproxy.tools.cluster.balancer import reset
 from drainproxy.tools.probe.http2_client import HELLO, Http2Client, Place
 from drainproxy.tools.probe.load import Traffic
+from tests.support.asyncio_server import serving
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from drainproxy.tools.probe.verdict import Reply
@@ -80,15 +81,14 @@ async def answered_by(
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    place = Place("127.0.0.1", server.sockets[0].getsockname()[1], None)
     method = "POST" if body else "GET"
-    client = Http2Client(Traffic(1, fresh, 1.0), place, "/?a=1", method=method, body=body, retry=retry)
-    try:
-        return [await client.send(number) for number in range(requests)]
-    finally:
-        await client.close()
-        server.close()
+    async with serving(serve) as port:
+        place = Place("127.0.0.1", port, None)
+        client = Http2Client(Traffic(1, fresh, 1.0), place, "/?a=1", method=method, body=body, retry=retry)
+        try:
+            return [await client.send(number) for number in range(requests)]
+        finally:
+            await client.close()
 
 
 def fine(server: Server, stream: int) -> None:

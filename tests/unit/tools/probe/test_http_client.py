@@ -11,6 +11,7 @@ import pytest
 from drainproxy.tools.cluster.balancer import reset
 from drainproxy.tools.probe.http_client import HttpClient
 from drainproxy.tools.probe.load import Traffic
+from tests.support.asyncio_server import serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -49,16 +50,14 @@ async def answered_by(script: Script, requests: int = 1, method: str = "GET", **
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     retry = bool(traffic.pop("retry", False))
     kinds = {"connections": 1, "fresh": 0.0, "timeout_s": 1.0, **traffic}
-    client = HttpClient(Traffic(**kinds), lambda _: f"http://127.0.0.1:{port}/", method=method, retry=retry)  # type: ignore[arg-type]
-    try:
-        return [await client.send(number) for number in range(requests)]
-    finally:
-        await client.close()
-        server.close()
+    async with serving(serve) as port:
+        client = HttpClient(Traffic(**kinds), lambda _: f"http://127.0.0.1:{port}/", method=method, retry=retry)  # type: ignore[arg-type]
+        try:
+            return [await client.send(number) for number in range(requests)]
+        finally:
+            await client.close()
 
 
 async def test_a_whole_response_is_no_failure_and_tells_the_pod() -> None:
@@ -173,12 +172,10 @@ async def test_a_request_never_waits_for_a_busy_connection() -> None:
             await all_have_come.wait()  # one after the other, the first would never be answered
             writer.write(WHOLE)
 
-    server = await asyncio.start_server(_quietly(slow), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    client = HttpClient(Traffic(connections=1, fresh=0.0, timeout_s=5), lambda _: f"http://127.0.0.1:{port}/")
-    replies = await asyncio.gather(*(client.send(number) for number in range(5)))
-    await client.close()
-    server.close()
+    async with serving(_quietly(slow)) as port:
+        client = HttpClient(Traffic(connections=1, fresh=0.0, timeout_s=5), lambda _: f"http://127.0.0.1:{port}/")
+        replies = await asyncio.gather(*(client.send(number) for number in range(5)))
+        await client.close()
     assert all(reply.fault == "" for reply in replies)
 
 
@@ -204,12 +201,10 @@ async def test_an_upload_that_the_server_breaks_is_a_failure() -> None:
         await reader.readuntil(b"\r\n\r\n")
         reset(writer)
 
-    server = await asyncio.start_server(_quietly(hang_up), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    client = HttpClient(
-        Traffic(timeout_s=5), lambda _: f"http://127.0.0.1:{port}/", method="POST", body_of=lambda _: body()
-    )
-    reply = await client.send(0)
-    await client.close()
-    server.close()
+    async with serving(_quietly(hang_up)) as port:
+        client = HttpClient(
+            Traffic(timeout_s=5), lambda _: f"http://127.0.0.1:{port}/", method="POST", body_of=lambda _: body()
+        )
+        reply = await client.send(0)
+        await client.close()
     assert reply.fault in ("reset", "empty reply"), reply

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from drainproxy.tools.cli.probe import Request, make_client
 from drainproxy.tools.probe.load import Traffic
 from drainproxy.tools.probe.tls import Tls
+from tests.support.asyncio_server import serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,14 +104,13 @@ async def asked(
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     request = Request(Traffic(1, 0.0, 5.0), "GET", b"", frozenset({200}), False, http2, tls)
-    client = make_client(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", request)
-    try:
-        return await client.send(0)
-    finally:
-        await client.close()
-        server.close()
+    async with serving(serve, ssl=context) as port:
+        client = make_client(f"https://127.0.0.1:{port}/", request)
+        try:
+            return await client.send(0)
+        finally:
+            await client.close()
 
 
 async def test_a_certificate_of_an_authority_that_is_named_is_accepted(authority: Issuer, tmp_path: Path) -> None:
@@ -157,10 +157,9 @@ async def test_a_server_without_tls_is_a_tls_failure_in_our_words() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(plain, "127.0.0.1", 0)
     request = Request(Traffic(1, 0.0, 5.0), "GET", b"", frozenset({200}), False, False, Tls())
-    client = make_client(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/", request)
-    reply = await client.send(0)
-    await client.close()
-    server.close()
+    async with serving(plain) as port:
+        client = make_client(f"https://127.0.0.1:{port}/", request)
+        reply = await client.send(0)
+        await client.close()
     assert (reply.fault, reply.detail) == ("tls", "the server does not speak TLS")
