@@ -302,8 +302,10 @@ class Generations:
         """The new generation serves: accept nobody any more, and drain. A route that it has not goes with this process.
 
         The drain has begun before anything is awaited, and readiness is told of the port: probes see no gap.
+        The service manager knows whom to signal before then, too: what it signals to us is not passed on (`also`).
         """
         self._enter(Stage.HANDED_OVER)
+        self._manager.hand_over_to(None if self._has_keeper else child.pid)
         machine = self._view.machine
         asked, terminated = machine.trigger, machine.terminating_at is not None
         machine.handed_over = True
@@ -313,7 +315,6 @@ class Generations:
         if admin_of(self._view.config.admin) in serving:
             await self._admin.pass_on()
         self._announce(child.pid)
-        self._manager.hand_over_to(None if self._has_keeper else child.pid)
         self._counted = carried.counts(self._view, self._meter)
         channel.send(counts=self._counted)
         if terminated:
